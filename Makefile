@@ -1,0 +1,36 @@
+# make demo: train, draw and score a hybrid model.  make test: lint and tests.  make lab: JupyterLab.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SHARED := $(wildcard ../shared/data)
+export QDM_DATA_DIR ?= $(if $(SHARED),$(abspath $(SHARED)),)
+
+.PHONY: demo test lab notebooks clean
+
+demo: $(VENV)/user
+	$(BIN)/python -m qdm_lib demo
+
+lab: $(VENV)/user
+	$(BIN)/jupyter lab notebooks
+
+test: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+notebooks: $(VENV)/dev
+	$(BIN)/python tools/build_notebooks.py
+
+$(VENV)/user: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/user requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

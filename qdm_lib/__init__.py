@@ -1,0 +1,8 @@
+"""Quantum hybrid diffusion models, exact and tested: the library under the course.
+
+After "Towards Efficient Quantum Hybrid Diffusion Models" (De Falco et al., arXiv:2402.16147).
+Modules are imported by name (``from qdm_lib.unet import build_unet``), so that reading a
+circuit never loads a data set.
+"""
+
+__version__ = "0.1.0"

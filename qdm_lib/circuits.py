@@ -1,0 +1,248 @@
+"""Ansätze as data: what gates a variational circuit has, and where each angle comes from.
+
+A `Circuit` is a tuple of frozen `Gate` records. It holds no angle, no tensor and no device: the
+drawing, PennyLane, both simulators, the parameter counts and the audit all read this one record.
+Every circuit starts in |0…0⟩ and is read out as ⟨Z⟩ on every wire.
+
+Wires of the 12-wire circuits: a 2×2 patch of 3 channels, wire 4·c + p for channel c and pixel
+p = 2·row + column (arXiv:2402.16147, section 3).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TWO_PI = 2 * math.pi
+
+# name -> (number of wires, takes an angle, number of control wires). The control comes first.
+GATES: dict[str, tuple[int, bool, int]] = {
+    "RX": (1, True, 0), "RY": (1, True, 0), "RZ": (1, True, 0),
+    "CRX": (2, True, 1), "CRY": (2, True, 1), "CRZ": (2, True, 1),
+    "CNOT": (2, False, 1), "CZ": (2, False, 1), "SWAP": (2, False, 0),
+    "Hadamard": (1, False, 0), "PauliX": (1, False, 0), "PauliY": (1, False, 0),
+    "PauliZ": (1, False, 0), "S": (1, False, 0), "T": (1, False, 0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate: its name, its wires, and where its angle comes from (never the angle itself).
+
+    The angle, in radians, is ``scale * value + offset``, where ``value`` is entry ``k`` of the
+    inputs for ``param=("input", k)``, entry ``k`` of the weights for ``param=("weight", k)``,
+    and 0 for ``param=None``.
+
+    Args:
+        name: a key of `GATES` (PennyLane's operation names).
+        wires: the wires it acts on, control first.
+        param: ``("input", k)``, ``("weight", k)`` or None.
+        scale, offset: radians per unit of the value, and radians.
+        block: the label that drawings group by ("encoding", "A", "B", …).
+
+    Raises:
+        ValueError: an unknown name, a wrong number of wires, a wire twice, a misplaced angle.
+    """
+
+    name: str
+    wires: tuple[int, ...]
+    param: tuple[str, int] | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    block: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name not in GATES:
+            raise ValueError(f"Unknown gate {self.name!r}; a Circuit takes {', '.join(GATES)}.")
+        n_wires, has_angle, _ = GATES[self.name]
+        if len(self.wires) != n_wires:
+            raise ValueError(f"{self.name} acts on {n_wires} wire(s), got wires {self.wires}.")
+        if len(set(self.wires)) != n_wires:
+            raise ValueError(f"{self.name} was given the same wire twice: {self.wires}.")
+        if self.param is not None and (not has_angle or self.param[0] not in ("input", "weight")):
+            raise ValueError(f"{self.name} cannot take its angle from {self.param}.")
+
+    @property
+    def controls(self) -> tuple[int, ...]:
+        """The control wires: () or one wire."""
+        return self.wires[: GATES[self.name][2]]
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The wires that are not controls."""
+        return self.wires[GATES[self.name][2] :]
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """An ansatz: gates on ``n_wires`` wires, fed by ``n_inputs`` inputs and ``n_weights`` weights.
+
+    Args:
+        gates: applied from left to right to |0…0⟩.
+        n_wires, n_inputs, n_weights: sizes; outputs are ⟨Z⟩ of wires 0 … n_wires−1, in [−1, 1].
+        name: used in drawings and reports.
+        wire_labels: one label per wire for drawings; the wire numbers by default.
+        allow_dead_weights: accept weights that feed no gate (only to study such a circuit).
+
+    Raises:
+        ValueError: a wire or an input out of range, or a weight that feeds no gate.
+    """
+
+    gates: tuple[Gate, ...]
+    n_wires: int
+    n_inputs: int
+    n_weights: int
+    name: str = "circuit"
+    wire_labels: tuple[str, ...] = ()
+    allow_dead_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n_wires < 1 or self.n_inputs < 0 or self.n_weights < 0:
+            raise ValueError(
+                f"{self.name}: wanted n_wires >= 1, n_inputs >= 0 and n_weights >= 0, got "
+                f"{self.n_wires}, {self.n_inputs} and {self.n_weights}."
+            )
+        if self.wire_labels and len(self.wire_labels) != self.n_wires:
+            raise ValueError(
+                f"{self.name}: {len(self.wire_labels)} wire labels for {self.n_wires} wires."
+            )
+        size = {"input": self.n_inputs, "weight": self.n_weights}
+        for gate in self.gates:
+            if not all(0 <= wire < self.n_wires for wire in gate.wires):
+                raise ValueError(
+                    f"{self.name}: {gate.name} on wires {gate.wires}, but the wires are "
+                    f"0 … {self.n_wires - 1}."
+                )
+            if gate.param is not None and not 0 <= gate.param[1] < size[gate.param[0]]:
+                kind, k = gate.param
+                raise ValueError(f"{self.name}: {gate.name} reads {kind} {k} of {size[kind]}.")
+        if self.dead_weights and not self.allow_dead_weights:
+            raise ValueError(
+                f"{self.name}: weights {list(self.dead_weights)} feed no gate. Use them, lower "
+                "n_weights, or pass allow_dead_weights=True to study such a circuit."
+            )
+
+    @property
+    def dead_weights(self) -> tuple[int, ...]:
+        """The weights that feed no gate."""
+        fed = {g.param[1] for g in self.gates if g.param is not None and g.param[0] == "weight"}
+        return tuple(k for k in range(self.n_weights) if k not in fed)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One label per wire."""
+        return self.wire_labels or tuple(str(wire) for wire in range(self.n_wires))
+
+    @classmethod
+    def from_pennylane(
+        cls, fn: Callable, n_inputs: int, n_weights: int, n_wires: int | None = None
+    ) -> "Circuit":
+        """Turn a PennyLane quantum function ``fn(inputs, weights)`` into a `Circuit`.
+
+        ``fn`` applies operations on integer wires and need not return anything; the outputs are
+        ⟨Z⟩ on every wire. Each angle has to be an affine function of one input or one weight, or
+        a constant. Templates and other operations are decomposed by PennyLane until only gates
+        of `GATES` (and Rot, PhaseShift, Identity, Barrier) are left.
+
+        Raises:
+            ValueError: an operation that cannot be decomposed into `GATES`, or an angle that
+                mixes several values or is not affine; the message names the operation.
+            TypeError: ``fn`` could not be run on two vectors.
+        """
+        from qdm_lib.from_pennylane import trace  # the one place that needs PennyLane and torch
+
+        gates = trace(fn, n_inputs, n_weights)
+        used = 1 + max((wire for gate in gates for wire in gate.wires), default=0)
+        name = getattr(fn, "__name__", "circuit")
+        return cls(tuple(gates), used if n_wires is None else n_wires, n_inputs, n_weights, name)
+
+
+def angle_encoding(n_wires: int) -> list[Gate]:
+    """RX(x_q) on every wire q: the inputs as rotation angles, taken as they come, in radians."""
+    return [Gate("RX", (q,), ("input", q), block="encoding") for q in range(n_wires)]
+
+
+PATCH_LABELS = tuple(f"c{c} p{p}" for c in range(3) for p in range(4))
+
+
+def hqconv(layers: int = 3) -> Circuit:
+    """HQConv (arXiv:2402.16147, section 3): 12 wires, 28 weights a layer.
+
+    Block A couples the four pixels of one channel: for i = 3, 2, 1, 0 a CRZ then a CRX with
+    control 4c + (i+1 mod 4) and target 4c + i; channels last to first. Block B couples
+    neighbouring channels: control 4 → target 8, then control 0 → target 4, CRZ then CRX each.
+    Angles are 2π·θ.
+    """
+    _check_layers(layers)
+    gates, weight = angle_encoding(12), 0
+    for _ in range(layers):
+        pairs = [(4 * c + (i + 1) % 4, 4 * c + i, "A") for c in (2, 1, 0) for i in (3, 2, 1, 0)]
+        for control, target, block in pairs + [(4, 8, "B"), (0, 4, "B")]:
+            for name in ("CRZ", "CRX"):
+                gates.append(Gate(name, (control, target), ("weight", weight), TWO_PI, block=block))
+                weight += 1
+    return Circuit(tuple(gates), 12, 12, weight, f"HQConv, {layers} layers", PATCH_LABELS)
+
+
+def fqconv(layers: int = 3) -> Circuit:
+    """FQConv (arXiv:2402.16147, section 3): 12 wires, 24 weights a layer.
+
+    For each channel base = 8, 4, 0: block C, four CRZ with control (base+4+i) mod 12 and target
+    base+i for i = 3, 2, 1, 0; then block D, four CRX on the same pairs. Angles are 2π·θ.
+    """
+    _check_layers(layers)
+    gates, weight = angle_encoding(12), 0
+    for _ in range(layers):
+        for base in (8, 4, 0):
+            for name, block in (("CRZ", "C"), ("CRX", "D")):
+                for i in (3, 2, 1, 0):
+                    wires = ((base + 4 + i) % 12, base + i)
+                    gates.append(Gate(name, wires, ("weight", weight), TWO_PI, block=block))
+                    weight += 1
+    return Circuit(tuple(gates), 12, 12, weight, f"FQConv, {layers} layers", PATCH_LABELS)
+
+
+def basic(wires: int = 4, layers: int = 4) -> Circuit:
+    """The Basic ansatz of the released code, for the 40th channel of the full quantum vertex.
+
+    Each layer: RX(θ) on every wire (the angle is θ itself, without 2π), then a ring of CNOTs
+    0→1, 1→2, …, last→0. ``wires * layers`` weights; 16 for the model of the paper.
+    """
+    _check_layers(layers)
+    if wires < 2:
+        raise ValueError(f"The Basic ansatz needs at least 2 wires for its ring, got {wires}.")
+    gates = angle_encoding(wires)
+    for layer in range(layers):
+        gates += [Gate("RX", (q,), ("weight", layer * wires + q), block="RX") for q in range(wires)]
+        gates += [Gate("CNOT", (q, (q + 1) % wires), block="ring") for q in range(wires)]
+    return Circuit(tuple(gates), wires, wires, wires * layers, f"Basic, {layers} layers")
+
+
+def hqconv_released(layers: int = 3) -> Circuit:
+    """HQConv as the authors' released code executes it; for study, not for use.
+
+    The released code loops over ``len(wires) % 4`` channels, which is 0 for 12 wires, so block A
+    never runs, and block B reads the first four of each layer's 28 weights. 4 gates a layer on
+    wires 0, 4 and 8 are left: 12 of 84 weights act, and 10 of the 12 outputs are cos(x_q).
+    """
+    _check_layers(layers)
+    gates = angle_encoding(12)
+    for layer in range(layers):
+        for j, wires in enumerate([(4, 8), (4, 8), (0, 4), (0, 4)]):
+            name = ("CRZ", "CRX")[j % 2]
+            gates.append(Gate(name, wires, ("weight", 28 * layer + j), TWO_PI, block="B"))
+    name = f"HQConv as released, {layers} layers"
+    return Circuit(tuple(gates), 12, 12, 28 * layers, name, PATCH_LABELS, allow_dead_weights=True)
+
+
+def _check_layers(layers: int) -> None:
+    if not isinstance(layers, int) or layers < 1:
+        raise ValueError(f"layers must be a whole number of at least 1, got {layers!r}.")
+
+
+# Ansätze by name, as functions of the number of layers. Add your own 12-wire ansatz here at run
+# time (ANSATZE["mine"] = my_function) and `build_unet("1hqconv", ansatz="mine")` uses it.
+ANSATZE: dict[str, Callable[[int], Circuit]] = {
+    "hqconv": hqconv,
+    "fqconv": fqconv,
+    "hqconv_released": hqconv_released,
+}

@@ -1,0 +1,100 @@
+"""Read a PennyLane quantum function as a list of `Gate`s (behind `Circuit.from_pennylane`).
+
+The function is run on a torch vector of inputs and one of weights. Autograd then tells which
+entry each angle depends on, and with what slope: angle = scale * value + offset.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pennylane as qml
+import torch
+
+from qdm_lib.circuits import GATES, Gate
+
+# PennyLane operations that are several of our gates, or ours up to a global phase (which no ⟨Z⟩ sees).
+_SEVERAL = {"Rot": ("RZ", "RY", "RZ"), "PhaseShift": ("RZ",), "U1": ("RZ",)}
+_NO_EFFECT = {"Identity", "Barrier", "GlobalPhase", "WireCut", "Snapshot"}
+
+
+def trace(fn: Callable, n_inputs: int, n_weights: int) -> list[Gate]:
+    """The gates that ``fn(inputs, weights)`` applies; see `Circuit.from_pennylane`."""
+    first, second = (_run(fn, n_inputs, n_weights, seed) for seed in (0, 1))
+    if [(n, w) for n, w, _ in first] != [(n, w) for n, w, _ in second]:
+        raise ValueError("The quantum function applies other gates for other values; a Circuit is fixed.")
+    gates = []
+    for (name, wires, angle), (_, _, again) in zip(first, second, strict=True):
+        if angle is None:
+            gates.append(Gate(name, wires))
+            continue
+        param, scale, offset = _affine(name, *angle)
+        if (param, round(scale, 9), round(offset, 9)) != _rounded(_affine(name, *again)):
+            raise ValueError(f"The angle of {name} on wires {wires} is not scale * value + offset.")
+        gates.append(Gate(name, wires, param, scale, offset))
+    return gates
+
+
+def _rounded(affine: tuple) -> tuple:
+    return affine[0], round(affine[1], 9), round(affine[2], 9)
+
+
+def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> list[tuple]:
+    """(name, wires, angle or None) of every gate; an angle is (tensor, inputs, weights)."""
+    g = torch.Generator().manual_seed(seed)
+    inputs, weights = (
+        torch.rand(n, generator=g, dtype=torch.float64).add(0.1).requires_grad_() for n in (n_inputs, n_weights)
+    )
+    try:
+        tape = qml.tape.make_qscript(fn)(inputs, weights)
+    except Exception as error:
+        raise TypeError(
+            f"Running the quantum function on {n_inputs} inputs and {n_weights} weights failed: {error}"
+        ) from error
+    found = []
+    for op in tape.operations:
+        for name, wires, angle in _flatten(op):
+            if not all(isinstance(w, int) for w in wires):
+                raise ValueError(f"Wires must be integers from 0, {name} has wires {wires}.")
+            found.append((name, wires, None if angle is None else (angle, inputs, weights)))
+    return found
+
+
+def _flatten(op: qml.operation.Operator, depth: int = 0) -> Iterator[tuple]:
+    """One operation as gates of `GATES`, decomposed by PennyLane where it has to be."""
+    wires = tuple(op.wires.tolist())
+    if op.name in _NO_EFFECT:
+        return
+    if op.name in GATES:
+        yield op.name, wires, op.data[0] if GATES[op.name][1] else None
+    elif op.name in _SEVERAL:
+        for name, angle in zip(_SEVERAL[op.name], op.data, strict=True):
+            yield name, wires, angle
+    elif op.name == "Adjoint(S)" or op.name == "Adjoint(T)":
+        yield "RZ", wires, torch.tensor(-torch.pi / (2 if "S" in op.name else 4), dtype=torch.float64)
+    elif depth < 8 and op.has_decomposition:
+        for part in op.decomposition():
+            yield from _flatten(part, depth + 1)
+    else:
+        raise ValueError(
+            f"Cannot take the operation {op.name} on wires {wires}; a Circuit takes "
+            f"{', '.join(GATES)}, Rot, and what PennyLane decomposes into them."
+        )
+
+
+def _affine(name: str, angle, inputs: torch.Tensor, weights: torch.Tensor) -> tuple:
+    """(param, scale, offset) of an angle; scale 0 and param None for a constant."""
+    if not isinstance(angle, torch.Tensor) or not angle.requires_grad:
+        return None, 1.0, float(angle)
+    if angle.ndim:
+        raise ValueError(f"{name} was given {tuple(angle.shape)} angles at once; wanted one number.")
+    slopes = torch.autograd.grad(angle, (inputs, weights), allow_unused=True, retain_graph=True)
+    found = [
+        (kind, k, slope[k].item(), values[k].item())
+        for kind, values, slope in zip(("input", "weight"), (inputs, weights), slopes, strict=True)
+        if slope is not None
+        for k in slope.nonzero().flatten().tolist()
+    ]
+    if len(found) != 1:
+        parts = ", ".join(f"{kind} {k}" for kind, k, _, _ in found) or "no value"
+        raise ValueError(f"The angle of {name} must depend on one value; it depends on {parts}.")
+    kind, k, scale, value = found[0]
+    return (kind, k), scale, angle.item() - scale * value

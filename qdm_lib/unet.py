@@ -1,0 +1,293 @@
+"""The noise predictor eps(x_t, t): a U-Net with a classical, hybrid or fully quantum vertex.
+
+Sizes after arXiv:2402.16147, section 4, and its released code: dim 10, multipliers (1, 2, 3, 4),
+images 1×28×28, feature maps of 28, 14, 7 and 2 pixels. The paper's text gives the second level as
+14×14×20; its parameter count, 483,321, and its code make it 14×14×10, as here.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from qdm_lib.blocks import (
+    CircuitConv,
+    LinearAttention,
+    ResnetBlock,
+    SplitConv,
+    TimeEmbedding,
+    Upsample,
+    VertexAttention,
+    WeightStandardizedConv2d,
+    lecun_normal_,
+)
+from qdm_lib.circuits import ANSATZE, Circuit, basic
+from qdm_lib.quantum import BACKENDS, QuantumLayer
+
+VERTEX_CHANNELS = 40
+MAX_CIRCUITS = 13  # 39 of the 40 channels; "full" adds one Basic circuit for the last
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """What a U-Net is made of; `dataclasses.asdict` of it is JSON.
+
+    Args:
+        preset: the name it was built from, for reports.
+        n_circuits: circuits in each vertex convolution, 0 … 13, each on 3 of the 40 channels.
+        full: the 40th channel is quantum too (a Basic circuit); needs 13 circuits.
+        quanv: quanvolution at encoder level two (14×14), in both ResNet blocks.
+        ansatz: a key of `qdm_lib.circuits.ANSATZE`. layers: of the ansatz.
+        paper_count: with quanv, the reading that gives the paper's count of 474,293: one
+            single-layer circuit for each block, shared by its two convolutions, and remaining
+            convolutions that see all 10 channels. The default is the released structure.
+        normalize: of the vertex attention; "positions" restores the released code's axis.
+        backend: of the circuits; changes speed, not values.
+
+    Raises:
+        ValueError: a value outside these ranges.
+    """
+
+    preset: str = "unet"
+    n_circuits: int = 0
+    full: bool = False
+    quanv: bool = False
+    ansatz: str = "hqconv"
+    layers: int = 3
+    paper_count: bool = False
+    normalize: str = "features"
+    backend: str = "fast"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n_circuits, int) or not 0 <= self.n_circuits <= MAX_CIRCUITS:
+            raise ValueError(f"n_circuits must be 0 … {MAX_CIRCUITS}, got {self.n_circuits!r}.")
+        if self.full and self.n_circuits != MAX_CIRCUITS:
+            raise ValueError(f"full=True needs n_circuits={MAX_CIRCUITS}, got {self.n_circuits}.")
+        if self.ansatz not in ANSATZE:
+            raise ValueError(
+                f"Unknown ansatz {self.ansatz!r}; known are {', '.join(ANSATZE)}. Add your own "
+                "with qdm_lib.circuits.ANSATZE[name] = function of the number of layers."
+            )
+        if self.paper_count and not self.quanv:
+            raise ValueError("paper_count=True is a reading of the quanvolution; it needs quanv=True.")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"Unknown backend {self.backend!r}; wanted one of {', '.join(BACKENDS)}.")
+        if self.normalize not in ("features", "positions"):
+            raise ValueError(f"normalize must be 'features' or 'positions', got {self.normalize!r}.")
+
+    @property
+    def quantum_channels(self) -> int:
+        """How many of the 40 vertex channels circuits process."""
+        return VERTEX_CHANNELS if self.full else 3 * self.n_circuits
+
+    def describe(self) -> str:
+        """The hybridization in one sentence."""
+        k, text = self.quantum_channels, f"{self.n_circuits} {self.ansatz} circuit(s)"
+        text += " and one Basic circuit" if self.full else ""
+        text = f"{text} on {k} of {VERTEX_CHANNELS} vertex channels ({k / VERTEX_CHANNELS:.1%})"
+        return f"{text if k else 'classical vertex'}{', quanvolution at 14×14' if self.quanv else ''}"
+
+    def to_json(self) -> dict:
+        """A dictionary of plain values; ``UNetConfig(**d)`` reads it back."""
+        return asdict(self)
+
+
+PRESETS: dict[str, UNetConfig] = {
+    config.preset: config
+    for config in (
+        UNetConfig("unet"),
+        UNetConfig("1hqconv", 1),
+        UNetConfig("7hqconv", 7),
+        UNetConfig("fullhqconv", 13, full=True),
+        UNetConfig("1fqconv", 1, ansatz="fqconv"),
+        UNetConfig("7fqconv", 7, ansatz="fqconv"),
+        UNetConfig("fullfqconv", 13, full=True, ansatz="fqconv"),
+        UNetConfig("quanv-hqconv", 1, quanv=True),
+        UNetConfig("quanv-fqconv", 1, quanv=True, ansatz="fqconv"),
+    )
+}
+
+
+def resolve_hybridization(value: int | float | str) -> tuple[int, bool]:
+    """(n_circuits, full) for a number of circuits 0 … 13, a fraction 0.0 … 1.0 or "full".
+
+    An int counts circuits; a float is the fraction of the 40 vertex channels, rounded to whole
+    circuits of 3 channels: 0.1 → 1, 0.5 → 7 (the paper's 10 % and 50 %), 1.0 → full.
+
+    Raises:
+        ValueError: any other value.
+    """
+    if isinstance(value, str) and value == "full":
+        return MAX_CIRCUITS, True
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_CIRCUITS:
+        return value, False
+    if isinstance(value, float) and 0 <= value <= 1:
+        full = value == 1
+        return MAX_CIRCUITS if full else min(MAX_CIRCUITS, round(value * VERTEX_CHANNELS / 3)), full
+    raise ValueError(
+        f"hybridization must be a number of circuits (int 0 … {MAX_CIRCUITS}), a fraction of the "
+        f"vertex channels (float 0.0 … 1.0) or 'full', got {value!r}."
+    )
+
+
+class UNet(nn.Module):
+    """eps = UNet(config)(x_t, t): x_t (B, 1, 28, 28) float, t (B,) int64 0 … T−1 → (B, 1, 28, 28).
+
+    Encoder levels: ResNet → skip → ResNet → linear attention → skip → downsample. The vertex
+    works on 2×2×40. The decoder mirrors the encoder and concatenates the skips, last in first out.
+
+    Args:
+        config: the architecture.
+        generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1).
+    """
+
+    def __init__(self, config: UNetConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config, self.generator = config, generator
+        widths, sizes, time_dim = (10, 10, 20, 30, 40), (28, 14, 7, 2), 40
+        self.time = TimeEmbedding(10)
+        self.first = nn.Conv2d(1, 10, 7, padding=3)
+
+        self.encoder = nn.ModuleList()
+        for level, (c, c_next) in enumerate(zip(widths, widths[1:], strict=False)):
+            conv = self._quanvolutions() if config.quanv and level == 1 else [WeightStandardizedConv2d] * 2
+            stage = {
+                "block1": ResnetBlock(c, c, time_dim, conv[0]),
+                "block2": ResnetBlock(c, c, time_dim, conv[1]),
+                "attention": LinearAttention(c),
+                "down": nn.Conv2d(c, c_next, **_DOWN[level]),
+            }
+            self.encoder.append(nn.ModuleDict(stage))
+
+        vertex_conv = self._hybrid if config.n_circuits else WeightStandardizedConv2d
+        self.vertex_block1 = ResnetBlock(40, 40, time_dim, vertex_conv)
+        self.vertex_attention = VertexAttention(40, normalize=config.normalize)
+        self.vertex_block2 = ResnetBlock(40, 40, time_dim, vertex_conv)
+
+        self.decoder = nn.ModuleList()
+        for level in (3, 2, 1, 0):
+            skip, c = widths[level], widths[level + 1]
+            up = Upsample(c, skip, sizes[level - 1]) if level else nn.Conv2d(c, c, 3, padding=1)
+            stage = {
+                "block1": ResnetBlock(c + skip, c, time_dim),
+                "block2": ResnetBlock(c + skip, c, time_dim),
+                "attention": LinearAttention(c),
+                "up": up,
+            }
+            self.decoder.append(nn.ModuleDict(stage))
+        self.last_block = ResnetBlock(20, 10, time_dim)
+        self.last = nn.Conv2d(10, 1, 1)
+
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                lecun_normal_(module.weight, generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def _circuits(self, circuit: Circuit, n: int) -> QuantumLayer:
+        return QuantumLayer(circuit, n, self.config.backend, generator=self.generator)
+
+    def _hybrid(self, channels_in: int, channels: int) -> nn.Module:
+        """The vertex convolution: n circuits on 3n channels, a classical (or Basic) one on the rest."""
+        n, k = self.config.n_circuits, 3 * self.config.n_circuits
+        quantum = CircuitConv(self._circuits(ANSATZE[self.config.ansatz](self.config.layers), n), n)
+        if self.config.full:
+            rest = CircuitConv(self._circuits(basic(), 1), 1, channels=1)
+        else:
+            rest = WeightStandardizedConv2d(channels_in - k, channels - k)
+        return SplitConv(quantum, k, rest)
+
+    def _quanvolutions(self) -> list:
+        """Convolution builders for the two blocks of level two (see `UNetConfig.paper_count`)."""
+        ansatz, paper = ANSATZE[self.config.ansatz], self.config.paper_count
+        if not paper:
+
+            def build(c_in: int, c_out: int) -> nn.Module:
+                circuit = CircuitConv(self._circuits(ansatz(self.config.layers), 1), 1)
+                return SplitConv(circuit, 3, WeightStandardizedConv2d(c_in - 3, c_out - 3))
+
+            return [build, build]
+
+        def sharing() -> nn.Module:
+            shared = CircuitConv(self._circuits(ansatz(1), 1), 1)
+            return lambda c_in, c_out: SplitConv(
+                shared, 3, WeightStandardizedConv2d(c_in, c_out - 3), rest_sees_all=True
+            )
+
+        return [sharing(), sharing()]
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        if x_t.ndim != 4 or x_t.shape[1:] != (1, 28, 28) or t.shape != x_t.shape[:1]:
+            raise ValueError(
+                f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} "
+                f"and {tuple(t.shape)}."
+            )
+        time = self.time(t)
+        h = outermost = self.first(x_t)
+        skips = []
+        for stage in self.encoder:
+            h = stage["block1"](h, time)
+            skips.append(h)
+            h = stage["attention"](stage["block2"](h, time))
+            skips.append(h)
+            h = stage["down"](h)
+
+        h = self.vertex_block1(h, time)
+        h = self.vertex_attention(h)
+        h = self.vertex_block2(h, time)
+
+        for stage in self.decoder:
+            h = stage["block1"](torch.cat([h, skips.pop()], 1), time)
+            h = stage["block2"](torch.cat([h, skips.pop()], 1), time)
+            h = stage["up"](stage["attention"](h))
+        h = self.last_block(torch.cat([h, outermost], 1), time)
+        return self.last(h)
+
+
+# 28 → 14 → 7 by 4×4 kernels, 7 → 2 by a 7×7 kernel; the last level stays at 2 pixels.
+_DOWN = (
+    {"kernel_size": 4, "stride": 2, "padding": 1},
+    {"kernel_size": 4, "stride": 2, "padding": 1},
+    {"kernel_size": 7, "stride": 2, "padding": 1},
+    {"kernel_size": 3, "stride": 1, "padding": 1},
+)
+
+
+def build_unet(
+    preset: str = "unet",
+    *,
+    hybridization: int | float | str | None = None,
+    seed: int | None = None,
+    verbose: bool = True,
+    **overrides,
+) -> UNet:
+    """Build a model of the paper by name, with fresh weights.
+
+    Args:
+        preset: a key of `PRESETS`.
+        hybridization: overrides the vertex: a number of circuits (int 0 … 13), a fraction of the
+            vertex channels (float), or "full"; one printed line says what it resolved to.
+        seed: of the initial weights; the same seed gives the same weights.
+        verbose: print that line.
+        overrides: fields of `UNetConfig`, such as ``ansatz="fqconv"`` or ``backend="statevector"``.
+
+    Raises:
+        ValueError: an unknown preset or field, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"Unknown preset {preset!r}; known are {', '.join(PRESETS)}.")
+    unknown = set(overrides) - set(asdict(PRESETS[preset]))
+    if unknown:
+        raise ValueError(f"Unknown option(s) {sorted(unknown)}; a UNetConfig has {list(asdict(PRESETS[preset]))}.")
+    if hybridization is not None:
+        overrides["n_circuits"], overrides["full"] = resolve_hybridization(hybridization)
+    config = replace(PRESETS[preset], **overrides)
+    if hybridization is not None and verbose:
+        print(f"hybridization={hybridization!r}: {config.describe()}")
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return UNet(config, generator)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of trainable parameters; a shared one counts once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
