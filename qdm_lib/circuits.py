@@ -102,15 +102,12 @@ class Circuit:
                 f"{self.n_wires}, {self.n_inputs} and {self.n_weights}."
             )
         if self.wire_labels and len(self.wire_labels) != self.n_wires:
-            raise ValueError(
-                f"{self.name}: {len(self.wire_labels)} wire labels for {self.n_wires} wires."
-            )
+            raise ValueError(f"{self.name}: {len(self.wire_labels)} wire labels for {self.n_wires} wires.")
         size = {"input": self.n_inputs, "weight": self.n_weights}
         for gate in self.gates:
             if not all(0 <= wire < self.n_wires for wire in gate.wires):
                 raise ValueError(
-                    f"{self.name}: {gate.name} on wires {gate.wires}, but the wires are "
-                    f"0 … {self.n_wires - 1}."
+                    f"{self.name}: {gate.name} on wires {gate.wires}, but the wires are 0 … {self.n_wires - 1}."
                 )
             if gate.param is not None and not 0 <= gate.param[1] < size[gate.param[0]]:
                 kind, k = gate.param
@@ -133,9 +130,7 @@ class Circuit:
         return self.wire_labels or tuple(str(wire) for wire in range(self.n_wires))
 
     @classmethod
-    def from_pennylane(
-        cls, fn: Callable, n_inputs: int, n_weights: int, n_wires: int | None = None
-    ) -> "Circuit":
+    def from_pennylane(cls, fn: Callable, n_inputs: int, n_weights: int, n_wires: int | None = None) -> "Circuit":
         """Turn a PennyLane quantum function ``fn(inputs, weights)`` into a `Circuit`.
 
         ``fn`` applies operations on integer wires and need not return anything; the outputs are

@@ -59,9 +59,7 @@ class QuantumLayer(nn.Module):
         if n_circuits < 1:
             raise ValueError(f"A QuantumLayer holds at least one circuit, got n_circuits={n_circuits}.")
         if backend != "pennylane" and (device is not None or diff_method or shots):
-            raise ValueError(
-                f"device, diff_method and shots need backend='pennylane'; the backend is {backend!r}."
-            )
+            raise ValueError(f"device, diff_method and shots need backend='pennylane'; the backend is {backend!r}.")
         self.circuit, self.n_circuits, self.backend = circuit, n_circuits, backend
         self.theta = nn.Parameter(torch.rand(n_circuits, circuit.n_weights, generator=generator))
         if backend == "pennylane":

@@ -117,9 +117,7 @@ def simulate(circuit: Circuit, x: Tensor, theta: Tensor) -> Tensor:
 def check_arguments(circuit: Circuit, x: Tensor, theta: Tensor) -> None:
     """Raise ValueError unless x and theta have the shapes and dtypes that `simulate` takes."""
     if x.ndim != 2 or x.shape[1] != circuit.n_inputs:
-        raise ValueError(
-            f"{circuit.name}: wanted inputs of shape (B, {circuit.n_inputs}), got {tuple(x.shape)}."
-        )
+        raise ValueError(f"{circuit.name}: wanted inputs of shape (B, {circuit.n_inputs}), got {tuple(x.shape)}.")
     if theta.shape not in [(circuit.n_weights,), (x.shape[0], circuit.n_weights)]:
         raise ValueError(
             f"{circuit.name}: wanted weights of shape ({circuit.n_weights},) or "
@@ -127,6 +125,5 @@ def check_arguments(circuit: Circuit, x: Tensor, theta: Tensor) -> None:
         )
     if x.dtype not in (torch.float32, torch.float64) or theta.dtype != x.dtype:
         raise ValueError(
-            f"{circuit.name}: wanted inputs and weights both float32 or both float64, got "
-            f"{x.dtype} and {theta.dtype}."
+            f"{circuit.name}: wanted inputs and weights both float32 or both float64, got {x.dtype} and {theta.dtype}."
         )

@@ -219,8 +219,7 @@ class UNet(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         if x_t.ndim != 4 or x_t.shape[1:] != (1, 28, 28) or t.shape != x_t.shape[:1]:
             raise ValueError(
-                f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} "
-                f"and {tuple(t.shape)}."
+                f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}."
             )
         time = self.time(t)
         h = outermost = self.first(x_t)
