@@ -1,0 +1,150 @@
+"""The ansätze are what the paper says: gates, counts, and errors that name the mistake."""
+
+import pennylane as qml
+import pytest
+import torch
+
+from qdm_lib.circuits import TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
+from qdm_lib.simulator import simulate
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 5])
+@pytest.mark.parametrize("make, weights, gates", [(hqconv, 28, 28), (fqconv, 24, 24)])
+def test_sizes(make, weights, gates, layers):
+    circuit = make(layers)
+    assert (circuit.n_wires, circuit.n_inputs) == (12, 12)
+    assert circuit.n_weights == weights * layers
+    assert len(circuit.gates) == 12 + gates * layers
+
+
+def test_basic_has_sixteen_weights_without_the_factor_two_pi():
+    circuit = basic()
+    assert (circuit.n_wires, circuit.n_weights) == (4, 16)
+    assert all(gate.scale == 1 for gate in circuit.gates)
+
+
+def test_hqconv_couples_channels_only_in_block_b():
+    """Block A stays within a channel (wires 4c … 4c+3); block B is 4 → 8, then 0 → 4."""
+    for gate in hqconv(2).gates:
+        channels = {wire // 4 for wire in gate.wires}
+        assert len(channels) == (2 if gate.block == "B" else 1)
+    assert [g.wires for g in hqconv(1).gates if g.block == "B"] == [(4, 8), (4, 8), (0, 4), (0, 4)]
+
+
+def test_fqconv_never_couples_two_pixels():
+    assert {wire % 4 for gate in fqconv(3).gates for wire in gate.wires} == {0, 1, 2, 3}
+    assert all(len({wire % 4 for wire in gate.wires}) == 1 for gate in fqconv(3).gates)
+
+
+def test_released_hqconv_runs_block_b_only():
+    """Design of the released code: 12 of 84 weights act, 10 of 12 outputs are cos(x)."""
+    circuit = hqconv_released(3)
+    assert len(circuit.dead_weights) == 72
+    assert {wire for gate in circuit.gates if gate.block for wire in gate.wires} >= {0, 4, 8}
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(5, 12, generator=g, dtype=torch.float64) * 6
+    z = simulate(circuit, x, torch.rand(84, generator=g, dtype=torch.float64))
+    equal = (z - x.cos()).abs().amax(0) < 1e-12
+    assert equal.tolist() == [wire not in (4, 8) for wire in range(12)]
+
+
+def rx(k, wire=0, kind="weight"):
+    return Gate("RX", (wire,), (kind, k))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Gate("RXX", (0, 1)), "Unknown gate 'RXX'"),
+        (lambda: Gate("CRX", (0,)), "acts on 2 wire"),
+        (lambda: Gate("CRX", (1, 1)), "same wire twice"),
+        (lambda: Gate("CNOT", (0, 1), ("weight", 0)), "cannot take its angle"),
+        (lambda: Gate("RX", (0,), ("angle", 0)), "cannot take its angle"),
+        (lambda: Circuit((rx(0, wire=3),), 3, 0, 1), "the wires are 0 … 2"),
+        (lambda: Circuit((rx(0),), 1, 0, 2), r"weights \[1\] feed no gate"),
+        (lambda: Circuit((rx(1),), 1, 0, 1), "reads weight 1 of 1"),
+        (lambda: Circuit((rx(2, kind="input"),), 1, 2, 0), "reads input 2 of 2"),
+        (lambda: Circuit((), 2, 0, 0, wire_labels=("a",)), "1 wire labels for 2 wires"),
+        (lambda: hqconv(0), "at least 1, got 0"),
+        (lambda: basic(wires=1), "at least 2 wires"),
+    ],
+)
+def test_a_mistake_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_dead_weights_need_an_explicit_word():
+    gates = (rx(0),)
+    assert Circuit(gates, 1, 0, 2, allow_dead_weights=True).dead_weights == (1,)
+
+
+def everything(x, w):
+    """One of each operation that from_pennylane promises, and some that PennyLane decomposes."""
+    qml.AngleEmbedding(x, wires=range(4))
+    qml.RY(2 * w[0] + 0.5, wires=1)
+    qml.RZ(-w[1], wires=2)
+    qml.Rot(w[2], w[3] / 3, w[4], wires=3)
+    for gate in (qml.Hadamard, qml.PauliX, qml.PauliY, qml.PauliZ, qml.S, qml.T):
+        gate(wires=0)
+        qml.RX(0.3, wires=0)
+    qml.CNOT(wires=[0, 1])
+    qml.CRX(w[5], wires=[1, 2])
+    qml.CRY(w[6], wires=[2, 3])
+    qml.CRZ(x[0], wires=[3, 0])
+    qml.CZ(wires=[0, 2])
+    qml.SWAP(wires=[1, 3])
+    qml.Toffoli(wires=[0, 1, 2])
+    qml.adjoint(qml.T(wires=2))
+    qml.RX(w[7], wires=2)
+
+
+def test_from_pennylane_equals_pennylane():
+    circuit = Circuit.from_pennylane(everything, n_inputs=4, n_weights=8)
+    assert circuit.n_wires == 4
+    x = torch.linspace(-2, 3, 4, dtype=torch.float64)
+    w = torch.linspace(-4, 5, 8, dtype=torch.float64)
+
+    @qml.qnode(qml.device("default.qubit", wires=4))
+    def qnode():
+        everything(x, w)
+        return [qml.expval(qml.PauliZ(k)) for k in range(4)]
+
+    torch.testing.assert_close(simulate(circuit, x[None], w)[0], torch.stack(qnode()), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "fn, error, message",
+    [
+        (lambda x, w: qml.RX(x[0] * w[0], wires=0), ValueError, "depends on input 0, weight 0"),
+        (lambda x, w: qml.RX(w[0] ** 2, wires=0), ValueError, "not scale"),
+        (lambda x, w: qml.QubitDensityMatrix(torch.eye(2) / 2, wires=0), ValueError, "Cannot take the operation"),
+        (lambda x, w: qml.RX(w[0], wires="a"), ValueError, "Wires must be integers"),
+        (lambda x, w: qml.RX(w[3], wires=0), TypeError, "on 1 inputs and 1 weights failed"),
+    ],
+)
+def test_from_pennylane_names_what_it_cannot_take(fn, error, message):
+    with pytest.raises(error, match=message):
+        Circuit.from_pennylane(fn, 1, 1)
+
+
+def test_hqconv_written_in_pennylane_is_the_same_circuit():
+    def by_hand(x, w):
+        for q in range(12):
+            qml.RX(x[q], wires=q)
+        k = 0
+        for channel in (2, 1, 0):
+            for i in (3, 2, 1, 0):
+                pair = [4 * channel + (i + 1) % 4, 4 * channel + i]
+                qml.CRZ(TWO_PI * w[k], wires=pair)
+                qml.CRX(TWO_PI * w[k + 1], wires=pair)
+                k += 2
+        for pair in ([4, 8], [0, 4]):
+            qml.CRZ(TWO_PI * w[k], wires=pair)
+            qml.CRX(TWO_PI * w[k + 1], wires=pair)
+            k += 2
+
+    traced = Circuit.from_pennylane(by_hand, 12, 28)
+    wanted = [(g.name, g.wires, g.param) for g in hqconv(1).gates]
+    assert [(g.name, g.wires, g.param) for g in traced.gates] == wanted
+    assert all(abs(a.scale - b.scale) < 1e-9 for a, b in zip(traced.gates, hqconv(1).gates, strict=True))

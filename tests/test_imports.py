@@ -1,0 +1,56 @@
+"""The library's modules import one another in one direction only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parent.parent / "qdm_lib"
+# A module may import those that stand before it in the chain, and the ones listed with it.
+ALLOWED = {
+    "circuits": set(),
+    "from_pennylane": {"circuits"},
+    "simulator": {"circuits"},
+    "quantum": {"circuits", "simulator", "engine"},
+    "blocks": {"circuits", "simulator", "quantum"},
+    "unet": {"circuits", "quantum", "blocks"},
+    "transfer": set(),
+    "checkpoint": {"unet", "transfer"},
+    "diffusion": set(),
+    "training": {"diffusion", "transfer"},
+    "data": set(),
+    "metrics": set(),
+}
+LAZY = {("circuits", "from_pennylane")}  # inside a function, so that circuits itself needs no PennyLane
+
+
+def local_imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qdm_lib"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("qdm_lib.")}
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(ALLOWED))
+def test_imports_point_one_way(module):
+    found = {name for name in local_imports(LIBRARY / f"{module}.py") if (module, name) not in LAZY}
+    assert found <= ALLOWED[module], f"{module} imports {sorted(found - ALLOWED[module])}"
+
+
+def test_nobody_imports_the_figures_but_the_faces():
+    """plotting and widgets read the library; only the command line and each other read them."""
+    for path in LIBRARY.glob("*.py"):
+        if path.stem not in {"cli", "runs", "demo", "widgets", "app", "plotting"}:
+            assert not local_imports(path) & {"plotting", "widgets", "cli"}, path.name
+
+
+def test_circuits_load_without_torch_or_pennylane():
+    top = [
+        n for n in ast.parse((LIBRARY / "circuits.py").read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)
+    ]
+    names = {getattr(n, "module", None) or n.names[0].name for n in top}
+    assert names == {"math", "collections.abc", "dataclasses"}
