@@ -1,0 +1,388 @@
+"""Noise schedules, the forward process, and three samplers. Knows no network.
+
+A diffusion model destroys an image x_0 with Gaussian noise in T small steps and learns to walk back.
+Here "model" is any function `model(x_t, t) -> eps`: it sees the noisy images and their time steps and
+returns its guess of the noise. The quantum models of the paper and a one-line lambda are equally welcome.
+
+Symbols: `x_0` clean image, `x_t` noisy image, `eps` standard normal noise, `t` = 0 … T-1,
+`betas` the noise variance added at each step, `alphas_cumprod` (written ᾱ_t) the share of the image's
+variance that is left after step t, `snr` = ᾱ/(1-ᾱ).
+
+Sources: Ho et al. 2020 (DDPM, arXiv:2006.11239), whose equation numbers are cited below; Nichol and
+Dhariwal 2021 (cosine schedule, arXiv:2102.09672); Song et al. 2021 (DDIM, arXiv:2010.02502); Lu et al.
+2022 (DPM-Solver++, arXiv:2211.01095); Choi et al. 2022 (P2 weight, arXiv:2204.00227). The quantum hybrid
+models of arXiv:2402.16147 use the same process; its section 2 reviews it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Model = Callable[[Tensor, Tensor], Tensor]
+
+
+# ------------------------------------------------------------------------------------------ schedules
+
+
+def cosine_betas(T: int = 1000, s: float = 0.008) -> Tensor:
+    """Noise variances of the cosine schedule, (T,) float64; the schedule of the recipe.
+
+    ᾱ(τ) = f(τ)/f(0) with f(τ) = cos²(π/2 · (τ+s)/(1+s)), τ = 0, 1/T, …, 1, and
+    β_t = 1 - ᾱ_{t+1}/ᾱ_t, clipped at 0.999 (Nichol and Dhariwal 2021, equation 17).
+    The clip only acts at the last step, where ᾱ would be 0 and nothing of the image would be left.
+
+    Raises ValueError for T < 1 or s <= 0.
+    """
+    _check_count("T", T, 1)
+    if not 0 < s < math.inf:
+        raise ValueError(f"The offset s of the cosine schedule must be positive and finite, not {s}.")
+    tau = torch.linspace(0, 1, T + 1, dtype=torch.float64)
+    f = torch.cos((tau + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """Noise variances growing linearly from `start` to `end`, (T,) float64 (Ho et al. 2020, section 4).
+
+    The ends do not scale with T: with the defaults a short schedule (T = 100, say) leaves much of the
+    image in x_{T-1}, so that samplers starting from pure noise start from the wrong place.
+
+    Raises ValueError for T < 1 or ends outside (0, 1).
+    """
+    _check_count("T", T, 1)
+    if not (0 < start < 1 and 0 < end < 1):
+        raise ValueError(f"start and end of the linear schedule must lie in (0, 1), not {start} and {end}.")
+    return torch.linspace(start, end, T, dtype=torch.float64)
+
+
+class NoiseSchedule:
+    """The forward process q and everything that follows from its variances `betas`.
+
+    betas: (T,) numbers in (0, 1). The tables are float64 on the CPU; each method rounds the entries it
+    needs once to the dtype and device of the images it is given. `t` is always (B,) int64 in 0 … T-1.
+
+    Attributes: `T`, and (T,) float64 tensors `betas`, `alphas` = 1-β, `alphas_cumprod` = ᾱ,
+    `alphas_cumprod_prev` = ᾱ_{t-1} with ᾱ_{-1} = 1, `snr` = ᾱ/(1-ᾱ), `posterior_variance`.
+
+    A `t` on the CPU is checked against 0 … T-1. On a GPU that look would make the program wait for the
+    device at every step, so there only its dtype and shape are checked.
+    """
+
+    def __init__(self, betas: Tensor | Sequence[float]):
+        betas = torch.as_tensor(betas).detach().to("cpu", torch.float64, copy=True)
+        if betas.ndim != 1 or len(betas) == 0:
+            raise ValueError(f"betas must be a non-empty list of numbers, not of shape {tuple(betas.shape)}.")
+        if not ((betas > 0) & (betas < 1)).all():  # also catches NaN
+            raise ValueError(
+                "Every beta must lie strictly between 0 and 1; "
+                f"these reach from {betas.min():.6g} to {betas.max():.6g}."
+            )
+        self.T = len(betas)
+        self.betas = betas
+        self.alphas = 1 - betas
+        self.alphas_cumprod = self.alphas.cumprod(0)
+        if self.alphas_cumprod[-1] < 1e-30:
+            raise ValueError(
+                f"After {self.T} steps only {self.alphas_cumprod[-1]:.3g} of the image's variance is left, "
+                "too little to divide by; use smaller betas or fewer steps."
+            )
+        self.alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
+        self.snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
+        left = (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
+        self.posterior_variance = betas * left
+        self._tables = {
+            "sqrt_abar": self.alphas_cumprod.sqrt(),
+            "sqrt_one_minus_abar": (1 - self.alphas_cumprod).sqrt(),
+            "posterior_x_0": self.alphas_cumprod_prev.sqrt() * betas / (1 - self.alphas_cumprod),
+            "posterior_x_t": self.alphas.sqrt() * left,
+            "posterior_variance": self.posterior_variance,
+            "snr": self.snr,
+        }
+        self._rounded: dict[tuple, Tensor] = {}  # tables by (name, device, dtype), copied there once
+
+    def __repr__(self) -> str:
+        first, last = self.alphas_cumprod[0], self.alphas_cumprod[-1]
+        return f"NoiseSchedule(T={self.T}, alphas_cumprod {first:.6g} … {last:.3g})"
+
+    def q_sample(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """Jump from the clean image to step t: x_t = √ᾱ_t x_0 + √(1-ᾱ_t) eps (Ho et al. 2020, equation 4).
+
+        x_0 and eps (B, …), t (B,) → x_t (B, …). T small steps √(1-β) x + √β eps compose to this one jump.
+        """
+        self._check(x_0, t, eps=eps)
+        return self._at("sqrt_abar", t, x_0) * x_0 + self._at("sqrt_one_minus_abar", t, x_0) * eps
+
+    def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, …) and variance (B, 1, …) of the Gaussian q(x_{t-1} | x_t, x_0), by Bayes' rule.
+
+        mean = √ᾱ_{t-1} β_t/(1-ᾱ_t) x_0 + √α_t (1-ᾱ_{t-1})/(1-ᾱ_t) x_t,
+        variance = β_t (1-ᾱ_{t-1})/(1-ᾱ_t) (Ho et al. 2020, equations 6 and 7).
+        At t = 0 the image before is x_0 itself: mean x_0, variance 0.
+        """
+        self._check(x_0, t, x_t=x_t)
+        mean = self._at("posterior_x_0", t, x_0) * x_0 + self._at("posterior_x_t", t, x_0) * x_t
+        return mean, self._at("posterior_variance", t, x_0)
+
+    def predict_x0(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """The clean image that x_t and its noise imply: x_0 = (x_t - √(1-ᾱ_t) eps)/√ᾱ_t.
+
+        This is `q_sample` solved for x_0 (Ho et al. 2020, equation 15).
+        Near t = T-1 this divides by almost nothing (√ᾱ is 5e-5 in the cosine schedule), so a small error of
+        eps becomes a huge one of x_0. That is why samplers clamp x_0 to [-1, 1].
+        """
+        self._check(x_t, t, eps=eps)
+        return (x_t - self._at("sqrt_one_minus_abar", t, x_t) * eps) / self._at("sqrt_abar", t, x_t)
+
+    def predict_eps(self, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
+        """The noise that x_t and x_0 imply: eps = (x_t - √ᾱ_t x_0)/√(1-ᾱ_t); the inverse of `predict_x0`."""
+        self._check(x_t, t, x_0=x_0)
+        return (x_t - self._at("sqrt_abar", t, x_t) * x_0) / self._at("sqrt_one_minus_abar", t, x_t)
+
+    def p2_weight(self, t: Tensor, k: float = 1.0, gamma: float = 1.0) -> Tensor:
+        """Weight of the loss at step t: (k + snr_t)^-γ, (B,) float64 (Choi et al. 2022).
+
+        It takes weight off the almost clean images, where guessing the noise teaches little about shapes.
+        With k = γ = 1, as in the recipe, it is exactly 1-ᾱ_t; γ = 0 gives the plain loss.
+        """
+        _check_steps(t, self.T)
+        if not 0 <= k < math.inf or not math.isfinite(gamma):
+            raise ValueError(f"The P2 weight needs k >= 0 and a finite gamma, not k={k}, gamma={gamma}.")
+        return (k + self._table("snr", t.device, torch.float64)[t]) ** -gamma
+
+    def _table(self, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        key = (name, device, dtype)
+        if key not in self._rounded:
+            self._rounded[key] = self._tables[name].to(device, dtype)
+        return self._rounded[key]
+
+    def _at(self, name: str, t: Tensor, x: Tensor) -> Tensor:
+        """Entries t of a table as (B, 1, …, 1), ready to multiply x (B, …)."""
+        return self._table(name, x.device, x.dtype)[t].view(-1, *[1] * (x.ndim - 1))
+
+    def _check(self, x: Tensor, t: Tensor, **others: Tensor) -> None:
+        _check_steps(t, self.T)
+        if not x.is_floating_point():
+            raise TypeError(f"Images must be floating-point tensors in [-1, 1], not {x.dtype}.")
+        if x.ndim == 0 or len(x) != len(t):
+            raise ValueError(
+                f"t must hold one step for each image: {len(t)} steps for images of shape {tuple(x.shape)}."
+            )
+        for name, other in others.items():  # equal shapes, or torch would broadcast one image over the batch
+            if other.shape != x.shape:
+                raise ValueError(f"{name} has shape {tuple(other.shape)} where {tuple(x.shape)} was wanted.")
+
+
+# ------------------------------------------------------------------------------------------- samplers
+
+
+class SampleState(NamedTuple):
+    """One stop of a sampler on its way from noise to image.
+
+    `step` counts from 0; `t` is the time step the model was asked about, `x_t` (B, …) the noisy images it
+    saw there, `x_0` (B, …) the clean images its answer implies. The first `x_t` is the pure noise of the
+    start; the last `x_0`, at t = 0, is the sample. Treat the tensors as read-only: the sampler goes on
+    from them.
+    """
+
+    step: int
+    t: int
+    x_t: Tensor
+    x_0: Tensor
+
+
+def ddpm_sample(
+    model: Model, schedule: NoiseSchedule, shape: Sequence[int], *, generator: torch.Generator | None = None,
+    device: torch.device | str | None = None, clip: bool = True, x_T: Tensor | None = None,
+) -> Iterator[SampleState]:
+    """Ancestral sampling, T steps: draw x_{t-1} from q(x_{t-1} | x_t, x_0) with x_0 as the model predicts it.
+
+    x_{t-1} = mean + √variance · z from `q_posterior`, z standard normal; no noise is added at t = 0, where
+    x_0 is the sample (Ho et al. 2020, algorithm 2, with the posterior variance of equation 7).
+
+    shape: of the batch, (B, 1, 28, 28) for the models here. generator: source of all noise; noise is drawn
+    on its device and then moved, so a CPU generator gives the same start on every device. device: where to
+    sample; by default where `x_T` or the model's weights are. clip: clamp every x_0 to [-1, 1].
+    x_T: start noise of that shape instead of fresh noise, to compare samplers from the same start.
+
+    Yields T `SampleState`s, t = T-1 … 0; `sample` drains them. Put a network in eval mode before.
+    Raises ValueError or TypeError for bad arguments at the call, before the first step.
+    """
+    x_t = _start_noise(model, shape, generator, device, x_T)
+    return _ddpm_steps(model, schedule, x_t, generator, clip)
+
+
+def _ddpm_steps(model, schedule, x_t, generator, clip) -> Iterator[SampleState]:
+    for step, t in enumerate(reversed(range(schedule.T))):
+        x_0 = _denoise(model, schedule, x_t, t, clip)
+        yield SampleState(step, t, x_t, x_0)
+        if t > 0:
+            mean, variance = schedule.q_posterior(x_0, x_t, _times(t, x_t))
+            x_t = mean + variance.sqrt() * _noise(x_t, generator)
+
+
+def ddim_sample(
+    model: Model, schedule: NoiseSchedule, shape: Sequence[int], *, steps: int = 50, eta: float = 0.0,
+    generator: torch.Generator | None = None, device: torch.device | str | None = None, clip: bool = True,
+    x_T: Tensor | None = None,
+) -> Iterator[SampleState]:
+    """DDIM: visit only `steps` of the T time steps, evenly spaced from T-1 to 0.
+
+    From step t to the next earlier one u, with eps the noise that x_t and x_0 imply,
+        σ = η √((1-ᾱ_u)/(1-ᾱ_t)) √(1-ᾱ_t/ᾱ_u),    x_u = √ᾱ_u x_0 + √(1-ᾱ_u-σ²) eps + σ z
+    (Song et al. 2021, equations 12 and 16). η = 0 is deterministic: the same start noise, the same image.
+    η = 1 with steps = T is `ddpm_sample`.
+
+    steps: 1 … T calls of the model. eta: 0 … 1. The other arguments, what is yielded, and the errors are
+    those of `ddpm_sample`.
+    """
+    times = _time_grid(schedule.T, steps)
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1] (0 is deterministic, 1 as random as DDPM), not {eta}.")
+    x_t = _start_noise(model, shape, generator, device, x_T)
+    return _ddim_steps(model, schedule, x_t, times, eta, generator, clip)
+
+
+def _ddim_steps(model, schedule, x_t, times, eta, generator, clip) -> Iterator[SampleState]:
+    abar = schedule.alphas_cumprod.tolist()  # plain floats: no waiting for a GPU
+    for step, t in enumerate(times):
+        x_0 = _denoise(model, schedule, x_t, t, clip)
+        yield SampleState(step, t, x_t, x_0)
+        if step + 1 < len(times):
+            a, a_next = abar[t], abar[times[step + 1]]
+            sigma = eta * math.sqrt((1 - a_next) / (1 - a) * (1 - a / a_next))
+            eps = schedule.predict_eps(x_t, _times(t, x_t), x_0)  # anew, since x_0 may have been clamped
+            x_t = math.sqrt(a_next) * x_0 + math.sqrt(max(0.0, 1 - a_next - sigma**2)) * eps
+            if sigma > 0:
+                x_t = x_t + sigma * _noise(x_t, generator)
+
+
+def dpm_solver_sample(
+    model: Model, schedule: NoiseSchedule, shape: Sequence[int], *, steps: int = 20,
+    generator: torch.Generator | None = None, device: torch.device | str | None = None, clip: bool = True,
+    x_T: Tensor | None = None,
+) -> Iterator[SampleState]:
+    """DPM-Solver++ (2M): the deterministic path of DDIM, followed with a second-order multistep method.
+
+    With λ = log(√ᾱ/√(1-ᾱ)) as the clock, the step from s to t is, for h = λ_t - λ_s,
+        x_t = √((1-ᾱ_t)/(1-ᾱ_s)) x_s + √ᾱ_t (1 - e^-h) D    (Lu et al. 2022, algorithm 2).
+    D is the predicted x_0; with r = h_before/h, D = (1 + 1/2r) x_0 - 1/2r x_0_before extrapolates it to the
+    middle of the step from the last two predictions. The first step has no past and the last, to t = 0,
+    is long on this clock, so both use D = x_0, which makes them DDIM steps.
+
+    steps: 1 … T calls of the model, at t = T-1 … 0 spaced quadratically: close together near t = 0, where λ
+    runs fast and the details of the image settle. `generator` draws the start only. The other arguments,
+    what is yielded, and the errors are those of `ddpm_sample`.
+    """
+    times = _time_grid(schedule.T, steps, power=2)
+    x_t = _start_noise(model, shape, generator, device, x_T)
+    return _dpm_solver_steps(model, schedule, x_t, times, clip)
+
+
+def _dpm_solver_steps(model, schedule, x_t, times, clip) -> Iterator[SampleState]:
+    abar = schedule.alphas_cumprod.tolist()
+    lam = [0.5 * math.log(a / (1 - a)) for a in abar]
+    x_0_before, h_before = None, None
+    for step, t in enumerate(times):
+        x_0 = _denoise(model, schedule, x_t, t, clip)
+        yield SampleState(step, t, x_t, x_0)
+        if step + 1 < len(times):
+            t_next = times[step + 1]
+            h = lam[t_next] - lam[t]
+            direction = x_0
+            if x_0_before is not None and t_next > 0:
+                r = h_before / h
+                direction = (1 + 0.5 / r) * x_0 - 0.5 / r * x_0_before
+            shrink = math.sqrt((1 - abar[t_next]) / (1 - abar[t]))
+            x_t = shrink * x_t - math.sqrt(abar[t_next]) * math.expm1(-h) * direction
+            x_0_before, h_before = x_0, h
+
+
+def sample(states: Iterable[SampleState]) -> Tensor:
+    """Run a sampler to its end and return the last x_0: `sample(ddim_sample(model, schedule, shape))`.
+
+    Raises ValueError if the sampler yields nothing, as one does that was already drained.
+    """
+    x_0 = None
+    for state in states:
+        x_0 = state.x_0
+    if x_0 is None:
+        raise ValueError("This sampler yields no states; it was used up already. Make a new one.")
+    return x_0
+
+
+# -------------------------------------------------------------------------------------------- helpers
+
+
+@torch.no_grad()
+def _denoise(model: Model, schedule: NoiseSchedule, x_t: Tensor, t: int, clip: bool) -> Tensor:
+    """Ask the model about x_t and return the x_0 its answer implies, with no graph kept.
+
+    no_grad stands here and not in the samplers: a generator that yields inside `with no_grad()` would
+    switch gradients off in the caller's code between two steps.
+    """
+    times = _times(t, x_t)
+    eps = model(x_t, times)
+    if eps.shape != x_t.shape:
+        raise ValueError(f"The model must keep shape {tuple(x_t.shape)}, but returned {tuple(eps.shape)}.")
+    x_0 = schedule.predict_x0(x_t, times, eps)
+    return x_0.clamp(-1, 1) if clip else x_0
+
+
+def _times(t: int, x_t: Tensor) -> Tensor:
+    return torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise, drawn where the generator lives and moved to where the images are."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def _start_noise(model, shape, generator, device, x_T) -> Tensor:
+    """The pure noise a sampler starts from, (B, …) float32, or `x_T` after a check."""
+    shape = tuple(shape)
+    if len(shape) < 2 or not all(isinstance(n, int) and n >= 1 for n in shape):
+        raise ValueError(f"shape must be positive whole numbers as in (16, 1, 28, 28), not {shape}.")
+    if device is None:
+        weights = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+        device = x_T.device if x_T is not None else getattr(next(weights, None), "device", "cpu")
+    if x_T is None:
+        return _noise(torch.empty(shape, device=device), generator)
+    if tuple(x_T.shape) != shape or not x_T.is_floating_point():
+        raise ValueError(f"x_T must be float noise of shape {shape}, not {x_T.dtype} of {tuple(x_T.shape)}.")
+    return x_T.detach().to(device)
+
+
+def _time_grid(T: int, steps: int, power: int = 1) -> list[int]:
+    """`steps` different time steps from T-1 down to 0, at (T-1) u^power for even u; one step is T-1 alone."""
+    _check_count("steps", steps, 1)
+    if steps > T:
+        raise ValueError(f"A sampler can visit at most the T = {T} steps of the schedule, not {steps}.")
+    even = torch.linspace(1, 0, steps, dtype=torch.float64)
+    times, least = [], 0
+    for t in ((T - 1) * even**power).round().long().flip(0).tolist():  # upwards from 0
+        times.append(max(t, least))  # where rounding made two neighbours equal, the later one moves up
+        least = times[-1] + 1
+    return times[::-1]
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}.")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}.")
+
+
+def _check_steps(t: Tensor, T: int) -> None:
+    if not isinstance(t, Tensor) or t.dtype != torch.int64:
+        what = t.dtype if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"t must be an int64 tensor of time steps, one for each image, not {what}.")
+    if t.ndim != 1:
+        raise ValueError(f"t must have shape (B,), one step for each image, not {tuple(t.shape)}.")
+    if t.device.type == "cpu" and len(t) and (t.min() < 0 or t.max() >= T):
+        raise ValueError(f"Time steps must lie in 0 … {T - 1}; these reach from {t.min()} to {t.max()}.")

@@ -1,0 +1,273 @@
+"""The training loop: one optimisation step, repeated, and a moving average of the weights.
+
+`train` yields after every step, so a caller draws a progress bar, saves or stops with plain Python:
+
+    for step in train(model, schedule, batches, optimizer, ema, generator=g, steps=500):
+        bar.set_postfix(loss=step.loss)
+
+It takes any `model(x_t, t)` and never looks inside. The numbers in `TrainConfig` are the recipe of the
+quantum hybrid diffusion models (arXiv:2402.16147) and, where the paper is silent, of the released code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qdm_lib.diffusion import Model, NoiseSchedule
+from qdm_lib.transfer import unwrap
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recipe of one training run. Every field is checked when the object is made (ValueError, TypeError).
+
+    learning_rate, betas: of Adam. batch_size: images a step; `train` takes batches as they come, this number
+    is for whoever makes them. p2_k, p2_gamma: the loss weight (k + snr)^-γ. ema_decay, ema_start, ema_every,
+    ema_power: see `EMA`.
+    """
+
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    batch_size: int = 128
+    p2_k: float = 1.0
+    p2_gamma: float = 1.0
+    ema_decay: float = 0.995
+    ema_start: int = 100
+    ema_every: int = 10
+    ema_power: float = 2 / 3
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list back
+        two = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        _wanted(two, "betas", self.betas, "two numbers in [0, 1)")
+        rate = self.learning_rate
+        _wanted(0 < rate < math.inf, "learning_rate", rate, "a positive finite number")
+        _wanted(0 <= self.p2_k < math.inf, "p2_k", self.p2_k, "a finite number of at least 0")
+        _wanted(math.isfinite(self.p2_gamma), "p2_gamma", self.p2_gamma, "a finite number")
+        _wanted(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number in [0, 1)")
+        _wanted(0 < self.ema_power < math.inf, "ema_power", self.ema_power, "a positive finite number")
+        for name, least in (("batch_size", 1), ("ema_start", 0), ("ema_every", 1)):
+            _check_whole(name, getattr(self, name), least)
+
+
+# ---------------------------------------------------------------------------- moving average of weights
+
+
+class EMA:
+    """Exponential moving average of a model's weights; samples are drawn from it, not from the raw weights.
+
+    Counting the optimiser steps from 0, after step s:
+      s < 100:                 the average is a copy of the weights;
+      later, s = 109, 119, …:  average ← d · average + (1-d) · weights,  d = min(0.995, 1 - (s-100)^(-2/3));
+      at all other steps:      nothing.
+    So the average is renewed whenever the number of finished steps, s+1, is a multiple of 10 (as the released
+    code does), and its memory grows from a few tens of steps to about 10/0.005 = 2000. Where s <= 100, which
+    only other settings than these reach, d = 0. The numbers 100, 10, 0.995 and 2/3 come from `config`.
+
+    Weights (`nn.Parameter`s of floating point) are averaged; buffers, such as counters and running
+    statistics, are copied whenever the average is renewed. The wrappers of torch.compile and
+    DistributedDataParallel are looked through.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig | None = None):
+        self.config = config or TrainConfig()
+        self.shadow: dict[str, Tensor] = {k: v.detach().clone() for k, v in _entries(model).items()}
+
+    def decay_at(self, step: int) -> float:
+        """The decay d after step `step`, counted from 0."""
+        since = step - self.config.ema_start
+        return 0.0 if since <= 0 else min(self.config.ema_decay, 1 - since**-self.config.ema_power)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after optimiser step `step`, counted from 0. Call it after every step."""
+        if step < self.config.ema_start:
+            decay = 0.0
+        elif (step + 1) % self.config.ema_every == 0:
+            decay = self.decay_at(step)
+        else:
+            return
+        for name, value in _entries(model).items():
+            if isinstance(value, nn.Parameter) and value.is_floating_point() and decay > 0:
+                self.shadow[name].lerp_(value, 1 - decay)
+            else:
+                self.shadow[name].copy_(value)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights by the names of the model's own state dict (the tensors themselves)."""
+        return dict(self.shadow)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take averaged weights back. Raises ValueError, changing nothing, if names or shapes differ."""
+        wrong = [k for k in self.shadow.keys() | state.keys()
+                 if k not in self.shadow or k not in state or self.shadow[k].shape != state[k].shape]
+        if wrong:
+            raise ValueError(
+                f"These averaged weights belong to another model: {len(wrong)} entries differ in name or "
+                f"shape, among them {', '.join(sorted(wrong)[:3])}."
+            )
+        for name, value in self.shadow.items():
+            value.copy_(state[name])
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Overwrite the model's weights with the averaged ones; RuntimeError for another architecture."""
+        unwrap(model).load_state_dict(self.shadow)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[nn.Module]:
+        """`with ema.applied_to(model): …` gives the model the averaged weights inside, its own back after."""
+        own = {k: v.detach().clone() for k, v in _entries(model).items()}
+        self.copy_to(model)
+        try:
+            yield model
+        finally:
+            unwrap(model).load_state_dict(own)
+
+
+# --------------------------------------------------------------------------------------- loss and loop
+
+
+def p2_loss(
+    model: Model, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor, k: float = 1.0,
+    gamma: float = 1.0, *, autocast: torch.dtype | None = None,
+) -> Tensor:
+    """The weighted noise-prediction loss, a scalar: mean over the batch of (k + snr_t)^-γ · MSE of one image.
+
+    x_0 clean images (B, …) in [-1, 1], t (B,) int64 in 0 … T-1, eps (B, …) standard normal. The model sees
+    x_t = √ᾱ_t x_0 + √(1-ᾱ_t) eps and guesses eps; MSE is the mean over the pixels of one image of
+    (eps - model(x_t, t))². γ = 0 is the simple loss of Ho et al. 2020, equation 14; k = γ = 1 weighs with
+    1-ᾱ_t (Choi et al. 2022). autocast: run the model, and only it, in this lower precision.
+    """
+    x_t = schedule.q_sample(x_0, t, eps)
+    with torch.autocast(x_t.device.type, dtype=autocast, enabled=autocast is not None):
+        eps_hat = model(x_t, t)
+    if eps_hat.shape != eps.shape:
+        raise ValueError(f"The model must keep shape {tuple(eps.shape)}, but gave {tuple(eps_hat.shape)}.")
+    mse = (eps_hat.to(eps.dtype) - eps).square().flatten(1).mean(1)
+    return (schedule.p2_weight(t, k, gamma).to(mse.dtype) * mse).mean()
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig | None = None) -> torch.optim.Adam:
+    """Adam on every weight of the model that is to be trained, with the recipe's learning rate and betas.
+
+    Raises ValueError if all weights are frozen.
+    """
+    config = config or TrainConfig()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not weights:
+        raise ValueError("This model has no weights to train: none of its parameters requires a gradient.")
+    return torch.optim.Adam(weights, lr=config.learning_rate, betas=config.betas)
+
+
+class TrainStep(NamedTuple):
+    """What one optimiser step reports.
+
+    `step`: how many steps are finished, this one included (1 after the first step of a run). Save this number
+    and give it back as `start_step` to go on. `loss`: of this batch, before the update. `grad_norm`: the
+    2-norm of all gradients together.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+
+
+def train(
+    model: nn.Module, schedule: NoiseSchedule, batches: Iterable[Tensor], optimizer: torch.optim.Optimizer,
+    ema: EMA | None, *, generator: torch.Generator, start_step: int = 0, steps: int | None = None,
+    config: TrainConfig | None = None, autocast: torch.dtype | None = None,
+) -> Iterator[TrainStep]:
+    """Train, yielding a `TrainStep` after each optimiser step; leave the loop at any time with `break`.
+
+    When it yields, weights, optimiser, average and generator all stand at the same step: that is the
+    moment to save. batches: float images (B, …) in [-1, 1]. generator: draws t and eps; they are drawn
+    where it lives (take a CPU generator) and moved to the model's device, so that one seed means the same
+    noise on any device. start_step: steps finished in an earlier run. steps: how many to make now; None
+    goes on as long as there are batches. config: the loss weight. autocast: torch.bfloat16 runs the model
+    in lower precision.
+
+    Raises ValueError or TypeError for bad arguments at the call; FloatingPointError when the loss or a
+    gradient is no longer a finite number, before the optimiser touches the weights; ValueError when the
+    batches end before `steps` steps.
+    """
+    _check_whole("start_step", start_step, 0)
+    if steps is not None:
+        _check_whole("steps", steps, 1)
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}.")
+    if autocast not in (None, torch.bfloat16):  # float16 would need its loss scaled against underflow
+        raise ValueError(f"autocast must be None or torch.bfloat16, not {autocast}.")
+    last_step = math.inf if steps is None else start_step + steps
+    config = config or TrainConfig()
+    return _train_steps(
+        model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast
+    )
+
+
+def _train_steps(
+    model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast
+) -> Iterator[TrainStep]:
+    device = next(model.parameters()).device
+    batches, step = iter(batches), start_step
+    while step < last_step:
+        x_0 = next(batches, None)
+        if x_0 is None:
+            if last_step < math.inf:
+                raise ValueError(f"The batches ended after step {step}; {last_step} were wanted.")
+            return
+        t, eps = _draw(x_0, schedule.T, generator)
+        x_0, t, eps = x_0.to(device), t.to(device), eps.to(device)
+
+        if not model.training:  # a caller may have drawn samples in eval mode since the last step
+            model.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss = p2_loss(model, schedule, x_0, t, eps, config.p2_k, config.p2_gamma, autocast=autocast)
+        loss.backward()
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        loss, norm = torch.stack([loss.detach(), norm.to(loss)]).tolist()  # one wait for the device, not two
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"The loss is {loss} and the gradient norm {norm} in step {step + 1}; training stopped with "
+                f"the weights of step {step}. Go on from the last checkpoint with a learning rate below "
+                f"{optimizer.param_groups[0]['lr']:g}, and check that the images are finite and in [-1, 1]."
+            )
+        optimizer.step()
+        if ema is not None:
+            ema.update(model, step)
+        step += 1
+        yield TrainStep(step, loss, norm)
+
+
+def _draw(x_0: Tensor, T: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random time steps (B,) and noise (B, …) for one batch, on the generator's device."""
+    if not isinstance(x_0, Tensor):
+        raise TypeError(
+            f"A batch must be a tensor of images, not {type(x_0).__name__}; if the loader also gives labels, "
+            "pass (images for images, _ in loader)."
+        )
+    t = torch.randint(0, T, (len(x_0),), generator=generator, device=generator.device)
+    dtype = x_0.dtype if x_0.is_floating_point() else None  # whole numbers are refused by q_sample
+    return t, torch.randn(x_0.shape, generator=generator, device=generator.device, dtype=dtype)
+
+
+def _entries(model: nn.Module) -> dict[str, Tensor]:
+    return unwrap(model).state_dict(keep_vars=True)  # keep_vars leaves parameters recognisable as such
+
+
+def _check_whole(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}.")
+    _wanted(value >= least, name, value, f"at least {least}")
+
+
+def _wanted(ok: bool, name: str, value: object, wanted: str) -> None:
+    if not ok:
+        raise ValueError(f"{name} must be {wanted}, not {value}.")

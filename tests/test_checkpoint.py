@@ -1,0 +1,462 @@
+"""Saving and loading, kills at bad moments included, and weights carried from model to model."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from qdm_lib import checkpoint as checkpoint_module
+from qdm_lib.checkpoint import (
+    load_checkpoint,
+    load_model,
+    restore,
+    save_checkpoint,
+    save_model,
+    transfer_weights,
+)
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.training import EMA, TrainConfig, make_optimizer, train
+from qdm_lib.unet import build_unet
+
+ROOT = Path(__file__).parents[1]
+SCHEDULE = NoiseSchedule(cosine_betas(1000))
+CONFIG = TrainConfig(ema_start=2, ema_every=2)  # so that the average differs from the weights at once
+
+
+class Toy(nn.Module):
+    def __init__(self, seed=0, width=3):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.vertex_conv = nn.Conv2d(1, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)  # for its buffers, one of them an integer
+        self.out = nn.Conv2d(width, 1, 1)
+
+    def forward(self, x_t, t):
+        return self.out(self.norm(self.vertex_conv(x_t)))
+
+
+def images(start_step):
+    """Batches as a pure function of the step, as `data.batches` makes them."""
+    for step in itertools.count(start_step):
+        yield torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(step)) * 2 - 1
+
+
+def new_state(make=Toy):
+    model = make()
+    return {"model": model, "ema": EMA(model, CONFIG), "optimizer": make_optimizer(model)}, (
+        torch.Generator().manual_seed(7)
+    )
+
+
+def train_and_save(folder, steps, *, make=Toy, every=None, resume=True):
+    """Train up to `steps` steps in all, from the folder's checkpoint if it has one; save every few steps."""
+    state, g = new_state(make)
+    start = 0
+    if resume and (Path(folder) / "checkpoint.json").exists():
+        saved = load_checkpoint(folder)
+        restore(saved, **state, generators={"train": g})
+        start = saved.step
+    loop = train(
+        state["model"], SCHEDULE, images(start), state["optimizer"], state["ema"], generator=g,
+        start_step=start, steps=steps - start, config=CONFIG,
+    )
+    for step in loop:
+        if step.step == steps or (every and step.step % every == 0):
+            save(folder, state, g, step.step)
+    return state, g
+
+
+def save(folder, state, g, step):
+    run_config = {"preset": "toy", "seed": 7, "train": CONFIG}
+    return save_checkpoint(folder, **state, step=step, run_config=run_config, generators={"train": g})
+
+
+def tensors(saved):
+    parts = {"model": saved.model, "ema": saved.ema, "optimizer": saved.optimizer, "rng": saved.rng}
+    return {f"{part}.{k}": v for part, entries in parts.items() for k, v in entries.items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# ------------------------------------------------------------------------------------ there and back
+
+
+def test_a_checkpoint_is_two_files_that_say_what_they_are(tmp_path):
+    train_and_save(tmp_path / "deep" / "run", 3, every=1)
+    folder = tmp_path / "deep" / "run"
+    assert sorted(os.listdir(folder)) == ["checkpoint.json", "state-000003.safetensors"]
+    info = json.loads((folder / "checkpoint.json").read_text())
+    assert info["format"] == "qdm_lib checkpoint" and info["version"] == 1 and info["step"] == 3
+    assert info["run_config"]["seed"] == 7 and info["run_config"]["train"]["learning_rate"] == 1e-3
+    assert info["versions"]["torch"] == torch.__version__.split("+")[0] or "+" in info["versions"]["torch"]
+
+
+def test_resuming_is_bit_identical(tmp_path):
+    train_and_save(tmp_path / "whole", 9)
+    train_and_save(tmp_path / "parts", 4)
+    train_and_save(tmp_path / "parts", 9)
+    whole, parts = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "parts")
+    assert whole.step == parts.step == 9
+    assert same(tensors(whole), tensors(parts))
+    assert not torch.equal(whole.model["out.weight"], whole.ema["out.weight"])  # else the test would be weak
+    assert {"0.step", "0.exp_avg", "0.exp_avg_sq"} <= whole.optimizer.keys()
+
+
+def test_restore_gives_every_part_back_and_keeps_no_tie_to_the_checkpoint(tmp_path):
+    state, g = train_and_save(tmp_path, 5)
+    saved = load_checkpoint(tmp_path)
+    fresh, fresh_g = new_state(lambda: Toy(seed=1))
+    fresh["optimizer"].param_groups[0]["lr"] = 0.5
+    restore(saved, **fresh, generators={"train": fresh_g})
+    assert same(fresh["model"].state_dict(), state["model"].state_dict())
+    assert same(fresh["ema"].state_dict(), state["ema"].state_dict())
+    assert torch.equal(fresh_g.get_state(), g.get_state())
+    assert fresh["optimizer"].param_groups[0]["lr"] == 1e-3
+    assert fresh["optimizer"].param_groups[0]["betas"] == (0.9, 0.99)
+
+    before = {k: v.clone() for k, v in tensors(saved).items()}
+    model, ema, optimizer = fresh["model"], fresh["ema"], fresh["optimizer"]
+    list(train(model, SCHEDULE, images(5), optimizer, ema, generator=fresh_g, steps=2))
+    assert same(tensors(saved), before)
+
+
+def test_a_second_save_at_the_same_step_replaces_the_first(tmp_path):
+    state, g = train_and_save(tmp_path, 2)
+    with torch.no_grad():
+        state["model"].out.bias.fill_(5.0)
+    save(tmp_path, state, g, 2)
+    assert load_checkpoint(tmp_path).model["out.bias"] == 5.0
+    save(tmp_path, state, g, 2)
+    assert len(os.listdir(tmp_path)) == 2
+    assert load_checkpoint(tmp_path).model["out.bias"] == 5.0
+
+
+def test_parts_can_be_left_out(tmp_path):
+    model = Toy()
+    save_checkpoint(tmp_path, model=model, ema=None, optimizer=None, step=0, run_config={}, generators={})
+    saved = load_checkpoint(tmp_path)
+    restore(saved, model=Toy(seed=1))
+    with pytest.raises(ValueError, match="without an optimiser"):
+        restore(saved, optimizer=make_optimizer(model))
+    with pytest.raises(ValueError, match="averaged weights"):
+        restore(saved, ema=EMA(model))
+
+
+# ------------------------------------------------------------------------------------- interruptions
+
+
+class Crash(BaseException):
+    """Stands for the power cut: nothing in the library may catch it."""
+
+
+@pytest.mark.parametrize("same_step", [False, True])
+def test_a_crash_at_any_moment_of_a_save_leaves_a_readable_checkpoint(tmp_path, monkeypatch, same_step):
+    """Stop at the first, second, … call that changes the disk, until a save runs through."""
+    outcomes = []
+    for crash_at in itertools.count():
+        folder = tmp_path / str(crash_at)
+        state, g = train_and_save(folder, 2)
+        old = tensors(load_checkpoint(folder))
+        with torch.no_grad():
+            state["model"].out.bias.fill_(5.0)
+        calls = itertools.count()
+
+        def dangerous(function, calls=calls, crash_at=crash_at):
+            def call(*args, **kwargs):
+                if next(calls) == crash_at:
+                    raise Crash
+                return function(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as m:
+            for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir")):
+                m.setattr(owner, name, dangerous(getattr(owner, name)))
+            try:
+                save(folder, state, g, 2 if same_step else 3)
+                crashed = False
+            except Crash:
+                crashed = True
+        saved = load_checkpoint(folder)
+        is_old = same(tensors(saved), old)
+        assert is_old or saved.model["out.bias"] == 5.0
+        outcomes.append("old" if is_old else "new")
+        save(folder, state, g, 4)  # and the next save clears the ground
+        assert sorted(os.listdir(folder)) == ["checkpoint.json", "state-000004.safetensors"]
+        if not crashed:
+            break
+    assert len(outcomes) >= 8 and outcomes[0] == "old" and outcomes[-1] == "new"
+    assert outcomes == sorted(outcomes, reverse=True)  # old, …, old, new, …, new
+
+
+SCRIPT = """
+import sys
+import torch
+torch.set_num_threads(1)
+from tests_checkpoint import Toy, build_unet, train_and_save
+folder, kind, steps, every = sys.argv[1:]
+make = Toy if kind == "toy" else lambda: build_unet(kind, seed=0)
+train_and_save(folder, int(steps), make=make, every=int(every))
+"""
+
+
+def start(folder, kind, steps, every):
+    """A training run in a process of its own, which resumes if the folder has a checkpoint."""
+    script = SCRIPT.replace("tests_checkpoint", Path(__file__).stem)
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder), kind, str(steps), str(every)],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def saved_step(folder):
+    try:
+        return load_checkpoint(folder).step
+    except FileNotFoundError:
+        return 0
+
+
+def kill_midway(process, folder, after, delay):
+    """Send SIGKILL some time after the folder has a checkpoint of step `after`."""
+    for _ in range(6000):
+        if process.poll() is not None or saved_step(folder) >= after:
+            break
+        time.sleep(0.01)
+    time.sleep(delay)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_unet_run_resumes_bit_identically(tmp_path):
+    steps, every = 5, 2
+    whole = start(tmp_path / "whole", "1hqconv", steps, every)
+    killed = start(tmp_path / "killed", "1hqconv", steps, every)
+    kill_midway(killed, tmp_path / "killed", after=2, delay=0.1)
+    assert 2 <= load_checkpoint(tmp_path / "killed").step < steps
+    assert start(tmp_path / "killed", "1hqconv", steps, every).wait() == 0 and whole.wait() == 0
+    a, b = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "killed")
+    assert a.step == b.step == steps and same(tensors(a), tensors(b))
+    assert load_model(tmp_path / "killed").config.preset == "1hqconv"
+
+
+def test_a_run_that_saves_all_the_time_survives_kill_after_kill(tmp_path):
+    for kill in range(2):  # saving takes most of its time, so most kills fall into a save
+        process = start(tmp_path, "toy", 1_000_000, 1)
+        kill_midway(process, tmp_path, after=saved_step(tmp_path) + 3, delay=0.037 * kill)
+    reached = load_checkpoint(tmp_path)
+    train_and_save(tmp_path.with_name("whole"), reached.step)
+    assert reached.step >= 6 and same(tensors(reached), tensors(load_checkpoint(tmp_path.with_name("whole"))))
+
+
+def test_a_reader_follows_a_run_that_saves_meanwhile(tmp_path, monkeypatch):
+    state, g = train_and_save(tmp_path, 2)
+    read_json, runs = checkpoint_module._read_json, iter([True])
+
+    def read_then_get_overtaken(*args):
+        info = read_json(*args)
+        if next(runs, False):
+            save(tmp_path, state, g, 3)  # deletes the tensors that info names
+        return info
+
+    monkeypatch.setattr(checkpoint_module, "_read_json", read_then_get_overtaken)
+    assert load_checkpoint(tmp_path).step == 3
+
+
+# ---------------------------------------------------------------------------------------- bad folders
+
+
+def test_missing_things_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder.*nowhere"):
+        load_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in.*checkpoint\.json"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        load_model(tmp_path)
+    train_and_save(tmp_path, 1)
+    (tmp_path / "state-000001.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="state-000001"):
+        load_checkpoint(tmp_path)
+
+
+def test_damage_is_named(tmp_path):
+    train_and_save(tmp_path, 1)
+    path, state = tmp_path / "checkpoint.json", tmp_path / "state-000001.safetensors"
+    text, data = path.read_text(), state.read_bytes()
+
+    for bad in (data[:-1] + bytes([data[-1] ^ 1]), data[:100], b""):
+        state.write_bytes(bad)
+        with pytest.raises(ValueError, match=r"state-000001\.safetensors is damaged.*SHA-256"):
+            load_checkpoint(tmp_path)
+    state.write_bytes(data)
+    info = json.loads(text)
+    for change, message in (
+        ({"format": "other"}, "format"), ({"version": 2}, "format"), ({"step": "1"}, "'step'"),
+        ({"sha256": None}, "'sha256'"),
+    ):
+        path.write_text(json.dumps(info | change))
+        with pytest.raises(ValueError, match=f"checkpoint.json.*{message}"):
+            load_checkpoint(tmp_path)
+    for bad in (text[:-20], "", "[]", "\x00"):
+        path.write_text(bad)
+        with pytest.raises(ValueError, match=r"checkpoint\.json"):
+            load_checkpoint(tmp_path)
+
+
+def test_what_cannot_be_saved_is_refused_before_anything_is_written(tmp_path):
+    state, g = new_state()
+    options = {"step": 1, "run_config": {}, "generators": {"train": g}} | state
+    folder = tmp_path / "run"
+    with pytest.raises(TypeError, match="cannot be written as JSON"):
+        save_checkpoint(folder, **options | {"run_config": {"f": print}})
+    with pytest.raises(ValueError, match="step"):
+        save_checkpoint(folder, **options | {"step": -1})
+    optimizer = torch.optim.LBFGS(state["model"].parameters())
+    optimizer.step(lambda: state["model"].out.bias.sum().requires_grad_())
+    with pytest.raises(ValueError, match="only tensors"):
+        save_checkpoint(folder, **options | {"optimizer": optimizer})
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_a_file_is_an_os_error(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(OSError):
+        train_and_save(tmp_path / "run", 1)
+
+
+# -------------------------------------------------------------------------------------- wrong targets
+
+
+def test_restore_names_the_settings_of_another_preset_and_changes_nothing(tmp_path):
+    model = build_unet("7hqconv", seed=0)
+    save_checkpoint(
+        tmp_path, model=model, ema=EMA(model), optimizer=None, step=0, run_config={}, generators={}
+    )
+    other = build_unet("1hqconv", seed=1)
+    before = {k: v.clone() for k, v in other.state_dict().items()}
+    with pytest.raises(ValueError, match="'7hqconv'.*'1hqconv'.*n_circuits is 7 there and 1 here"):
+        restore(load_checkpoint(tmp_path), model=other)
+    assert same(before, other.state_dict())
+    slower = build_unet("7hqconv", backend="statevector")  # another way to compute the same
+    restore(load_checkpoint(tmp_path), model=slower)
+    assert same(slower.state_dict(), model.state_dict())
+
+
+def test_restore_names_tensors_and_changes_nothing(tmp_path):
+    train_and_save(tmp_path, 2)
+    saved = load_checkpoint(tmp_path)
+    wide, g = new_state(lambda: Toy(width=4))
+    with pytest.raises(ValueError, match=r"vertex_conv\.weight has shape \(3, 1, 3, 3\) there and \(4, 1"):
+        restore(saved, model=wide["model"])
+    with pytest.raises(ValueError, match="averaged weights"):
+        restore(saved, ema=wide["ema"])
+    with pytest.raises(ValueError, match="does not fit this optimiser"):
+        restore(saved, optimizer=wide["optimizer"])
+    with pytest.raises(ValueError, match=r"missing there.*and \d+ more"):
+        restore(saved, model=nn.Sequential(*[nn.Linear(1, 1)] * 5))
+
+    fresh, _ = new_state(lambda: Toy(seed=1))
+    before = {k: v.clone() for k, v in fresh["model"].state_dict().items()}
+    with pytest.raises(ValueError, match=r"generator 'data'.*holds: train"):
+        restore(saved, model=fresh["model"], generators={"data": g})
+    with pytest.raises(ValueError, match="weights"):
+        restore(saved, model=fresh["model"], optimizer=make_optimizer(nn.Linear(1, 1)))
+    assert same(before, fresh["model"].state_dict())
+
+
+# --------------------------------------------------------------------------------------- whole models
+
+
+def test_load_model_rebuilds_either_set_of_weights(tmp_path):
+    model = build_unet("1hqconv", seed=0)
+    ema = EMA(model)
+    with torch.no_grad():
+        model.vertex_block1.conv1.quantum.layer.theta.add_(1.0)
+    save_checkpoint(tmp_path, model=model, ema=ema, optimizer=None, step=1, run_config={}, generators={})
+    averaged, raw = load_model(tmp_path), load_model(tmp_path, ema=False, backend="statevector")
+    assert same(averaged.state_dict(), ema.state_dict()) and same(raw.state_dict(), model.state_dict())
+    assert not averaged.training and not raw.training
+    assert raw.config.backend == "statevector" and averaged.config == model.config
+
+
+@pytest.mark.parametrize("preset, options", [("unet", {}), ("quanv-hqconv", {"paper_count": True})])
+def test_save_model_goes_around(tmp_path, preset, options):
+    model = build_unet(preset, seed=0, **options)  # the second has convolutions that share weights
+    save_model(tmp_path, model, {"dataset": "fashion-mnist", "steps": 5})
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.safetensors"]
+    assert json.loads((tmp_path / "model.json").read_text())["card"]["steps"] == 5
+    loaded = load_model(tmp_path)
+    assert loaded.config == model.config and same(loaded.state_dict(), model.state_dict())
+    with pytest.raises(ValueError, match="one set of weights"):
+        load_model(tmp_path, ema=False)
+    save_model(tmp_path, build_unet(preset, seed=1, **options), {})  # over the old one
+    assert not same(load_model(tmp_path).state_dict(), model.state_dict())
+    (tmp_path / "model.safetensors").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        load_model(tmp_path)
+
+
+def test_load_model_says_what_it_cannot_build(tmp_path):
+    train_and_save(tmp_path / "toy", 1)
+    with pytest.raises(ValueError, match="no UNet"):
+        load_model(tmp_path / "toy")
+    save_model(tmp_path, build_unet("unet", seed=0), {})
+    info = json.loads((tmp_path / "model.json").read_text())
+    for config, message in (
+        (info["model_config"] | {"flux": 1}, "cannot build.*flux"),
+        (info["model_config"] | {"ansatz": "mine"}, "ansatz 'mine'"),
+        (info["model_config"] | {"n_circuits": 1}, "does not fit the model"),
+    ):
+        (tmp_path / "model.json").write_text(json.dumps(info | {"model_config": config}))
+        with pytest.raises(ValueError, match=message):
+            load_model(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------- transfer
+
+
+def test_transfer_copies_all_but_the_vertex():
+    src, dst = build_unet("unet", seed=0), build_unet("1hqconv", seed=1)
+    vertex = {k: v.clone() for k, v in dst.state_dict().items() if k.startswith("vertex")}
+    report = transfer_weights(src, dst)
+    a, b = src.state_dict(), dst.state_dict()
+    assert set(report.copied) | set(report.excluded) == set(b)
+    assert set(report.excluded) == set(vertex)
+    assert not report.missing and not report.mismatched and not report.unused
+    assert all(torch.equal(a[k], b[k]) for k in report.copied)
+    assert all(torch.equal(vertex[k], b[k]) for k in vertex)
+    assert report.numbers_copied + sum(v.numel() for v in vertex.values()) == report.numbers_total
+    assert f"Copied {len(report.copied)} tensors" in str(report) and "excluded by name" in str(report)
+
+
+def test_transfer_says_why_a_weight_stays():
+    src, dst = Toy(seed=0), Toy(seed=1, width=5)
+    del src.norm
+    src.extra = nn.Linear(1, 1)
+    report = transfer_weights(src, dst)
+    assert report.copied == ("out.bias",) and torch.equal(src.out.bias, dst.out.bias)
+    assert set(report.excluded) == {"vertex_conv.weight", "vertex_conv.bias"}
+    assert report.mismatched == {"out.weight": ((1, 3, 1, 1), (1, 5, 1, 1))}
+    assert "norm.weight" in report.missing and report.unused == ("extra.weight", "extra.bias")
+    text = str(report)
+    assert "another shape" in text and "not in the source" in text and "Without a place" in text
+    everything = transfer_weights(Toy(seed=0), Toy(seed=1), exclude=None)
+    assert not everything.excluded and "vertex_conv.weight" in everything.copied
+
+
+def test_transfer_refuses_models_with_nothing_in_common():
+    with pytest.raises(ValueError, match="no weight"):
+        transfer_weights(nn.Linear(2, 2), Toy())
+    with pytest.raises(ValueError, match="empty text"):
+        transfer_weights(Toy(), Toy(), exclude="")
