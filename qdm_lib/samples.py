@@ -1,0 +1,121 @@
+"""Draw images from a trained model, and score them: shared by the command line, the demo and the experiments."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from qdm_lib.data import ImageSet, to_uint8
+from qdm_lib.diffusion import (
+    NoiseSchedule,
+    SampleState,
+    cosine_betas,
+    ddim_sample,
+    ddpm_sample,
+    dpm_solver_sample,
+)
+from qdm_lib.runs import check_choice, check_count, pick_device
+
+SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
+_NOISE_STREAM = 2_000_003  # added to the seed: another stream than those of the weights and of training
+
+
+def check_sampler(sampler: str, steps: int | None = None, T: int = 1000) -> int:
+    """The number of model calls for a sampler; None is its usual number: ddpm T, ddim 50, dpm 20.
+
+    Raises ValueError for an unknown sampler or a number it cannot take.
+    """
+    check_choice("sampler", sampler, SAMPLERS)
+    if sampler == "ddpm":
+        if steps not in (None, T):
+            raise ValueError(f"The ddpm sampler always takes {T} steps, not {steps}; use ddim or dpm for fewer.")
+        return T
+    return check_count("steps", {"ddim": 50, "dpm": 20}[sampler] if steps is None else steps, 1, T)
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    n: int,
+    *,
+    sampler: str = "ddim",
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 250,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    on_state: Callable[[SampleState], None] | None = None,
+) -> Tensor:
+    """Draw n images: uint8 (n, 1, 28, 28).
+
+    All start noise is drawn at once on the CPU from the seed. So with ddim and dpm, which add no noise on the way,
+    image k is the same for any n > k, batch size and device, up to rounding.
+
+    sampler, steps: see `check_sampler`. on_state: gets the states of the first batch, for a film strip.
+    Raises ValueError for a wrong argument, before any work.
+    """
+    check_count("n", n)
+    check_count("batch_size", batch_size)
+    check_count("seed", seed, 0, 2**31 - 1)
+    steps = check_sampler(sampler, steps)
+    from tqdm.auto import tqdm
+
+    device = pick_device(device)
+    model = model.to(device).eval()
+    schedule = NoiseSchedule(cosine_betas())
+    generator = torch.Generator().manual_seed(seed + _NOISE_STREAM)
+    starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
+    options = {} if sampler == "ddpm" else {"steps": steps}
+    done = []
+    with tqdm(total=len(starts) * steps, desc=f"draw {n} by {sampler}", unit="step", disable=not progress) as bar:
+        for k, x_T in enumerate(starts):
+            states = SAMPLERS[sampler](
+                model, schedule, x_T.shape, x_T=x_T, generator=generator, device=device, **options
+            )
+            for state in states:
+                bar.update()
+                if k == 0 and on_state is not None:
+                    on_state(state)
+            done.append(to_uint8(state.x_0.cpu()))
+    return torch.cat(done)
+
+
+class Film:
+    """Keeps a few images of every state: `generate(…, on_state=film)`, then `film_strip(film.states)`."""
+
+    def __init__(self, n_images: int = 3) -> None:
+        self.n_images, self.states = n_images, []
+
+    def __call__(self, state: SampleState) -> None:
+        few = (x[: self.n_images].cpu().clone() for x in (state.x_t, state.x_0))
+        self.states.append(SampleState(state.step, state.t, *few))
+
+
+def score_to_json(
+    path: str | os.PathLike, generated: Tensor, reference: ImageSet, held_out: ImageSet, about: dict, **options
+) -> dict:
+    """Score generated images by `metrics.evaluate`, write the scores and `about` to a JSON file, return the scores.
+
+    reference: real images, the training split. held_out: those of the test split, for the floor. options: as
+    `metrics.evaluate` takes them.
+    """
+    from qdm_lib.metrics import evaluate
+
+    scores = evaluate(generated, reference, floor_images=held_out, **options)
+    content = about | {"scores": {key: score.to_json() for key, score in scores.items()}}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return scores

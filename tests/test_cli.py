@@ -1,0 +1,353 @@
+"""The command line as people use it, right and wrong. `main` returns the exit code, so most tests stay in-process."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_lib import runs
+from qdm_lib.checkpoint import load_checkpoint, load_model, save_model
+from qdm_lib.cli import main
+from qdm_lib.runs import RunConfig, read_losses, train_run
+from qdm_lib.samples import generate
+from qdm_lib.training import TrainConfig, TrainStep
+
+SMALL = ["--preset", "unet", "--batch-size", "2", "--device", "cpu"]
+COMMANDS = ["presets", "draw", "train", "sample", "evaluate", "demo", "doctor"]
+
+
+@pytest.fixture(autouse=True)
+def bundled_images(monkeypatch, tmp_path):
+    """Every test reads the bundled images, whatever this machine has."""
+    monkeypatch.setenv("QDM_DATA_DIR", str(tmp_path / "no-data-here"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two steps: its folder. Tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    assert main(["train", *SMALL, "--steps", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+def check_error(capsys, *argv):
+    """The command fails with exit code 2 and one line on stderr; returns that line."""
+    capsys.readouterr()
+    assert main([str(word) for word in argv]) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if not line.startswith("qdm_lib: ")]  # the note on bundled images
+    assert out == "" and len(lines) == 1 and lines[0].startswith("error: "), (out, err)
+    return lines[0]
+
+
+# ------------------------------------------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command, capsys):
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Example:\n    python -m qdm_lib {command}" in text
+
+
+def test_no_arguments_give_help(capsys):
+    assert main([]) == 0
+    assert all(f"  {command} " in capsys.readouterr().out for command in COMMANDS[:1])
+
+
+def test_help_loads_no_torch_and_one_line_errors_leave_the_process():
+    code = "import sys; from qdm_lib.cli import main; main(['train', '-h']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    done = subprocess.run([sys.executable, "-m", "qdm_lib", "draw", "hqcon"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "Did you mean 'hqconv'?" in done.stderr
+
+
+# --------------------------------------------------------------------------------------------- reading
+
+
+def test_presets(capsys):
+    assert main(["presets"]) == 0
+    text = capsys.readouterr().out
+    for count in ("483,321", "475,329", "440,985", "429,993", "475,281", "473,817", "474,293", "-1.65 %"):
+        assert count in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_draw(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    assert main(["draw", "hqconv"]) == 0
+    text = capsys.readouterr().out
+    assert "θ83" in text and "c2 p3" in text and max(map(len, text.splitlines())) <= 90
+    picture = tmp_path / "new" / "basic.png"
+    assert main(["draw", "basic", "--layers", "2", "--out", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_doctor(capsys):
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for word in ("torch ", "python", "memory", "free in", "GPU", "fashion-mnist: bundled subset only", "passed"):
+        assert word in text
+    assert "unknown" not in text
+
+
+# -------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        ("trian", "No such command 'trian'. Did you mean 'train'?"),
+        ("train", "--out"),
+        ("train --out x --presett unet", "--preset"),
+        ("train --out x --preset 7hqcon", "Did you mean '7hqconv'?"),
+        ("train --out x --dataset fashion", "Did you mean 'fashion-mnist'?"),
+        ("train --out x --dataset kmnist", "kmnist"),
+        ("train --out x --backend fasst", "Did you mean 'fast'?"),
+        ("train --out x --hybridization 14", "0 … 13"),
+        ("train --out x --hybridization most", "'most'"),
+        ("train --out x --steps 0", "steps must be"),
+        ("train --out x --steps -3", "steps must be"),
+        ("train --out x --steps 1.5", "'--steps'"),
+        ("train --out x --epochs 0", "epochs must be"),
+        ("train --out x --epochs 1 --steps 1", "not both"),
+        ("train --out x --batch-size 0", "batch_size must be"),
+        ("train --out x --seed -1", "seed must be"),
+        ("train --out x --save-every 0", "save-every must be"),
+        ("train --out x --threads 0", "threads must be"),
+        ("train --out x --device gpu", "'gpu'"),
+        ("train --out file/x --steps 1", "file/x"),
+        ("train --out x --resume", "no run to resume in x"),
+        ("train --out full --steps 1", "another model or run"),
+        ("sample --checkpoint nowhere", "no checkpoint in nowhere"),
+        ("sample --checkpoint RUN --sampler ddi", "Did you mean 'ddim'?"),
+        ("sample --checkpoint RUN --steps 0", "steps must be"),
+        ("sample --checkpoint RUN --steps 1001", "1 … 1,000"),
+        ("sample --checkpoint RUN --sampler ddpm --steps 50", "always takes 1000"),
+        ("sample --checkpoint RUN --n 0", "n must be"),
+        ("sample --checkpoint RUN --n 2501", "1 … 2,500"),
+        ("sample --checkpoint RUN --n 100001 --out x.npz", "1 … 100,000"),
+        ("sample --checkpoint RUN --seed -1", "seed must be"),
+        ("sample --checkpoint RUN --out x.gif", "must end in"),
+        ("sample --checkpoint RUN --out file/x.png", "file"),
+        ("sample --checkpoint RUN --backend x", "Unknown backend"),
+        ("evaluate --checkpoint nowhere", "no checkpoint in nowhere"),
+        ("evaluate --checkpoint RUN --n 1", "n must be"),
+        ("evaluate --checkpoint RUN --n 100001", "2 … 100,000"),
+        ("evaluate --checkpoint RUN --features clasifier", "Did you mean 'classifier'?"),
+        ("evaluate --checkpoint RUN --dataset mnits", "Did you mean 'mnist'?"),
+        ("draw hqcnov", "Did you mean 'hqconv'?"),
+        ("draw hqconv --layers 0", "layers must be"),
+        ("draw hqconv --layers 25", "1 … 24"),
+        ("draw hqconv --out file/x.png", "file"),
+        ("demo --n 1", "n must be"),
+        ("demo --steps 0", "steps must be"),
+        ("demo --sampler-steps 0", "steps must be"),
+        ("demo --out full --steps 1", "another model or run"),
+        ("demo --out RUN --fresh", "no demo"),
+    ],
+)
+def test_mistakes_are_one_line(argv, words, capsys, tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "loss.csv").write_text("irreplaceable")
+    assert words in check_error(capsys, *argv.replace("RUN", str(run)).split())
+    assert not (tmp_path / "x").exists()
+    assert (tmp_path / "full" / "loss.csv").read_text() == "irreplaceable"
+
+
+def test_a_damaged_checkpoint_is_one_line(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    tensors = next(copy.glob("state-*.safetensors"))
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    assert "damaged" in check_error(capsys, "sample", "--checkpoint", copy)
+    (copy / "checkpoint.json").write_text("{")
+    assert "damaged" in check_error(capsys, "sample", "--checkpoint", copy)
+    assert "damaged" in check_error(capsys, "train", "--resume", "--out", copy)
+
+
+def test_our_own_errors_keep_their_traceback(monkeypatch):
+    def broken():
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("qdm_lib.cli.preset_table", broken)
+    with pytest.raises(KeyError):
+        main(["presets"])
+
+
+def test_out_of_memory_is_one_line(monkeypatch, capsys):
+    def greedy():
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("qdm_lib.cli.preset_table", greedy)
+    assert "Out of memory" in check_error(capsys, "presets")
+
+
+# -------------------------------------------------------------------------------------------- training
+
+
+def tensors_of(folder):
+    return next(folder.glob("state-*.safetensors")).read_bytes()
+
+
+def test_train_leaves_a_run(run):
+    steps, losses = read_losses(run)
+    assert steps == [1, 2] and all(np.isfinite(losses))
+    saved = load_checkpoint(run)
+    assert saved.step == 2
+    assert saved.run_config["preset"] == "unet" and saved.run_config["recipe"]["batch_size"] == 2
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoint.json", "loss.csv", "state-000002.safetensors"]
+
+
+def test_train_refuses_to_overwrite(run, capsys):
+    before = tensors_of(run)
+    message = check_error(capsys, "train", *SMALL, "--steps", "2", "--out", run)
+    assert "saved at step 2" in message and "--resume" in message
+    assert tensors_of(run) == before
+
+
+def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
+    once = tmp_path / "once"
+    assert main(["train", *SMALL, "--steps", "4", "--save-every", "3", "--out", str(once)]) == 0
+    twice = shutil.copytree(run, tmp_path / "twice")
+    with open(twice / "loss.csv", "a") as file:  # as a run leaves it that is killed after its last checkpoint
+        file.write("3,99,99\n4,9")
+    assert main(["train", "--resume", "--steps", "4", "--out", str(twice)]) == 0
+    assert (twice / "loss.csv").read_bytes() == (once / "loss.csv").read_bytes()
+    assert tensors_of(twice) == tensors_of(once)
+    capsys.readouterr()
+    assert main(["train", "--resume", "--out", str(twice)]) == 0  # nothing left to do is no mistake
+    assert "4 steps already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ("--preset 1hqconv", "preset 'unet', not '1hqconv'"),
+        ("--dataset mnist", "dataset 'fashion-mnist', not 'mnist'"),
+        ("--seed 1", "seed 0, not 1"),
+        ("--batch-size 4", "'batch_size': 2"),
+        ("--hybridization 1", "hybridization None, not 1"),
+    ],
+)
+def test_resume_refuses_another_run(options, words, run, capsys):
+    assert words in check_error(capsys, "train", "--resume", "--out", run, "--steps", "3", *options.split())
+    assert load_checkpoint(run).step == 2
+
+
+def test_resume_refuses_other_images(run, tmp_path):
+    from qdm_lib.data import load_images
+
+    config = RunConfig("unet", steps=3, recipe=TrainConfig(batch_size=2))
+    with pytest.raises(ValueError, match="set QDM_DATA_DIR"):
+        train_run(config, run, resume=True, images=load_images("fashion-mnist", "test"), progress=False)
+
+
+def test_epochs_are_rounded_up_to_whole_steps(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runs, "train_run", lambda config, out, **_: seen.append(config.steps) or exit_early())
+
+    def exit_early():
+        raise ValueError("enough")
+
+    main(["train", "--preset", "unet", "--epochs", "3", "--batch-size", "128", "--out", str(tmp_path / "x")])
+    main(["train", "--preset", "unet", "--out", str(tmp_path / "x")])
+    assert seen == [47, 313]  # 3 · 2000 / 128 and 20 · 2000 / 128, rounded up
+
+
+@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_saves_and_says_how_to_go_on(signum, code, tmp_path, monkeypatch, capsys):
+    real, handler = runs.train, signal.getsignal(signum)
+
+    def interrupted(*args, **options):
+        for step in real(*args, **options):
+            if step.step == 2:
+                signal.raise_signal(signum)
+            yield step
+
+    monkeypatch.setattr(runs, "train", interrupted)
+    folder = tmp_path / "stopped"
+    assert main(["train", *SMALL, "--steps", "50", "--out", str(folder)]) == code
+    err = capsys.readouterr().err
+    assert "Stopped after step 2 of 50" in err and f"--resume --out {folder}" in err and "Traceback" not in err
+    assert load_checkpoint(folder).step == 2 and read_losses(folder)[0] == [1, 2]
+    assert signal.getsignal(signum) == handler
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path, monkeypatch, capsys):
+    def diverging(*args, **options):
+        yield TrainStep(1, 1.0, 1.0)
+        raise FloatingPointError("The loss is nan.")
+
+    monkeypatch.setattr(runs, "train", diverging)
+    assert main(["train", *SMALL, "--steps", "9", "--out", str(tmp_path / "x")]) == 2
+    assert f"error: The loss is nan. The last checkpoint is in {tmp_path / 'x'}." in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "x").step == 0
+
+
+def test_hybridization_reaches_the_model(tmp_path):
+    folder = tmp_path / "half"
+    argv = ["train", *SMALL, "--hybridization", "2", "--backend", "statevector", "--steps", "1", "--out", str(folder)]
+    assert main(argv) == 0
+    config = load_model(folder).config
+    assert config.n_circuits == 2 and config.backend == "statevector"
+
+
+# ----------------------------------------------------------------------------------- drawing, scoring, demo
+
+
+def test_sample(run, tmp_path, capsys):
+    grid, film, pixels = tmp_path / "grid.png", tmp_path / "film.png", tmp_path / "pixels.npz"
+    argv = ["sample", "--checkpoint", str(run), "--steps", "2", "--device", "cpu"]
+    assert main([*argv, "--n", "3", "--out", str(grid), "--film", str(film)]) == 0
+    assert grid.read_bytes().startswith(b"\x89PNG") and film.read_bytes().startswith(b"\x89PNG")
+    assert main([*argv, "--n", "2", "--sampler", "dpm", "--out", str(pixels)]) == 0
+    images = np.load(pixels)["images"]
+    assert images.shape == (2, 1, 28, 28) and images.dtype == np.uint8
+
+
+def test_more_images_begin_with_the_same_ones(run):
+    model = load_model(run)
+    options = {"steps": 2, "progress": False, "device": "cpu"}
+    few, many = generate(model, 2, **options), generate(model, 5, batch_size=3, **options)
+    assert (few.int() - many[:2].int()).abs().max() <= 1  # rounding may differ with the size of a batch
+    assert not torch.equal(few, generate(model, 2, seed=1, **options))
+
+
+def test_sample_from_a_finished_model(run, tmp_path):
+    save_model(tmp_path / "shared", load_model(run), {"dataset": "fashion-mnist"})
+    assert main(["sample", "--checkpoint", str(tmp_path / "shared"), "--n", "1", "--steps", "1"]) == 0
+    assert (tmp_path / "shared" / "samples.png").is_file()
+
+
+def test_evaluate(run, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    argv = ["evaluate", "--checkpoint", str(run), "--n", "8", "--steps", "1", "--device", "cpu", "--out", str(out)]
+    assert main(argv) == 0
+    text, content = capsys.readouterr().out, json.loads(out.read_text())
+    assert set(content["scores"]) == {"fid", "kid", "is"} and content["scores"]["fid"]["n"] == 8
+    assert content["preset"] == "unet" and content["step"] == 2 and content["sampler_steps"] == 1
+    assert "95 % interval" in text and "classifier" in text
+
+
+def test_demo_trains_resumes_and_starts_afresh(tmp_path, capsys):
+    folder = tmp_path / "demo"
+    small = ["--n", "3", "--sampler-steps", "2", "--batch-size", "2", "--out", str(folder)]
+    assert main(["demo", "--steps", "2", *small]) == 0
+    text = capsys.readouterr().out
+    assert "2 training steps" in text and "Next:" in text and "95 % interval" in text
+    made = ["checkpoint.json", "film_strip.png", "loss.csv", "loss.png", "samples.png", "scores.json"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*made, "state-000002.safetensors"])
+
+    (folder / "notes.txt").write_text("mine")
+    assert "seed 0" in check_error(capsys, "demo", *small, "--seed", "5")
+    assert main(["demo", "--steps", "1", "--fresh", *small, "--seed", "5"]) == 0
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert load_checkpoint(folder).run_config["seed"] == 5
