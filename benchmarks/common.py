@@ -77,8 +77,8 @@ class Worker:
             env={**os.environ, **counts, **job.environment},
         )
 
-    def ask(self, command: str, **options) -> dict:
-        """Send one command ("prepare", "time" or "save") and wait for its answer.
+    def ask(self, command: str, **options):
+        """Run a method of the worker's `Contender` ("prepare", "time" or "save") and return its answer.
 
         Raises:
             WorkerError: the contender raised, or its process died.
@@ -96,7 +96,7 @@ class Worker:
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
-        return answer
+        return answer["answer"]
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -159,7 +159,7 @@ def measure(
                 if "error" in row or (times and spent > budget):
                     continue
                 try:
-                    times.append(worker.ask("time", calls=row["calls"])["seconds"])
+                    times.append(worker.ask("time", calls=row["calls"]))
                 except WorkerError as error:
                     row["error"] = str(error)
     finally:
@@ -197,54 +197,60 @@ def reset_peak() -> float:
     return memory_mb()[0]
 
 
-def prepare(call: Callable[[], object], seconds: float) -> dict:
-    """Run the first calls, and choose how many calls fill a block of that many seconds.
+class Contender:
+    """What a factory returned, with the last value that it gave."""
 
-    Returns:
-        first_call_s and first_peak_mb (planning, compilation and first caches included), peak_mb
-        (a later call's largest resident set minus the set before it), process_mb (that largest set
-        itself, libraries included), calls, and cuda_peak_mb where CUDA is in use.
-    """
-    timer = timeit.Timer(call, timer=benchmark.timer)
-    before = reset_peak()
-    first_s = timer.timeit(1)
-    first_peak = memory_mb()[1] - before
-    before = reset_peak()
-    again_s = timer.timeit(1)
-    process = memory_mb()[1]
-    if again_s < seconds / 4:  # short calls need a warm-up to be counted well
-        count = int(seconds / 4 / again_s) + 1
-        again_s = timer.timeit(count) / count
-    answer = {"first_call_s": first_s, "first_peak_mb": first_peak, "peak_mb": process - before, "process_mb": process}
-    if torch.cuda.is_initialized():
-        answer["cuda_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    return {**answer, "calls": max(1, round(seconds / again_s)), **getattr(call, "info", {})}
+    def __init__(self, factory: str, arguments: dict) -> None:
+        module, function = factory.split(":")
+        self.function = getattr(importlib.import_module(module), function)(**arguments)
+        self.last = None
+
+    def call(self) -> None:
+        self.last = self.function()
+
+    def time(self, calls: int) -> float:
+        """Seconds for one call, as a mean over several."""
+        return timeit.Timer(self.call, timer=benchmark.timer).timeit(calls) / calls
+
+    def prepare(self, seconds: float) -> dict:
+        """Run the first calls, and choose how many calls fill a block of that many seconds.
+
+        Returns:
+            first_call_s and first_peak_mb (planning, compilation and first caches included), peak_mb
+            (a later call's largest resident set minus the set before it), process_mb (that largest
+            set itself, libraries included), calls, and cuda_peak_mb where CUDA is in use.
+        """
+        before = reset_peak()
+        answer = {"first_call_s": self.time(1), "first_peak_mb": memory_mb()[1] - before}
+        before = reset_peak()
+        mean = self.time(1)
+        answer |= {"process_mb": memory_mb()[1], "peak_mb": memory_mb()[1] - before}
+        if torch.cuda.is_initialized():
+            answer["cuda_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+        if mean < seconds / 4:  # short calls need a warm-up to be counted well
+            mean = self.time(int(seconds / 4 / mean) + 1)
+        return {**answer, "calls": max(1, round(seconds / mean)), **getattr(self.function, "info", {})}
+
+    def save(self, path: str) -> None:
+        """Write what a call returned, a sequence of tensors or arrays, as an .npz file."""
+        if self.last is None:
+            self.call()
+        np.savez(path, *[np.asarray(part.detach().cpu() if hasattr(part, "cpu") else part) for part in self.last])
 
 
 def serve(factory: str, arguments: str, threads: str) -> None:
-    """The worker's loop: build the job's function, then obey one line after another."""
+    """The worker's loop: build the contender, then obey one line after another."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes to the log
     torch.set_num_threads(int(threads))
-    module, function = factory.split(":")
-    call = None
+    contender = None
     for line in sys.stdin:
         command, options = json.loads(line)
-        answer = {}
         try:
-            if command == "prepare":
-                call = getattr(importlib.import_module(module), function)(**json.loads(arguments))
-                answer = prepare(call, **options)
-            elif command == "time":
-                answer["seconds"] = (
-                    timeit.Timer(call, timer=benchmark.timer).timeit(options["calls"]) / options["calls"]
-                )
-            else:  # save what one call returns, a sequence of tensors or arrays
-                np.savez(
-                    options["path"], *[np.asarray(part.cpu() if hasattr(part, "cpu") else part) for part in call()]
-                )
+            contender = contender or Contender(factory, json.loads(arguments))
+            answer = {"answer": getattr(contender, command)(**options)}
         except Exception as error:  # the table says so, and the other contenders go on
-            answer["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         print(json.dumps(answer), file=answers, flush=True)
 
 
