@@ -274,11 +274,10 @@ def dpm_solver_sample(
     middle of the step from the last two predictions. The first step has no past and the last, to t = 0,
     is long on this clock, so both use D = x_0, which makes them DDIM steps.
 
-    steps: 1 … T calls of the model, at t = T-1 … 0 spaced quadratically: close together near t = 0, where λ
-    runs fast and the details of the image settle. `generator` draws the start only. The other arguments,
-    what is yielded, and the errors are those of `ddpm_sample`.
+    steps: 1 … T calls of the model, at the same times as `ddim_sample`. `generator` draws the start only. The
+    other arguments, what is yielded, and the errors are those of `ddpm_sample`.
     """
-    times = _time_grid(schedule.T, steps, power=2)
+    times = _time_grid(schedule.T, steps)
     x_t = _start_noise(model, shape, generator, device, x_T)
     return _dpm_solver_steps(model, schedule, x_t, times, clip)
 
@@ -358,17 +357,12 @@ def _start_noise(model, shape, generator, device, x_T) -> Tensor:
     return x_T.detach().to(device)
 
 
-def _time_grid(T: int, steps: int, power: int = 1) -> list[int]:
-    """`steps` different time steps from T-1 down to 0, at (T-1) u^power for even u; one step is T-1 alone."""
+def _time_grid(T: int, steps: int) -> list[int]:
+    """`steps` different time steps from T-1 down to 0, evenly spaced; one step is T-1 alone."""
     _check_count("steps", steps, 1)
     if steps > T:
         raise ValueError(f"A sampler can visit at most the T = {T} steps of the schedule, not {steps}.")
-    even = torch.linspace(1, 0, steps, dtype=torch.float64)
-    times, least = [], 0
-    for t in ((T - 1) * even**power).round().long().flip(0).tolist():  # upwards from 0
-        times.append(max(t, least))  # where rounding made two neighbours equal, the later one moves up
-        least = times[-1] + 1
-    return times[::-1]
+    return torch.linspace(T - 1, 0, steps, dtype=torch.float64).round().long().tolist()
 
 
 def _check_count(name: str, value: int, least: int) -> None:
