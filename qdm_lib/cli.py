@@ -289,7 +289,7 @@ def doctor() -> None:
 
 # --------------------------------------------------------------------------------------------- helpers
 
-# Trainable parameters as the paper states them (arXiv:2402.16147); it states none for the presets left out.
+# Trainable parameters as the paper states them (arXiv:2402.16147); we cite none for the presets left out.
 PAPER_COUNTS = {
     "unet": 483_321, "1hqconv": 475_329, "7hqconv": 440_985, "fullhqconv": 429_993,
     "1fqconv": 475_281, "quanv-hqconv": 474_293,
