@@ -145,23 +145,21 @@ def train_run(
     Raises:
         ValueError, FileNotFoundError, OSError: before any work, for a folder or a configuration that cannot be used.
         Interrupted: Ctrl-C or SIGTERM came; the step under way was finished and saved.
-        FloatingPointError: the loss is no longer a number; the last checkpoint is kept.
+        FloatingPointError: the loss is no number any more; the last checkpoint is kept.
     """
     out = Path(out)
     check_count("save_every", save_every)
     device = pick_device(device)
     saved = _claim_folder(out, resume)
-    if images is None:
-        images = load_images(config.dataset)
+    images = load_images(config.dataset) if images is None else images
     if saved is not None:
         _check_same_run(saved, config, images)
     model = (model if model is not None else config.build_model()).to(device)
     ema, optimizer = EMA(model, config.recipe), make_optimizer(model, config.recipe)
     noise = torch.Generator().manual_seed(config.seed + _NOISE_STREAM)
-    start = 0
     if saved is not None:
         restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise})
-        start = saved.step
+    start = saved.step if saved is not None else 0
     if start >= config.steps:
         return RunResult(out, start, start, 0.0, images.source)
 
@@ -196,7 +194,7 @@ def train_run(
 
 def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device: torch.device, out: Path) -> str:
     what = model.config.describe() if isinstance(model, UNet) else type(model).__name__
-    place = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    place = f"cpu ({torch.get_num_threads()} thread(s))" if device.type == "cpu" else str(device)
     span = f"steps {start + 1:,} to {config.steps:,}" if start else f"{config.steps:,} steps"
     return (
         f"Training {config.preset}: {count_parameters(model):,} parameters, {what}; {config.dataset}, {images.source}; "

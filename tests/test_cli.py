@@ -292,6 +292,11 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path, monkeypatc
     assert load_checkpoint(tmp_path / "x").step == 0
 
 
+def test_bf16_trains(tmp_path):
+    assert main(["train", *SMALL, "--bf16", "--steps", "1", "--out", str(tmp_path / "x")]) == 0
+    assert load_checkpoint(tmp_path / "x").run_config["bf16"] is True
+
+
 def test_hybridization_reaches_the_model(tmp_path):
     folder = tmp_path / "half"
     argv = ["train", *SMALL, "--hybridization", "2", "--backend", "statevector", "--steps", "1", "--out", str(folder)]
