@@ -1,0 +1,513 @@
+"""Scores of generated images: FID, KID and IS, each with its noise, its floor and its provenance.
+
+A score compares two sets of images through a feature extractor; it means nothing without that extractor and
+the number of images. So each `Score` carries both, a bootstrap interval, and a floor: what real images score.
+
+Images are uint8 (N, 1, 28, 28), rounded by us (`data.to_uint8`): torchmetrics would cast floats by cutting
+off the fraction. It gets features instead of images, so each image passes the extractor once, for all scores.
+
+Sources: FID arXiv:1706.08500; KID arXiv:1801.01401; IS arXiv:1606.03498; used in arXiv:2402.16147.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+ASSETS = Path(__file__).parent / "assets"
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_SHA256 = "6726825d"  # how its SHA-256 begins: the last part of the name, by torch.hub's convention
+INCEPTION_VARIABLE = "QDM_INCEPTION_WEIGHTS"
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of torchmetrics
+IS_SPLITS = 10  # likewise, and of the original paper
+BOOTSTRAP_REFERENCE = 10_000  # reference images that take part in the bootstrap
+
+
+# ------------------------------------------------------------------------------------ feature extractors
+
+
+class Classifier(nn.Module):
+    """A small CNN: three convolutions, a layer of 128 features, one logit per class.
+
+    forward: uint8 (B, 1, 28, 28) -> features (B, 128), logits (B, K). The features are taken before the last
+    ReLU, since FID fits a Gaussian to them, and a Gaussian has no kink at zero. Over the training images each
+    has mean 0 and deviation 1 (a batch norm without weights), so that none of them drowns the others in KID.
+    """
+
+    def __init__(self, num_classes: int = 10, num_features: int = 128, title: str = "classifier") -> None:
+        super().__init__()
+        self.num_features, self.num_classes, self.title = num_features, num_classes, title
+        self.body = nn.Sequential(
+            *self._block(1, 32),  # 28 -> 14 pixels
+            *self._block(32, 64),  # 14 -> 7
+            *self._block(64, 64),  # 7 -> 3
+            nn.Flatten(),
+            nn.Linear(64 * 3 * 3, num_features, bias=False),
+            nn.BatchNorm1d(num_features, affine=False),
+        )
+        self.head = nn.Linear(num_features, num_classes)
+
+    @staticmethod
+    def _block(c_in: int, c_out: int) -> tuple[nn.Module, ...]:
+        conv = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+        return conv, nn.BatchNorm2d(c_out), nn.ReLU(), nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(images.float() / 127.5 - 1.0)
+        return features, self.head(features.relu())
+
+
+class Inception(nn.Module):
+    """InceptionV3 as FID uses it, by torchmetrics: 2048 pooled features, 1008 logits without bias.
+
+    forward: uint8 (B, 1, 28, 28) -> features (B, 2048), logits (B, 1008). Grey is repeated to three channels.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        state, digest = _inception_state(weights)
+        from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        # Given a path, torch-fidelity would unpickle it without restriction. Without one it asks this
+        # function for the weights, and we answer with what we have read safely.
+        with mock.patch.object(fidelity, "load_state_dict_from_url", lambda *args, **kwargs: state):
+            try:
+                self.net = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
+            except RuntimeError as error:  # the first line says enough; hundreds of keys follow
+                reason = str(error).splitlines()[0]
+                raise ValueError(f"{weights} holds no InceptionV3 of torch-fidelity ({reason}).") from error
+        standard = "standard weights" if digest.startswith(INCEPTION_SHA256) else "NON-STANDARD weights"
+        self.title = f"inception-v3 ({standard}, sha256 {digest[:8]})"
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.net(images.expand(-1, 3, -1, -1))
+        return features, features @ self.net.fc.weight.T
+
+
+def load_extractor(
+    features: str = "classifier",
+    dataset: str | None = None,
+    weights: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """Load a feature extractor: a module uint8 (B, 1, 28, 28) -> (features (B, D), logits (B, K)).
+
+    features: "classifier", the small CNN trained on `dataset` (bundled for mnist and fashion-mnist; `weights`
+    is another file of tools/train_classifier.py), or "inception": its file is `weights`, else
+    $QDM_INCEPTION_WEIGHTS, else in torch.hub's folder, where it is downloaded if need be.
+    device: None takes the GPU if there is one.
+
+    Raises ValueError for an unknown name or a corrupt file, FileNotFoundError where the weights or the
+    package torch-fidelity are missing; each says what to do.
+    """
+    if features == "classifier":
+        extractor: nn.Module = _load_classifier(dataset, weights)
+    elif features == "inception":
+        extractor = Inception(_find_inception(weights))
+    else:
+        raise ValueError(f"features must be 'classifier' or 'inception', not {features!r}.")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return extractor.to(device).eval().requires_grad_(False)
+
+
+def _load_classifier(dataset: str | None, weights: str | os.PathLike | None) -> Classifier:
+    from safetensors.torch import load
+
+    if weights is None and dataset is None:
+        raise ValueError("features='classifier' needs dataset=, the name of the set it was trained on.")
+    path = ASSETS / f"classifier-{dataset}.safetensors" if weights is None else Path(weights)
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            bundled = sorted(ASSETS.glob("classifier-*.safetensors"))
+            known = ", ".join(each.stem.removeprefix("classifier-") for each in bundled)
+            raise FileNotFoundError(
+                f"there is no classifier file {file}; bundled are {known}, and "
+                f"'python tools/train_classifier.py {dataset or 'NAME'}' trains one."
+            )
+    card, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card["sha256"]:
+        raise ValueError(
+            f"{path} is corrupt: its SHA-256 is {digest}, but the JSON file beside it says {card['sha256']}; "
+            "install qdm_lib again, or train it again by tools/train_classifier.py."
+        )
+    title = f"classifier {card['dataset']} (test accuracy {card['test_accuracy']:.2%}, sha256 {digest[:8]})"
+    model = Classifier(len(card["class_names"]), card["num_features"], title)
+    model.load_state_dict(load(content))
+    return model
+
+
+def _find_inception(weights: str | os.PathLike | None) -> Path:
+    """The path of the weights file; the last resort is a download, with a time limit and a checked hash."""
+    remedy = (
+        f"put {INCEPTION_FILE} somewhere, name it by weights= or {INCEPTION_VARIABLE}, and "
+        "'pip install torch-fidelity'; or use features='classifier', which needs neither"
+    )
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    except ImportError as error:
+        raise FileNotFoundError(f"features='inception' needs torch-fidelity; {remedy}.") from error
+    named = weights or os.environ.get(INCEPTION_VARIABLE)
+    path = Path(named).expanduser() if named else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    if path.is_file():
+        return path
+    if named:
+        raise FileNotFoundError(f"there is no Inception weights file {path}; {remedy}.")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10.0)
+    try:  # torch.hub writes to a temporary file and moves it when its hash is right
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(f"there is no {path}, and no download ({error}); {remedy}.") from error
+    finally:
+        socket.setdefaulttimeout(before)
+    return path
+
+
+def _inception_state(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors of a weights file and its SHA-256. A .pth is a pickle: only `weights_only` reading is safe."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if path.name == INCEPTION_FILE and not digest.startswith(INCEPTION_SHA256):
+        wanted = f"its SHA-256 begins {digest[:8]} instead of {INCEPTION_SHA256}"
+        raise ValueError(f"{path} is corrupt: {wanted}; delete it and load it again.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), digest
+    except Exception as error:  # torch raises half a dozen types here
+        raise ValueError(f"{path} is not a file of plain weights ({type(error).__name__}).") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What an extractor sees in N images: features float32 (N, D), logits float32 (N, K). Both on the CPU."""
+
+    features: Tensor
+    logits: Tensor
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: Tensor | slice) -> Features:
+        return Features(self.features[rows], self.logits[rows])
+
+
+@torch.no_grad()
+def extract(extractor: nn.Module, images: Tensor, batch_size: int = 256, progress: bool = False) -> Features:
+    """Pass uint8 images (N, 1, 28, 28), N >= 2, through an extractor (see `load_extractor`), batch by batch.
+
+    TypeError for another dtype, ValueError for another shape. progress shows a bar on stderr.
+    """
+    _check_images(images)
+    device = next(extractor.parameters()).device
+    parts = images.split(batch_size)
+    if progress:
+        from tqdm.auto import tqdm
+
+        parts = tqdm(parts, desc="features", unit="batch", leave=False)
+    outputs = [tuple(out.float().cpu() for out in extractor(part.to(device))) for part in parts]
+    return Features(*(torch.cat(column) for column in zip(*outputs, strict=True)))
+
+
+def _check_images(images: Tensor, what: str = "images", least: int = 2) -> None:
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        kind = f"a {images.dtype} tensor" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise TypeError(f"{what} must be a uint8 tensor, not {kind}; data.to_uint8 makes one.")
+    if images.ndim != 4 or images.shape[1:] != (1, 28, 28):
+        raise ValueError(f"{what} must have the shape (N, 1, 28, 28), not {tuple(images.shape)}.")
+    if len(images) < least:
+        raise ValueError(f"{what}: at least {least} are needed for a score, but there is {len(images)}.")
+
+
+# ---------------------------------------------------------------------- the three scores, by torchmetrics
+
+
+class _AlreadyExtracted(nn.Module):
+    """In place of torchmetrics' extractor, as we pass features. Without num_features it would guess."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+@contextmanager
+def _quiet_and_seeded(seed: int) -> Iterator[None]:
+    """torchmetrics draws from the global generator (restored here) and warns that it keeps all features."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        yield
+
+
+def fid(generated: Tensor, real: Tensor) -> float:
+    """|mu - mu'|^2 + Tr(S + S' - 2 (S S')^(1/2)) of features (N, D), (M, D). Lower is better; equals: 0."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(_AlreadyExtracted(real.shape[1]))
+    metric.update(real.double(), real=True)
+    metric.update(generated.double(), real=False)
+    return float(metric.compute())
+
+
+def kid(generated: Tensor, real: Tensor, seed: int = 0) -> float:
+    """Unbiased MMD^2 of features (N, D), (M, D), kernel (x.y / D + 1)^3. Lower is better, near 0 for equals.
+
+    The mean over 100 random subsets of 1,000 (or of all, if there are fewer), drawn by the seed.
+    """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    size = min(KID_SUBSET_SIZE, len(generated), len(real))
+    with _quiet_and_seeded(seed):
+        extracted = _AlreadyExtracted(real.shape[1])
+        metric = KernelInceptionDistance(extracted, subsets=KID_SUBSETS, subset_size=size)
+        metric.update(real, real=True)
+        metric.update(generated, real=False)
+        return float(metric.compute()[0])
+
+
+def inception_score(logits: Tensor, seed: int = 0) -> float:
+    """exp of the mean of KL(p(y|x) || p(y)) over images; logits (N, K). Between 1 and K; higher is better.
+
+    The mean over 10 random splits, drawn by the seed.
+    """
+    from torchmetrics.image.inception import InceptionScore
+
+    with _quiet_and_seeded(seed):  # normalize=True would cast even our logits to bytes
+        metric = InceptionScore(_AlreadyExtracted(logits.shape[1]), splits=IS_SPLITS, normalize=False)
+        metric.update(logits.double())
+        return float(metric.compute()[0])
+
+
+# ------------------------------------------------------------------------------------------ the bootstrap
+# "How far would the score move, had other images been drawn?" We draw again from the images we have, with
+# replacement, and score each draw by the short functions below, which tests hold equal to torchmetrics.
+
+
+def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
+    """FID from means (D,) and covariances (D, D), float64.
+
+    Tr (A B)^(1/2) = Tr (A^(1/2) B A^(1/2))^(1/2), and that product is symmetric: real eigenvalues.
+    """
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    return (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
+
+
+def _draw(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(n, (n,), generator=generator)
+
+
+def bootstrap_fid(generated: Tensor, real: Tensor, n_bootstrap: int, generator: torch.Generator) -> Tensor:
+    """FID of `n_bootstrap` resampled pairs of feature sets: (n_bootstrap,) float64."""
+
+    def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = features[_draw(len(features), generator)].double()
+        return drawn.mean(0), torch.cov(drawn.T)
+
+    return torch.stack([frechet_distance(*moments(generated), *moments(real)) for _ in range(n_bootstrap)])
+
+
+def bootstrap_kid(generated: Tensor, real: Tensor, n_bootstrap: int, generator: torch.Generator) -> Tensor:
+    """KID of `n_bootstrap` resampled pairs of feature sets, each over all its images: (n_bootstrap,) float64.
+
+    An image that was drawn w times counts w times, so each kernel value is computed once for all draws.
+    """
+
+    def counts(n: int) -> Tensor:  # (n, n_bootstrap): how often each image was drawn
+        drawn = [_draw(n, generator).bincount(minlength=n) for _ in range(n_bootstrap)]
+        return torch.stack(drawn, dim=1).double()
+
+    def pair_sum(a: Tensor, b: Tensor, times_a: Tensor, times_b: Tensor) -> Tensor:
+        total = torch.zeros(n_bootstrap, dtype=torch.float64)
+        for rows, times in zip(a.split(1000), times_a.split(1000), strict=True):  # blocks, to save memory
+            total += (times * ((rows @ b.T / a.shape[1] + 1) ** 3 @ times_b)).sum(0)
+        return total
+
+    def self_sum(a: Tensor, times: Tensor) -> Tensor:  # pairs of two draws; no draw is its own partner
+        return pair_sum(a, a, times, times) - (a.square().sum(1) / a.shape[1] + 1) ** 3 @ times
+
+    x, y = generated.double(), real.double()
+    n, m = len(x), len(y)
+    times_x, times_y = counts(n), counts(m)
+    cross = pair_sum(x, y, times_x, times_y) / (n * m)
+    return self_sum(x, times_x) / (n * (n - 1)) + self_sum(y, times_y) / (m * (m - 1)) - 2 * cross
+
+
+def bootstrap_is(logits: Tensor, n_bootstrap: int, generator: torch.Generator) -> Tensor:
+    """IS of `n_bootstrap` resampled sets of logits, each over 10 splits: (n_bootstrap,) float64."""
+    p = logits.double().softmax(1)
+    p = torch.cat([p, torch.xlogy(p, p).sum(1, keepdim=True)], dim=1)  # beside p, its negative entropy
+
+    def score(rows: Tensor) -> Tensor:  # mean KL = mean of sum p log p, minus sum of m log m, m the mean of p
+        mean = rows.mean(0)
+        return (mean[-1] - torch.xlogy(mean[:-1], mean[:-1]).sum()).exp()
+
+    drawn = (p[_draw(len(p), generator)].chunk(IS_SPLITS) for _ in range(n_bootstrap))
+    return torch.stack([torch.stack([score(rows) for rows in splits]).mean() for splits in drawn])
+
+
+def interval(value: float, replicates: Tensor, least: float | None = None) -> tuple[float, float]:
+    """95 % interval around a score from its bootstrap replicates.
+
+    A resampled set repeats images and so looks poorer than the set it came from: replicates of FID lie above
+    the score, all by about as much. Only their spread is of use. So they are moved until their mean is the
+    score, and the interval runs from their 2.5 % to their 97.5 % quantile. It says how far the score would
+    move with other images in the same number; that FID falls as that number grows is for the floor to show.
+    """
+    low, high = np.quantile((replicates - replicates.mean()).numpy() + value, [0.025, 0.975])
+    low = low if least is None else max(low, least)
+    return float(min(low, value)), float(max(high, value))
+
+
+# --------------------------------------------------------------------------------------------- evaluation
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score and all that is needed to read it. `floor` is the score of real images (for IS, the goal)."""
+
+    name: str
+    value: float
+    low: float  # 95 % bootstrap interval, see `interval`
+    high: float
+    floor: float
+    n: int  # generated images
+    extractor: str
+    reference: str
+    n_reference: int
+    n_floor: int  # real images scored for the floor
+    note: str = ""
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.name} {self.value:.4g}, 95 % interval {self.low:.4g} to {self.high:.4g}; "
+            f"{self.n_floor:,} real images score {self.floor:.4g} ({self.n:,} generated images; "
+            f"reference: {self.reference}; features: {self.extractor})."
+        )
+        return f"{text} {self.note}".strip()
+
+    def to_json(self) -> dict:
+        """A dictionary of plain numbers and strings, for json.dump."""
+        return asdict(self)
+
+
+def evaluate(
+    generated: Tensor,
+    reference,
+    *,
+    features: str | nn.Module = "classifier",
+    dataset: str | None = None,
+    weights: str | os.PathLike | None = None,
+    floor_images=None,
+    max_reference: int | None = None,
+    n_bootstrap: int = 200,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> dict[str, Score]:
+    """Score generated images (uint8 (N, 1, 28, 28), N >= 2) against real ones: keys "fid", "kid", "is".
+
+    reference: an ImageSet of at least 4 images (anything with `images`, `name`, `split`, `source`) or a
+    tensor; if it has more than `max_reference`, so many are drawn by the seed (Inception is slow on a CPU).
+    features, dataset, weights, device: see `load_extractor`; dataset is `reference.name` unless given.
+    features may also be an extractor that is loaded already.
+    floor_images: real images (ImageSet or tensor) that are not in the reference, say of its test split: as
+    many as were generated are scored against the reference. Without them the reference is cut in two.
+
+    The same seed gives the same scores on one machine. TypeError or ValueError for unsuitable images.
+    """
+    images = getattr(reference, "images", reference)
+    held_out = getattr(floor_images, "images", floor_images)
+    _check_images(generated, "generated images")
+    _check_images(images, "reference images", least=4)
+    if held_out is not None:
+        _check_images(held_out, "floor images")
+    for what, number, least in (("n_bootstrap", n_bootstrap, 2), ("max_reference", max_reference, 4)):
+        if number is not None and number < least:
+            raise ValueError(f"{what} must be at least {least}, not {number}.")
+    extractor = features
+    if not isinstance(features, nn.Module):
+        extractor = load_extractor(features, dataset or getattr(reference, "name", None), weights, device)
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(images: Tensor, count: int | None) -> Tensor:
+        return images if count is None else images[torch.randperm(len(images), generator=generator)[:count]]
+
+    where = "images"
+    if hasattr(reference, "source"):
+        where = f"{reference.name} {reference.split}, {reference.source}"
+    sets = [generated, some(images, max_reference)]
+    sets += [] if held_out is None else [some(held_out, len(generated))]
+    return score_features(
+        *(extract(extractor, one, batch_size, progress) for one in sets),
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        extractor_name=getattr(extractor, "title", type(extractor).__name__),
+        reference_name=where,
+    )
+
+
+def score_features(
+    generated: Features,
+    reference: Features,
+    held_out: Features | None = None,
+    *,
+    n_bootstrap: int = 200,
+    seed: int = 0,
+    extractor_name: str = "custom",
+    reference_name: str = "images",
+) -> dict[str, Score]:
+    """As `evaluate`, from features extracted before: extract the reference once, score many checkpoints."""
+    n, m, width = len(generated), len(reference), reference.features.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    # The floor: real images against other real images. The count matters, as FID is higher for fewer images.
+    if held_out is None:
+        order = torch.randperm(m, generator=generator)
+        k = min(n, m // 2)
+        real_a, real_b = reference[order[:k]], reference[order[k:]]
+    else:
+        real_a, real_b = held_out[:n], reference
+    # All 60,000 would make the bootstrap slow; a part of them makes its intervals a little too wide.
+    part = reference[torch.randperm(m, generator=generator)[:BOOTSTRAP_REFERENCE]].features
+
+    x, y, a, b = (one.features for one in (generated, reference, real_a, real_b))
+    values = {
+        "fid": (fid(x, y), fid(a, b), bootstrap_fid(x, part, n_bootstrap, generator), 0.0),
+        "kid": (kid(x, y, seed), kid(a, b, seed), bootstrap_kid(x, part, n_bootstrap, generator), None),
+        "is": (
+            inception_score(generated.logits, seed),
+            inception_score(real_a.logits, seed),
+            bootstrap_is(generated.logits, n_bootstrap, generator),
+            1.0,
+        ),
+    }
+    scores = {}
+    for key, (value, floor, replicates, least) in values.items():
+        note = ""
+        if key == "fid" and min(n, m, len(a)) <= width:
+            note = f"Some covariance lacks full rank, as there are {width:,} features and no more images. "
+        if len(a) < n:
+            note += f"The floor comes from {len(a):,} real images, fewer than were generated."
+        low, high = interval(value, replicates, least)
+        scores[key] = Score(
+            key.upper(), value, low, high, floor, n, extractor_name, reference_name, m, len(a), note.strip()
+        )
+    return scores
