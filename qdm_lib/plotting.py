@@ -147,14 +147,15 @@ def loss_curve(
     ax: Axes | None = None,
     *,
     steps: Sequence[int] | None = None,
-    window: int = 50,
+    window: int | None = None,
     label: str | None = None,
     colour: str = OKABE_ITO["blue"],
 ) -> Axes:
     """The training loss: pale dots for single steps, a line for their mean over the last `window` steps.
 
     What you see: a logarithmic scale, because the loss falls fast and then slowly. Single steps scatter widely,
-    as each draws its own images and noise levels t; whether a run still learns shows in the line alone.
+    as each draws its own images and noise levels t; whether a run still learns shows in the line alone. By default
+    the window is a tenth of the run, at most 50 steps.
 
     losses: one a step. steps: their numbers, 1, 2, … by default. Call it again with the same ax, another label and
     another colour to compare runs. Raises ValueError if there are no losses or the lengths differ.
@@ -163,12 +164,13 @@ def loss_curve(
     steps = np.arange(1, len(losses) + 1) if steps is None else np.asarray(steps)
     if len(losses) == 0 or len(steps) != len(losses):
         raise ValueError(f"loss_curve needs as many steps as losses, at least one; got {len(steps)} and {len(losses)}.")
+    window = max(1, min(50, len(losses) // 10)) if window is None else window
     if window < 1:
         raise ValueError(f"window must be at least 1, not {window}.")
     ax = _axes(ax, (7, 4))
     ax.plot(steps, losses, ".", ms=3, alpha=0.3, color=colour, label=None if label else "single steps")
     mean = _running_mean(losses, window)
-    span = f"mean of the last {min(window, len(losses))} steps"
+    span = f"mean of the last {window} steps" if window > 1 else "every step"
     ax.plot(steps, mean, lw=2, color=colour, label=f"{label} ({span})" if label else span)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_yscale("log")
@@ -382,8 +384,10 @@ def score_table(scores: Mapping[str, object]) -> str:
         rows.append((score.name, f"{score.value:.4g}", interval, f"{score.floor:.4g}", better))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    any_score = next(iter(scores.values()))
-    lines.append(f"{any_score.n:,} generated images against {any_score.reference}; features: {any_score.extractor}")
+    s = next(iter(scores.values()))
+    lines.append(
+        f"{s.n:,} generated images against {s.n_reference:,} real ones of {s.reference}; features: {s.extractor}"
+    )
     lines += dict.fromkeys(f"{s.name}: {s.note}" for s in scores.values() if s.note)
     return "\n".join(lines)
 

@@ -194,7 +194,7 @@ def train_run(
 
 def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device: torch.device, out: Path) -> str:
     what = model.config.describe() if isinstance(model, UNet) else type(model).__name__
-    place = f"cpu ({torch.get_num_threads()} thread(s))" if device.type == "cpu" else str(device)
+    place = f"CPU threads: {torch.get_num_threads()}" if device.type == "cpu" else str(device)
     span = f"steps {start + 1:,} to {config.steps:,}" if start else f"{config.steps:,} steps"
     return (
         f"Training {config.preset}: {count_parameters(model):,} parameters, {what}; {config.dataset}, {images.source}; "

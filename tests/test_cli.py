@@ -103,7 +103,7 @@ def test_doctor(capsys):
 @pytest.mark.parametrize(
     "argv, words",
     [
-        ("trian", "No such command 'trian'. Did you mean 'train'?"),
+        ("trainn", "No such command 'trainn'. Did you mean 'train'?"),
         ("train", "--out"),
         ("train --out x --presett unet", "--preset"),
         ("train --out x --preset 7hqcon", "Did you mean '7hqconv'?"),

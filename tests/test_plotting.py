@@ -149,7 +149,15 @@ def test_every_gate_can_be_drawn():
 def test_score_table_carries_floor_and_interval():
     score = Score("FID", 12.34, 11.0, 14.0, 0.9, 64, "classifier x", "mnist train", 2000, 64, "Few images.")
     table = score_table({"fid": score})
-    for part in ("12.34", "11 … 14", "0.9", "64 generated images", "mnist train", "classifier x", "FID: Few images."):
+    for part in (
+        "12.34",
+        "11 … 14",
+        "0.9",
+        "64 generated images",
+        "2,000 real ones of mnist train",
+        "classifier x",
+        "FID: Few images.",
+    ):
         assert part in table
 
 
