@@ -344,7 +344,8 @@ def _summary(circuit: Circuit) -> str:
     scales = {g.scale for g in circuit.gates if g.param is not None and g.param[0] == "weight"}
     angle = {(1.0,): "angle θ", (TWO_PI,): "angle 2π·θ"}.get(tuple(scales), "angles scaled by gate")
     parts = [_many(circuit.n_wires, "wire"), f"{_many(counts['other'], 'gate')} after the encoding"]
-    parts += [f"{_many(circuit.n_weights, 'weight')} θ ({angle})"] if circuit.n_weights else []
+    dead = f", {len(circuit.dead_weights)} of them in no gate" if circuit.dead_weights else ""
+    parts += [f"{_many(circuit.n_weights, 'weight')} θ ({angle}){dead}"] if circuit.n_weights else []
     return f"{circuit.name}: {', '.join(parts)}"
 
 
