@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qdm_lib.circuits import Gate
+from qdm_lib.engine_plan import fuse
 from qdm_lib.simulator import _FIXED
 
 # exp(−i·a/2·σ) = cos(a/2)·1 − i·sin(a/2)·σ: the coefficients of cos, of sin, and of 1.
@@ -74,26 +75,6 @@ class Gates:
         return torch.view_as_complex(torch.bmm(terms, self.table(theta)).unflatten(-1, (2, 2, 2)))
 
 
-def fuse(gates: Sequence[Gate]) -> list[list[int]]:
-    """Runs of neighbours with the same control and the same target: each run is one 2×2 matrix.
-
-    Returns positions in ``gates``. Neighbours need not be adjacent there: gates on other wires in
-    between do not matter.
-    """
-    runs: list[list[int]] = []
-    latest: dict[int, int] = {}  # wire -> the last run that touches it
-    for position, gate in enumerate(gates):
-        before = {latest.get(wire, -1) for wire in gate.wires}
-        run = before.pop() if len(before) == 1 else -1
-        first = gates[runs[run][0]] if run >= 0 else None
-        if first and (first.controls, first.targets) == (gate.controls, gate.targets):
-            runs[run].append(position)
-        else:
-            latest.update(dict.fromkeys(gate.wires, len(runs)))
-            runs.append([position])
-    return runs
-
-
 class BlockUnitaries:
     """The unitaries of several blocks of gates on equally many wires, in a few batched products.
 
@@ -105,19 +86,19 @@ class BlockUnitaries:
     def __init__(self, blocks: Sequence[Sequence[Gate]], n_wires: int) -> None:
         fused = [fuse(block) for block in blocks]
         self.n_blocks, self.size = len(blocks), 2**n_wires
-        self.length = max(1, max(len(runs) for runs in fused))
+        self.length = max([1, *map(len, fused)])
         depth = max([1] + [len(run) for runs in fused for run in runs])
-        gates = [gate for block in blocks for gate in block]
+        gates = [gate for runs in fused for run in runs for gate in run]
         self.gates = Gates([*gates, Gate("RX", (0,))])  # the last, an angle of 0, pads short runs
         order = torch.full((depth, self.n_blocks * self.length), len(gates))
         spread = torch.zeros(self.n_blocks * self.length, 4, self.size, self.size, dtype=torch.complex128)
         rest = torch.eye(self.size, dtype=torch.complex128).repeat(len(spread), 1, 1, 1)
         start = 0
-        for b, (block, runs) in enumerate(zip(blocks, fused, strict=True)):
+        for b, runs in enumerate(fused):
             for row, run in enumerate(runs, b * self.length):
-                order[: len(run), row] = start + torch.tensor(run)
-                spread[row], rest[row, 0] = embedding(block[run[0]], n_wires)
-            start += len(block)
+                order[: len(run), row] = torch.arange(start, start + len(run))
+                spread[row], rest[row, 0] = embedding(run[0], n_wires)
+                start += len(run)
         self.order = Constant(order)
         self.spread, self.rest = Constant(spread.flatten(2)), Constant(rest.flatten(2))
 
