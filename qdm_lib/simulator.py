@@ -62,7 +62,8 @@ def apply_matrix(psi: Tensor, U: Tensor, wires: tuple[int, ...]) -> Tensor:
         on = apply_matrix(on, U, (*controls[1:], target - (target > control)))  # one axis fewer
         return torch.stack([off, on], control + 1)
     moved = psi.movedim(target + 1, 1)
-    return (U @ moved.flatten(2)).reshape(moved.shape).movedim(1, target + 1)
+    columns = moved.unsqueeze(-1).flatten(2)  # (B, 2, all other axes); there may be none
+    return (U @ columns).reshape(moved.shape).movedim(1, target + 1)
 
 
 def apply_gate(psi: Tensor, gate: Gate, x: Tensor, theta: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def statevector(circuit: Circuit, x: Tensor, theta: Tensor) -> Tensor:
 
 def expval_z(psi: Tensor) -> Tensor:
     """⟨Z⟩ on every wire, P(0) − P(1): psi (B, 2, …, 2) → (B, n_wires), in [−1, 1]."""
-    probability = psi.real**2 + psi.imag**2
+    probability = (psi.real**2 + psi.imag**2).unsqueeze(-1)  # the last axis is what remains of one wire
     out = []
     for wire in range(psi.ndim - 1):
         p0, p1 = probability.movedim(wire + 1, 1).flatten(2).sum(2).unbind(1)
