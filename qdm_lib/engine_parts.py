@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from qdm_lib.circuits import Gate
-from qdm_lib.engine_matrices import BlockUnitaries, Constant, Gates
+from qdm_lib.engine_matrices import BlockUnitaries, Constant
 from qdm_lib.engine_plan import Encoding, group, reads_input
 from qdm_lib.simulator import gate_angle, rotation
 
