@@ -2,14 +2,43 @@
 
 Images and hidden maps are (B, C, H, W). A classical, a hybrid and a quanvolutional ResNet block
 are one class, `ResnetBlock`, with another convolution injected (arXiv:2402.16147, section 3).
+
+Norms and linear attention are here in their plain form, the one to read; by default they run in the
+faster form of `qdm_lib.fused`, which computes the same. `plain_forms` switches back.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from qdm_lib import fused
+
+_plain = False
+
+
+@contextmanager
+def plain_forms() -> Iterator[None]:
+    """Inside ``with plain_forms():`` every block runs as it is written in this module, without `qdm_lib.fused`.
+
+    Values and gradients are the same; only speed and memory differ.
+    """
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+def fast_layout(x: Tensor) -> Tensor:
+    """The memory format that the fast forms like: channels last on a CPU, unchanged elsewhere."""
+    if _plain or x.device.type != "cpu":
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def lecun_normal_(weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -30,9 +59,7 @@ class TimeEmbedding(nn.Module):
         half = dim // 2
         frequencies = torch.exp(-math.log(10000) * torch.arange(half) / (half - 1))
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.layers = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, 4 * dim)
-        )
+        self.layers = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, 4 * dim))
 
     def forward(self, t: Tensor) -> Tensor:
         angle = t[:, None].float() * self.frequencies
@@ -134,11 +161,21 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, c_in, H, W), time (B, time_dim) → (B, c_out, H, W)."""
-        scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, 1)
-        h = self.norm1(self.conv1(x))
-        h = F.silu(h * (1 + scale) + shift)
-        h = F.silu(self.norm2(self.conv2(h)))
+        scale, shift = self.time(F.silu(time)).chunk(2, 1)
+        h = norm_film_silu(self.conv1(x), self.norm1, scale, shift)
+        h = norm_film_silu(self.conv2(h), self.norm2)
         return self.skip(x) + h
+
+
+def norm_film_silu(x: Tensor, norm: nn.GroupNorm, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """silu(norm(x)·(1 + scale) + shift) for x (B, C, H, W), scale and shift (B, C), or silu(norm(x))."""
+    if _plain:
+        h = norm(x)
+        return F.silu(h if scale is None else h * (1 + scale[:, :, None, None]) + shift[:, :, None, None])
+    gain, offset = norm.weight[None], norm.bias[None]  # the norm's own, then the time's
+    if scale is not None:
+        gain, offset = gain * (1 + scale), torch.addcmul(shift, offset, 1 + scale)
+    return fused.norm_silu(x, gain, offset, norm.num_groups, norm.eps)
 
 
 class ChannelNorm(nn.Module):
@@ -149,8 +186,14 @@ class ChannelNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        var, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
-        return (x - mean) * torch.rsqrt(var + 1e-5) * self.scale[:, None, None]
+        if _plain:
+            var, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+            return (x - mean) * torch.rsqrt(var + 1e-5) * self.scale[:, None, None]
+        return self.pixels(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """The same for x (..., C), channels last."""
+        return F.layer_norm(x, self.scale.shape, self.scale)
 
 
 class LinearAttention(nn.Module):
@@ -170,6 +213,10 @@ class LinearAttention(nn.Module):
         self.out_norm = ChannelNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.plain(x) if _plain else self.fast(x)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The formulas as they stand above."""
         B, _, H, W = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(B, 3, self.heads, self.head_dim, H * W).unbind(1)
         q = q.softmax(-2) / math.sqrt(self.head_dim)
@@ -177,6 +224,22 @@ class LinearAttention(nn.Module):
         context = k @ (v / (H * W)).mT  # (B, heads, head_dim of k, head_dim of v)
         h = (context.mT @ q).reshape(B, -1, H, W)
         return x + self.out_norm(self.out(h))
+
+    def fast(self, x: Tensor) -> Tensor:
+        """The same products in another order, which never makes v, the context, or out's large input.
+
+        With v = W_v·x, the context is (k·xᵀ)·W_vᵀ: pool the few channels of x first. And all that follows
+        the context is linear, so W_out·W_v, c×c a head, acts on what was pooled, not on every pixel.
+        """
+        B, c, H, W = x.shape
+        pixels = self.norm.pixels(x.permute(0, 2, 3, 1)).reshape(B, H * W, c)
+        w_q, w_k, w_v = self.qkv.weight.flatten(1).chunk(3)
+        by_head = (self.heads, self.head_dim)
+        w_out = torch.einsum("ohe,hec->hoc", self.out.weight.reshape(c, *by_head), w_v.reshape(*by_head, c))
+        pooled = fused.pool(pixels, w_k).unflatten(-1, by_head)  # (B, c, head, feature of k)
+        M = torch.einsum("hoc,bchd->bohd", w_out, pooled).flatten(2) / (math.sqrt(self.head_dim) * H * W)
+        h = fused.read(pixels, w_q, M, self.heads) + self.out.bias[:, None]
+        return x + self.out_norm.pixels(h.mT).reshape(B, H, W, c).permute(0, 3, 1, 2)
 
 
 class VertexAttention(nn.Module):

@@ -19,6 +19,7 @@ from qdm_lib.blocks import (
     Upsample,
     VertexAttention,
     WeightStandardizedConv2d,
+    fast_layout,
     lecun_normal_,
 )
 from qdm_lib.circuits import ANSATZE, Circuit, basic
@@ -222,7 +223,7 @@ class UNet(nn.Module):
                 f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}."
             )
         time = self.time(t)
-        h = outermost = self.first(x_t)
+        h = outermost = fast_layout(self.first(x_t))
         skips = []
         for stage in self.encoder:
             h = stage["block1"](h, time)
