@@ -208,6 +208,7 @@ def test_evaluate_is_deterministic_and_takes_a_held_out_split():
     run = dict(floor_images=test, max_reference=400, n_bootstrap=5, device="cpu")
     first, again = (evaluate(train.images[:300], train, seed=3, **run) for _ in range(2))
     assert first == again and first["fid"].n_reference == 400 and first["fid"].n_floor == 300
+    assert first["fid"].reference.endswith("2,000 of 60,000 images, 400 drawn")
     assert first["fid"] != evaluate(train.images[:300], train, seed=4, **run)["fid"]
 
 
@@ -224,7 +225,7 @@ def test_low_rank_and_small_floor_are_noted():
         (torch.zeros(5, 1, 28, 28), TypeError, "must be a uint8 tensor, not a torch.float32 tensor"),
         (noise(5)[:, 0], ValueError, r"must have the shape \(N, 1, 28, 28\), not \(5, 28, 28\)"),
         (noise(5).repeat(1, 3, 1, 1), ValueError, "must have the shape"),
-        (noise(1), ValueError, "at least 2 are needed for a score, but there is 1"),
+        (noise(1), ValueError, "a score needs at least 2, not 1"),
         ([1, 2], TypeError, "must be a uint8 tensor, not a list"),
     ],
 )

@@ -26,13 +26,11 @@ from qdm_lib.data import ASSETS, DATASETS, ImageSet, load_images
 from qdm_lib.metrics import Classifier, extract
 
 
-def train(
-    model: Classifier, data: ImageSet, epochs: int, batch_size: int, learning_rate: float, seed: int
-) -> None:
+def train(model: Classifier, data: ImageSet, epochs: int, batch_size: int, rate: float, seed: int) -> None:
     """Cross-entropy, Adam, one cycle of the learning rate. The order comes from the seed."""
     steps = epochs * len(data) // batch_size
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     model.train()
     for rows in tqdm(islice(shuffled_rows(len(data), batch_size, seed), steps), total=steps, unit="step"):
         _, logits = model(data.images[rows])
