@@ -136,7 +136,7 @@ def figure(rows: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    parser = common.arguments(__doc__.splitlines()[0])
+    parser = common.arguments(__doc__.splitlines()[0], budget=30)
     parser.add_argument("--ansatz", nargs="+", default=["hqconv", "fqconv"], help="(%(default)s)")
     parser.add_argument("--sizes", nargs="+", default=["1x128", "13x128", "1x6272"], help="circuits x rows")
     parser.add_argument("--layers", type=int, default=3, help="(%(default)s)")
