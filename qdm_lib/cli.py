@@ -214,7 +214,7 @@ def evaluate(
       python -m qdm_lib evaluate --checkpoint runs/x --n 7000
     """
     from qdm_lib.data import DATASETS, load_images
-    from qdm_lib.metrics import load_extractor
+    from qdm_lib.extractors import load_extractor
     from qdm_lib.runs import check_choice, check_count, run_info
     from qdm_lib.samples import check_sampler, generate, score_to_json
 

@@ -20,7 +20,8 @@ ALLOWED = {
     "diffusion": set(),
     "training": {"diffusion", "transfer"},
     "data": set(),
-    "metrics": set(),
+    "extractors": set(),
+    "metrics": {"extractors"},
 }
 LAZY = {("circuits", "from_pennylane")}  # inside a function, so that circuits itself needs no PennyLane
 

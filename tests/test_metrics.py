@@ -8,9 +8,10 @@ import warnings
 import pytest
 import torch
 
-from qdm_lib import metrics
+from qdm_lib import extractors, metrics
 from qdm_lib.data import load_images
-from qdm_lib.metrics import Features, Score, evaluate, extract, load_extractor, score_features
+from qdm_lib.extractors import Features, extract, load_extractor
+from qdm_lib.metrics import Score, evaluate, score_features
 
 pytestmark = pytest.mark.filterwarnings("error")  # the notebooks run like this
 
@@ -147,10 +148,10 @@ def test_classifier_reads_the_bundled_test_images(name, least):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_classifier_card_is_complete(name):
-    card = json.loads((metrics.ASSETS / f"classifier-{name}.json").read_text())
+    card = json.loads((extractors.ASSETS / f"classifier-{name}.json").read_text())
     assert card["test_accuracy"] > {"mnist": 0.988, "fashion-mnist": 0.91}[name]
     assert "full set" in card["data"] and name in card["command"] and card["seed"] == 0
-    assert (metrics.ASSETS / f"classifier-{name}.safetensors").stat().st_size < 1_000_000
+    assert (extractors.ASSETS / f"classifier-{name}.safetensors").stat().st_size < 1_000_000
 
 
 def test_classifier_errors(tmp_path):
@@ -162,7 +163,7 @@ def test_classifier_errors(tmp_path):
     with pytest.raises(ValueError, match="'classifier' or 'inception', not 'vgg'"):
         load_extractor("vgg")
     for suffix in (".json", ".safetensors"):
-        shutil.copy(metrics.ASSETS / f"classifier-mnist{suffix}", tmp_path)
+        shutil.copy(extractors.ASSETS / f"classifier-mnist{suffix}", tmp_path)
     copy = tmp_path / "classifier-mnist.safetensors"
     assert load_extractor("classifier", weights=copy).num_features == 128
     copy.write_bytes(copy.read_bytes()[:-4] + b"oops")
@@ -252,7 +253,7 @@ def test_other_mistakes():
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
     """No weights by the environment, in torch.hub's folder or on the network."""
-    monkeypatch.delenv(metrics.INCEPTION_VARIABLE, raising=False)
+    monkeypatch.delenv(extractors.INCEPTION_VARIABLE, raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
     def offline(*args, **kwargs):
@@ -263,10 +264,10 @@ def nowhere(monkeypatch, tmp_path):
 
 def test_inception_says_what_is_missing(nowhere, monkeypatch, tmp_path):
     pytest.importorskip("torch_fidelity")
-    advice = f"offline.*put {metrics.INCEPTION_FILE} somewhere.*{metrics.INCEPTION_VARIABLE}.*'classifier'"
+    advice = f"offline.*put {extractors.INCEPTION_FILE} somewhere.*{extractors.INCEPTION_VARIABLE}.*'classifier'"
     with pytest.raises(FileNotFoundError, match=advice):
         load_extractor("inception")
-    monkeypatch.setenv(metrics.INCEPTION_VARIABLE, str(tmp_path / "absent.pth"))
+    monkeypatch.setenv(extractors.INCEPTION_VARIABLE, str(tmp_path / "absent.pth"))
     with pytest.raises(FileNotFoundError, match="there is no Inception weights file .*absent.pth"):
         load_extractor("inception")
 
@@ -281,7 +282,7 @@ def test_inception_refuses_damaged_and_pickled_files(nowhere, tmp_path):
     pytest.importorskip("torch_fidelity")
     import pickle
 
-    damaged = tmp_path / metrics.INCEPTION_FILE
+    damaged = tmp_path / extractors.INCEPTION_FILE
     damaged.write_bytes(b"half a download")
     with pytest.raises(ValueError, match="is corrupt: its SHA-256 begins"):
         load_extractor("inception", weights=damaged)
