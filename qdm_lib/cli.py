@@ -352,6 +352,10 @@ def _load(checkpoint: Path, **options):
 
 
 def _set_threads(threads: int | None) -> None:
+    """For every command that runs a model: the number of threads, and memory that is kept (`qdm_lib.performance`)."""
+    from qdm_lib.performance import keep_memory
+
+    keep_memory()
     if threads is not None:
         import torch
 
