@@ -36,12 +36,11 @@ def make_plan(circuit: Circuit, force: str | None = None):
             parts.append(StatevectorPart(wires, encoding, rest, *sizes))
     parts += [UnitaryPart(group, *sizes) for group in small.values()]
     order = [w for part in parts for w in part.wires]
-    return parts, Constant([order.index(w) for w in where])
+    return parts, Constant(torch.tensor([order.index(w) for w in where]))
 
 
 def fast_simulate(circuit: Circuit, x: Tensor, theta: Tensor, force=None) -> Tensor:
     """⟨Z⟩ of every wire for n independent circuits, x (B, n, n_inputs) and theta (n, n_weights) → (B, n, n_wires)."""
     parts, order = make_plan(circuit, force)
-    by_circuit = x.transpose(0, 1)
-    out = torch.cat([part(by_circuit, theta) for part in parts], -1)
-    return out[..., order(x)].transpose(0, 1)
+    out = torch.cat([part(x, theta) for part in parts], 1)  # (C, wires, B)
+    return out.index_select(1, order(x)).permute(2, 0, 1)

@@ -13,13 +13,17 @@ lies left (right) of a site is a small matrix, its left (right) *environment*.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from qdm_lib.engine_matrices import BlockUnitaries, Constant
 from qdm_lib.engine_parts import ProductState, encoding_phase, z_signs
 from qdm_lib.engine_plan import Chain, Encoding, Readout, Site
+
+_CHUNK_BYTES = 2**23  # of amplitudes done at once: what the processor's cache can hold
 
 
 class SiteMatrices:
@@ -76,42 +80,118 @@ class ChainPart:
     ) -> None:
         self.chain = chain
         self.sites = [SiteMatrices(site, encoding) for site in chain.sites]
-        self.states = [ProductState([[encoding[w] for w in site.wires]], n_inputs, n_weights) for site in chain.sites]
-        sizes = sorted({len(site.wires) for site in chain.sites})
-        self.unitaries = {
-            k: BlockUnitaries([b for s in self.sites if s.size == 2**k for b in s.blocks], k) for k in sizes
-        }
+        # Sites of the same size share their products: {number of wires: …}
+        self.states, self.unitaries = {}, {}
+        for k in {len(site.wires) for site in chain.sites}:
+            same = [s for s in self.sites if len(s.site.wires) == k]
+            self.states[k] = ProductState([[encoding[w] for w in s.site.wires] for s in same], n_inputs, n_weights)
+            self.unitaries[k] = BlockUnitaries([b for s in same for b in s.blocks], k, n_weights)
         plain = [[w for w in site.wires if w in chain.plain] for site in chain.sites]
         self.signs = []
         for site, mine in zip(chain.sites, plain, strict=True):
             signs = z_signs(len(site.wires))[:, [site.wires.index(w) for w in mine]]
-            self.signs.append(Constant(signs) if mine else None)
-        self.readouts = [ReadoutPart(readout, chain) for readout in chain.readouts]
+            self.signs.append(Constant(signs.repeat_interleave(2 * 2 ** len(site.right), 0)))
+        self.readouts = [ReadoutPart(readout, chain, n_weights) for readout in chain.readouts]
         order = [w for mine in plain for w in mine] + [w for r in chain.readouts for w in r.outputs]
         self.wires = [wires[w] for w in order]
+        self.row_bytes = 8 * sum(2 ** len(s.left + s.wires + s.right) for s in chain.sites)
 
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
-        v = self.vectors(x, theta)
-        left, right = environments(v)
-        from_left = [absorb_left(L, site) for L, site in zip(left, v, strict=True)]
-        from_right = [absorb_right(site, R) for site, R in zip(v, right, strict=True)]
-        out = []
-        for L, R, signs in zip(from_left, from_right, self.signs, strict=True):
-            if signs is not None:
-                both = torch.view_as_real(L) * torch.view_as_real(R)
-                out.append(both.sum((1, 3, 4)) @ signs(x))
-        out = [z.unflatten(0, x.shape[:2]) for z in out]
-        out += [readout(v, left, right, theta).unflatten(0, x.shape[:2]) for readout in self.readouts]
-        return torch.cat(out, -1)
+        unitaries = {k: iter(make(theta)) for k, make in self.unitaries.items()}
+        matrices = [site(unitaries[len(site.site.wires)], theta) for site in self.sites]
+        rows = max(1, _CHUNK_BYTES // (self.row_bytes * x.shape[1]))
+        return torch.cat([self.run(part, theta, matrices) for part in x.split(rows)], -1)
 
-    def vectors(self, x: Tensor, theta: Tensor) -> list[Tensor]:
-        """v_s of every site: (C · B, left, size, right) complex."""
-        unitaries = {2**k: iter(make(theta)) for k, make in self.unitaries.items()}
-        out = []
-        for site, state in zip(self.sites, self.states, strict=True):
-            amplitudes = torch.bmm(state(x, theta)[0], site(unitaries[site.size], theta))
-            out.append(torch.view_as_complex(amplitudes.view(-1, *site.shape, 2)))
-        return out
+    def run(self, x: Tensor, theta: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        states = {k: iter(state(x, theta).unbind(1)) for k, state in self.states.items()}
+        v = []
+        for site, K in zip(self.sites, matrices, strict=True):
+            amplitudes = torch.bmm(next(states[len(site.site.wires)]).mT, K)
+            v.append(torch.view_as_complex(amplitudes.view(-1, *site.shape, 2)))
+        n = len(v)
+        found = Contraction.apply(*(signs(x) for signs in self.signs), *v)
+        left, right = (None, *found[n : 2 * n - 1]), (*found[2 * n - 1 :], None)
+        out = [*found[:n], *(readout(v, left, right, theta) for readout in self.readouts)]
+        return torch.cat(out, -1).unflatten(0, (x.shape[1], x.shape[0])).mT
+
+
+class Contraction(torch.autograd.Function):
+    """Populations of every site, and the environments between them, from the vectors v_s.
+
+    Each environment and each population is quadratic in the vectors: they are expectation values.
+    So the backward pass is the same contraction once more. Let H be the sum of all observables,
+    each times the gradient that arrived for it; then the gradient of v_s is 2 H v_s, with H seen
+    from site s: what H does on the site, what it does to the left, and what it does to the right.
+    """
+
+    @staticmethod
+    def forward(ctx, *arguments: Tensor) -> tuple[Tensor, ...]:
+        """n sign tables (size · r · 2, outputs) and n vectors v_s (N, l, size, r) →
+        n times ⟨Z⟩ (N, outputs), left environments of sites 1 …, right environments of sites 0 …
+        """
+        n = ctx.n = len(arguments) // 2
+        signs, v = arguments[:n], arguments[n:]
+        bra = [site.conj_physical() for site in v]
+        left, right = [None], [None]
+        from_left, from_right = [], []  # v_s with all that is left (right) of it summed up
+        for s in range(n):
+            from_left.append(absorb_left(left[s], v[s]))
+            left.append(overlap_left(bra[s], from_left[s]) if s < n - 1 else None)
+        for s in reversed(range(n)):
+            from_right.insert(0, absorb_right(v[s], right[0]))
+            right.insert(0, overlap_right(bra[s], from_right[0]) if s else None)
+        left, right = left[:n], right[1:]
+        z = [flat(a).mul(flat(b)).sum(1) @ table for a, b, table in zip(from_left, from_right, signs, strict=True)]
+        ctx.save_for_backward(*signs, *v, *bra, *left[1:], *from_left, *from_right)
+        ctx.set_materialize_grads(False)
+        return (*z, *left[1:], *right[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        n, saved = ctx.n, iter(ctx.saved_tensors)
+        signs, v, bra = ([next(saved) for _ in range(n)] for _ in range(3))
+        left = [None] + [next(saved) for _ in range(n - 1)]
+        from_left, from_right = ([next(saved) for _ in range(n)] for _ in range(2))
+        field = [None if g is None else (2 * g) @ table.T for g, table in zip(gradients[:n], signs, strict=True)]
+        # An environment's gradient acts on the other side of its bond, where the rest of the chain is.
+        of_left = [twice_hermitian(g) for g in gradients[n : 2 * n - 1]]
+        of_right = [twice_hermitian(g) for g in gradients[2 * n - 1 :]]
+        H_left, H_right, out = [None], None, [None] * n
+        for s in range(n - 1):
+            ket = plus(weighted(field[s], from_left[s]), H_left[s], lambda H, s=s: absorb_left(H, v[s]))
+            H_left.append(plus(of_right[s], ket, lambda ket, s=s: overlap_left(bra[s], ket)))
+        for s in reversed(range(n)):
+            ket = plus(weighted(field[s], from_right[s]), H_right, lambda H, s=s: absorb_right(v[s], H))
+            total = None if ket is None else absorb_left(left[s], ket)
+            out[s] = plus(total, H_left[s], lambda H, s=s: absorb_left(H, from_right[s]))
+            if s:
+                H_right = plus(of_left[s - 1], ket, lambda ket, s=s: overlap_right(bra[s], ket))
+        return (*[None] * n, *out)
+
+
+def plus(a: Tensor | None, b: Tensor | None, function) -> Tensor | None:
+    """a + function(b), where None stands for nothing."""
+    if b is None:
+        return a
+    return function(b) if a is None else a + function(b)
+
+
+def flat(v: Tensor) -> Tensor:
+    """v (N, l, size, r) complex → (N, l, size · r · 2) real."""
+    return torch.view_as_real(v).flatten(2)
+
+
+def weighted(field: Tensor | None, ket: Tensor) -> Tensor | None:
+    """The amplitudes of ket (N, l, size, r), each times its entry of field (N, size · r · 2)."""
+    if field is None:
+        return None
+    return torch.view_as_complex((flat(ket) * field[:, None]).view(*ket.shape, 2))
+
+
+def twice_hermitian(gradient: Tensor | None) -> Tensor | None:
+    """The gradient of a Hermitian environment as an operator on the other side of the bond, twice."""
+    return None if gradient is None else gradient.conj() + gradient.mT
 
 
 def absorb_left(environment: Tensor | None, v: Tensor) -> Tensor:
@@ -124,43 +204,41 @@ def absorb_right(v: Tensor, environment: Tensor | None) -> Tensor:
     return v if environment is None else torch.bmm(v.flatten(1, 2), environment.mT).view(v.shape)
 
 
-def environments(v: Sequence[Tensor]) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """What lies left and right of each site, as (N, bra bond, ket bond) matrices."""
-    left: list[Tensor | None] = [None]
-    for site in v[:-1]:
-        ket = absorb_left(left[-1], site)
-        left.append(torch.bmm(site.flatten(1, 2).mH, ket.flatten(1, 2)))
-    right: list[Tensor | None] = [None]
-    for site in v[:0:-1]:
-        ket = absorb_right(site, right[-1])
-        right.append(torch.bmm(site.conj().flatten(2), ket.flatten(2).mT))
-    return left, right[::-1]
+def overlap_left(bra: Tensor, ket: Tensor) -> Tensor:
+    """Sum over all but the right bonds: (N, r', r)."""
+    return torch.bmm(bra.flatten(1, 2).mT, ket.flatten(1, 2))
+
+
+def overlap_right(bra: Tensor, ket: Tensor) -> Tensor:
+    """Sum over all but the left bonds: (N, l', l)."""
+    return torch.bmm(bra.flatten(2), ket.flatten(2).mT)
 
 
 class ReadoutPart:
     """Outputs that need more than one site: tr(O rho) on the few wires of a readout.
 
     rho, the density matrix of these wires, comes from the chain for each row; O = B† Z B, with B
-    the last crossing gates, from the weights alone. rho is Hermitian: of the entries that differ
-    in the last site's wires only one of each conjugate pair is computed, and counted twice.
+    the last crossing gates, from the weights alone. Of the first site's entries rho[x', x] only
+    those are computed that O can meet: x' = x if its wires are controls only, and otherwise one of
+    each conjugate pair, counted twice.
     """
 
-    def __init__(self, readout: Readout, chain: Chain) -> None:
+    def __init__(self, readout: Readout, chain: Chain, n_weights: int) -> None:
         self.first, self.last, n = readout.first, readout.last, len(readout.wires)
         self.opens = [2**site.n_open for site in chain.sites]
-        self.unitary = BlockUnitaries([readout.gates], n)
+        self.unitary = BlockUnitaries([readout.gates], n, n_weights)
         self.signs = Constant(z_signs(n)[:, [readout.wires.index(w) for w in readout.outputs]].T)
         opens = self.opens[self.first : self.last + 1]
-        self.pairs = [(a, b) for a in range(opens[-1]) for b in range(opens[-1]) if len(opens) == 1 or a <= b]
-        # O arrives as (bra wires, ket wires); the density comes as (first site, last, …, second).
-        sites = [0, *range(len(opens) - 1, 0, -1)]
+        own = set(chain.sites[self.first].wires)
+        changed = {readout.wires[g.targets[0]] for g in readout.gates}
+        diagonal = own.isdisjoint(changed | set(readout.outputs))
+        self.pairs = [(a, b) for a in range(opens[0]) for b in range(a, opens[0]) if a == b or not diagonal]
+        # O comes as (bra wires, ket wires), rho as (bra, ket) of the first site, of the second, …
         index = torch.arange(4**n).reshape(*opens, *opens)
-        index = index.permute([k for s in sites for k in (s, s + len(opens))])
-        if len(opens) > 1:
-            index = torch.stack([index[:, :, a, b] for a, b in self.pairs], 2)
-        twice = torch.tensor([1.0 + (a != b and len(opens) > 1) for a, b in self.pairs])
-        twice = twice.view(-1, *[1] * (2 * len(opens) - 4)) if len(opens) > 1 else torch.ones(1)
-        self.index, self.twice = Constant(index.flatten()), Constant(twice.expand(index.shape).flatten().double())
+        index = index.permute([k for s in range(len(opens)) for k in (s, s + len(opens))])
+        index = torch.stack([index[a, b].flatten() for a, b in self.pairs])
+        twice = torch.tensor([[1.0 if a == b else 2.0] for a, b in self.pairs]).expand(index.shape)
+        self.index, self.twice = Constant(index.flatten()), Constant(twice.flatten().double())
 
     def __call__(
         self, v: Sequence[Tensor], left: Sequence[Tensor | None], right: Sequence[Tensor | None], theta: Tensor
@@ -169,39 +247,39 @@ class ReadoutPart:
         B = self.unitary(theta)[0]  # (C, 2^n, 2^n)
         O = B.mH[:, None] @ (self.signs(theta)[..., None] * B[:, None])  # noqa: E741  (C, outputs, 2^n, 2^n)
         O = O.conj().flatten(2)[..., self.index(theta)] * self.twice(theta)  # noqa: E741
-        rho = self.density(v, left, right)
-        rho = torch.view_as_real(rho).reshape(len(theta), -1, 2 * O.shape[2])
+        rho = torch.view_as_real(self.density(v, left, right))
+        rho = rho.reshape(len(theta), -1, 2 * O.shape[2])
         return (rho @ torch.view_as_real(O.resolve_conj()).flatten(2).mT).flatten(0, 1)
 
     def density(self, v: Sequence[Tensor], left: Sequence[Tensor | None], right: Sequence[Tensor | None]) -> Tensor:
         """The entries conj(v[x']) v[x], summed over everything else: (N, entries)."""
-        bra = absorb_left(left[self.first], v[self.first])  # the environment is Hermitian: bra or ket
-        if self.first == self.last:
-            ket = absorb_right(v[self.first], right[self.first])
-            bra, ket = (self.open_first(t, self.first) for t in (bra, ket))
-            return torch.bmm(bra.conj(), ket.mT).flatten(1)
-        parts = [right[self.last]]
-        for k in range(self.last, self.first, -1):
-            opened = []
-            size = v[k].shape[1] * self.opens[k]
-            for environment in parts:
-                ket = absorb_right(v[k], environment)
-                gram = torch.bmm(v[k].conj().reshape(len(ket), size, -1), ket.reshape(len(ket), size, -1).mT)
-                opened.append(gram.view(-1, *(v[k].shape[1], self.opens[k]) * 2))
-            pairs = (
-                self.pairs if k == self.last else [(a, b) for a in range(self.opens[k]) for b in range(self.opens[k])]
-            )
-            parts = [gram[:, :, a, :, b] for gram in opened for a, b in pairs]
-        rest = torch.stack(parts, -1).flatten(1, 2)  # (N, bond' · bond, entries of the other sites)
-        bra, ket = (self.open_first(t, self.first, keep_bond=True) for t in (bra, v[self.first]))
-        own = torch.bmm(bra.conj(), ket.mT)  # (N, x' · r', x · r)
-        shape = (self.opens[self.first], v[self.first].shape[3])
-        own = own.view(-1, *shape, *shape).transpose(2, 3).flatten(3).flatten(1, 2)  # (N, x' · x, r' · r)
-        return torch.bmm(own, rest).flatten(1)
+        open_environments = [left[self.first]]
+        for k in range(self.first, max(self.last, self.first + 1)):
+            bonds = (self.opens[k], v[k].shape[3])
+            bra = v[k].conj_physical().view(len(v[k]), -1, bonds[0] * bonds[1])
+            found = [
+                torch.bmm(bra.mT, absorb_left(E, v[k]).view(bra.shape)).view(-1, *bonds, *bonds)
+                for E in open_environments
+            ]
+            pairs = self.pairs if k == self.first else list(product(range(bonds[0]), repeat=2))
+            if k + 1 < self.last:
+                open_environments = [E[:, a, :, b].contiguous() for E in found for a, b in pairs]
+        if self.first == self.last or self.first + 1 == self.last:
+            rest = torch.stack([found[0][:, a, :, b] for a, b in self.pairs], 1)
+        else:
+            rest = torch.stack(found, 1).transpose(3, 4).flatten(1, 3)
+        rest = rest.flatten(2)  # (N, entries of all but the last site, r' · r)
+        return torch.bmm(rest, self.closing(v[self.last], right[self.last])).flatten(1)
 
-    def open_first(self, t: Tensor, k: int, keep_bond: bool = False) -> Tensor:
-        """v (N, l, x · i, r) → (N, x, l · i · r), or (N, x · r, l · i) for ``keep_bond``."""
-        t = t.unflatten(2, (self.opens[k], -1))  # N, l, x, i, r
-        if keep_bond:
-            return t.permute(0, 2, 4, 1, 3).flatten(3).flatten(1, 2)
-        return t.transpose(1, 2).flatten(2)
+    def closing(self, v: Tensor, environment: Tensor | None) -> Tensor:
+        """What the last site adds: (N, l' · l, x' · x); if it is the only site, its right environment."""
+        if self.first == self.last:
+            return v.new_ones(len(v), 1, 1) if environment is None else environment.flatten(1)[..., None]
+        n_open = self.opens[self.last]
+
+        def opened(t: Tensor) -> Tensor:  # (N, l, i · x, r) → (N, l · x, i · r)
+            return t.unflatten(2, (-1, n_open)).transpose(2, 3).flatten(3).flatten(1, 2)
+
+        full = torch.bmm(opened(v.conj_physical()), opened(absorb_right(v, environment)).mT)
+        full = full.unflatten(2, (v.shape[1], n_open)).unflatten(1, (v.shape[1], n_open))  # l', x', l, x
+        return full.transpose(2, 3).flatten(3).flatten(1, 2)

@@ -1,7 +1,7 @@
 """The parts that the fast engine runs: small components as one matrix, and the statevector.
 
-Every part is called as ``part(x, theta)`` with x (C, B, n_inputs) and theta (C, n_weights), for C
-circuits of B rows each, and returns ⟨Z⟩ (C, B, wires) of the wires listed in ``part.wires``.
+Every part is called as ``part(x, theta)`` with x (B, C, n_inputs) and theta (C, n_weights), for C
+circuits of B rows each, and returns ⟨Z⟩ as (C, wires, B) for the wires listed in ``part.wires``.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from qdm_lib.circuits import Gate
-from qdm_lib.engine_matrices import BlockUnitaries, Constant
+from qdm_lib.engine_matrices import BlockUnitaries, Constant, zeros
 from qdm_lib.engine_plan import Encoding, group, reads_input
 from qdm_lib.simulator import gate_angle, rotation
 
@@ -23,7 +23,8 @@ class ProductState:
 
     A wire rotated out of |0⟩ by RX(a) is (cos a/2, −i sin a/2). Without the −i, which
     `encoding_phase` gives to the next matrix, a group of k wires is the real product vector
-    ⊗ (cos a/2, sin a/2) with 2^k entries.
+    ⊗ (cos a/2, sin a/2) with 2^k entries. The rows of the batch are the last axis, so that each
+    product runs over contiguous memory.
 
     Args:
         encodings: for each group, the encodings of its wires; all groups have equally many.
@@ -32,29 +33,28 @@ class ProductState:
     def __init__(self, encodings: Sequence[Sequence[Encoding]], n_inputs: int, n_weights: int) -> None:
         flat = [e for encoding in encodings for e in encoding]
         self.shape = (len(encodings), len(encodings[0]))
-        of_input, of_weight = torch.zeros(n_inputs, len(flat)), torch.zeros(n_weights, len(flat))
-        offset = torch.zeros(len(flat))
-        of_input, of_weight, offset = of_input.double(), of_weight.double(), offset.double()
+        of_input, of_weight, offset = zeros(len(flat), n_inputs), zeros(n_weights, len(flat)), zeros(len(flat), 1)
         for wire, encoding in enumerate(flat):
             for gate in encoding.gates:
-                offset[wire] += gate.offset
-                if gate.param is not None:
-                    kind, k = gate.param
-                    (of_input if kind == "input" else of_weight)[k, wire] += gate.scale
-        self.of_input, self.of_weight, self.offset = (Constant(t / 2) for t in (of_input, of_weight, offset))
+                offset[wire] += gate.offset / 2
+                kind, k = gate.param or ("constant", 0)
+                if kind == "input":
+                    of_input[wire, k] += gate.scale / 2
+                elif kind == "weight":
+                    of_weight[k, wire] += gate.scale / 2
         self.reads_weights = bool(of_weight.any())
+        self.of_input, self.of_weight, self.offset = map(Constant, (of_input, of_weight, offset))
 
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
-        """x (C, B, n_inputs), theta (C, n_weights) → (groups, C, B, 2^k) real."""
-        half = x @ self.of_input(x) + self.offset(x)  # half the angle of every wire
+        """x (B, C, n_inputs), theta (C, n_weights) → (C, groups, 2^k, B) real."""
+        half = self.of_input(x) @ x.permute(1, 2, 0) + self.offset(x)  # half the angles: (C, wires, B)
         if self.reads_weights:
-            half = half + (theta @ self.of_weight(x))[:, None]
-        half = half.unflatten(2, self.shape).permute(2, 3, 0, 1)  # (groups, k, C, B)
-        pairs = torch.stack([torch.cos(half), torch.sin(half)], -1)  # (groups, k, C, B, 2)
-        vector = pairs[:, 0]
-        for pair in pairs[:, 1:].unbind(1):
-            vector = (vector[..., :, None] * pair[..., None, :]).flatten(-2)
-        return vector
+            half = half + (theta @ self.of_weight(x))[..., None]
+        half = half.unflatten(1, self.shape)
+        first, *later = torch.stack([torch.cos(half), torch.sin(half)], 3).unbind(2)  # each (C, groups, 2, B)
+        for pair in later:
+            first = (first[:, :, :, None] * pair[:, :, None]).flatten(2, 3)
+        return first
 
 
 def encoding_phase(encoding: Sequence[Encoding]) -> Tensor:
@@ -90,16 +90,15 @@ class UnitaryPart:
         k = len(wires[0])
         self.wires = [w for group in wires for w in group]
         self.state = ProductState(encodings, n_inputs, n_weights)
-        self.unitaries = BlockUnitaries(gates, k)
+        self.unitaries = BlockUnitaries(gates, k, n_weights)
         self.phase = Constant(torch.stack([encoding_phase(e) for e in encodings])[:, None, None])
-        self.signs = Constant(z_signs(k).repeat_interleave(2, 0))  # real and imaginary parts alternate
+        self.signs = Constant(z_signs(k).T.repeat(1, 2))  # for real parts, then imaginary parts
 
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
-        matrix = self.unitaries(theta) * self.phase(theta)  # (components, C, 2^k, 2^k)
-        matrix = torch.view_as_real(matrix.transpose(2, 3)).flatten(3)
-        psi = self.state(x, theta) @ matrix
-        z = psi.square() @ self.signs(x)  # (components, C, B, k)
-        return z.permute(1, 2, 0, 3).flatten(2)
+        matrix = (self.unitaries(theta) * self.phase(theta)).transpose(0, 1)  # (C, components, 2^k, 2^k)
+        matrix = torch.cat([matrix.real, matrix.imag], 2)
+        psi = matrix @ self.state(x, theta)  # (C, components, 2 · 2^k, B)
+        return (self.signs(x) @ psi.square()).flatten(1, 2)
 
 
 class StatevectorPart:
@@ -130,20 +129,21 @@ class StatevectorPart:
             else:
                 place = {w: k for k, w in enumerate(block)}
                 local = [_move(g, place) for g in mine]
-                self.steps.append((block, BlockUnitaries([local], len(block))))
+                self.steps.append((block, BlockUnitaries([local], len(block), n_weights)))
 
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
         matrices = [step(theta)[0] if isinstance(step, BlockUnitaries) else None for _, step in self.steps]
-        rows = max(1, _CHUNK // (2**self.n * len(x)))
-        if x.shape[1] <= rows or not torch.is_grad_enabled():
-            return torch.cat([self.run(part, theta, *matrices) for part in x.split(rows, 1)], 1)
+        parts = x.split(max(1, _CHUNK // (2**self.n * x.shape[1])))
+        if len(parts) == 1 or not torch.is_grad_enabled():
+            return torch.cat([self.run(part, theta, *matrices) for part in parts], -1)
         keep = {"use_reentrant": False, "preserve_rng_state": False}
-        return torch.cat([checkpoint(self.run, part, theta, *matrices, **keep) for part in x.split(rows, 1)], 1)
+        return torch.cat([checkpoint(self.run, part, theta, *matrices, **keep) for part in parts], -1)
 
     def run(self, x: Tensor, theta: Tensor, *matrices: Tensor | None) -> Tensor:
-        n_circuits, rows, _ = x.shape
-        psi = self.state(x, theta)[0] * self.phase(x)
+        rows, n_circuits, _ = x.shape
+        psi = self.state(x, theta)[:, 0].mT * self.phase(x)
         psi = psi.unflatten(-1, (2,) * self.n)  # (C, B, 2, …, 2)
+        x = x.transpose(0, 1)
         order = list(range(self.n))  # which wire each axis of psi holds; gates reorder, nothing is moved back
         for (wires, step), matrix in zip(self.steps, matrices, strict=True):
             axes = [order.index(w) for w in wires]
@@ -157,7 +157,7 @@ class StatevectorPart:
                 psi = psi.reshape(n_circuits, rows * rest, size) @ matrix.mT
             psi = psi.reshape(n_circuits, rows, *(2,) * self.n)
         psi = psi.permute(0, 1, *(2 + order.index(w) for w in range(self.n))).flatten(2)
-        return (psi.real.square() + psi.imag.square()) @ self.signs(x)
+        return ((psi.real.square() + psi.imag.square()) @ self.signs(x)).mT
 
 
 def _move(gate: Gate, place: dict[int, int]) -> Gate:

@@ -207,7 +207,7 @@ class Site:
     events: list[tuple] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
     right: list[int] = field(default_factory=list)
-    n_open: int = 0  # the first n_open wires take part in a readout
+    n_open: int = 0  # the last n_open wires take part in a readout
 
 
 @dataclass
@@ -289,7 +289,7 @@ def lay_chain(gates: Sequence[Gate], sites: list[list[int]], max_open: int = 4, 
     open_wires = set().union(*cones.values())
     for site in sites:
         mine = [w for w in site if w in open_wires]
-        chain.sites.append(Site(mine + [w for w in site if w not in mine], n_open=len(mine)))
+        chain.sites.append(Site([w for w in site if w not in mine] + mine, n_open=len(mine)))
     spans: dict[tuple[int, int], list[int]] = {}
     for w, cone in cones.items():
         if cone:
@@ -301,7 +301,7 @@ def lay_chain(gates: Sequence[Gate], sites: list[list[int]], max_open: int = 4, 
                 readout.outputs += spans[a, b]
                 break
         else:
-            wires = [w for site in chain.sites[a : b + 1] for w in site.wires[: site.n_open]]
+            wires = [w for site in chain.sites[a : b + 1] for w in site.wires[len(site.wires) - site.n_open :]]
             chain.readouts.append(Readout(a, b, wires, restrict(trailing, wires), spans[a, b]))
     if any(len(readout.wires) > max_open for readout in chain.readouts):
         return None
