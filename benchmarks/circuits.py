@@ -54,10 +54,10 @@ def compare(ansatz: str, circuits: int, rows: int, names: list[str], options, fo
         run = piece(worker.job.name, circuits, rows)
         return {"run": run, **errors(dict(np.load(folder / "got.npz")), want, *run)}
 
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "jax")}  # one program, compiled once for all sizes
+    setting = {**common.KEEP_MEMORY, "JAX_COMPILATION_CACHE_DIR": str(folder / "jax")}  # compiled once for all sizes
     jobs = [
         common.Job(
-            name, "contenders:build", {"name": name, **case, "device": options.device}, CONTENDERS[name].note, cache
+            name, "contenders:build", {"name": name, **case, "device": options.device}, CONTENDERS[name].note, setting
         )
         for name in names
         if ansatz in CONTENDERS[name].ansatze

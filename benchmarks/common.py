@@ -35,6 +35,9 @@ HERE = Path(__file__).resolve().parent
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
+# For a job's environment: glibc keeps freed memory (`qdm_lib.performance.keep_memory`), for every contender alike.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
 
 @dataclass(frozen=True)
 class Job:

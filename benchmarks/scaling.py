@@ -32,7 +32,13 @@ def sweep(ansatz: str, along: str, sizes: list[int], options) -> list[dict]:
         case = {"ansatz": ansatz, **MIDDLE, along: size}
         work = case["circuits"] * case["rows"]
         jobs = [
-            common.Job(f"{backend}, {size}", "contenders:build", {"name": backend, **case, "device": options.device})
+            common.Job(
+                f"{backend}, {size}",
+                "contenders:build",
+                {"name": backend, **case, "device": options.device},
+                "",
+                common.KEEP_MEMORY,
+            )
             for backend in BACKENDS
             if backend == "fast" or work <= options.limit
         ]
