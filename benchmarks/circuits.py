@@ -19,7 +19,18 @@ import common
 import numpy as np
 from contenders import CHUNK, CONTENDERS, missing, piece
 
+PACKAGES = (
+    "pennylane", "pennylane-lightning", "jax", "jaxlib", "tensorcircuit-ng", "torchquantum-ng", "flagquantum",
+    "deepquantum", "pyqtorch", "mindquantum",
+)  # fmt: skip
+SIZES = [(1, 128), (13, 128), (1, 6272)]
 WRONG = 1e-3  # relative error of a gradient in single precision from which a result counts as wrong
+
+
+def size(text: str) -> tuple[int, int]:
+    """ "13x128" → (13, 128)."""
+    circuits, rows = (int(part) for part in text.split("x"))
+    return circuits, rows
 
 
 def errors(got: dict, want: dict, circuits: int, rows: int) -> dict:
@@ -70,14 +81,14 @@ def compare(ansatz: str, circuits: int, rows: int, names: list[str], options, fo
         threads=options.threads,
         check=check,
     )
-    best = next(
-        (row["median_s"] / np.prod(row["run"]) for row in rows_of if row["name"] == "fast" and "median_s" in row), None
-    )
+    timed = [row for row in rows_of if "median_s" in row]
     for row in rows_of:
         row |= case | {"size": f"{circuits}x{rows}"}
-        if "median_s" in row:
-            row["us_per_row"] = 1e6 * row["median_s"] / float(np.prod(row["run"]))
-            row["times_fast"] = row["us_per_row"] / (1e6 * best) if best else None
+    for row in timed:
+        row["us_per_row"] = 1e6 * row["median_s"] / float(np.prod(row["run"]))
+    fast = {row["name"]: row["us_per_row"] for row in timed}.get("fast")
+    for row in timed:
+        row["times_fast"] = row["us_per_row"] / fast if fast else None
     return rows_of
 
 
@@ -119,14 +130,8 @@ def figure(rows: list[dict], path: Path) -> None:
                     full = "{}x{}".format(*row["run"]) == size
                     ax.plot(max(row[key], 0.1), names.index(row["name"]), marker, color=colour, ms=7, mew=1.5,
                             mfc=colour if full else "white", label=size)  # fmt: skip
-            ax.set(
-                xscale="log",
-                xlabel=label,
-                yticks=range(len(names)),
-                yticklabels=names,
-                ylim=(-0.6, len(names) - 0.4),
-                title=ansatz,
-            )
+            ax.set(xscale="log", xlabel=label, title=ansatz, ylim=(-0.6, len(names) - 0.4))
+            ax.set_yticks(range(len(names)), names)
             ax.grid(alpha=0.3)
     handles = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1], strict=True))  # one for each size
     fig.legend(handles.values(), handles, title="circuits × rows (hollow: a piece of them)", loc="outside upper center",
@@ -138,7 +143,7 @@ def figure(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = common.arguments(__doc__.splitlines()[0], budget=30)
     parser.add_argument("--ansatz", nargs="+", default=["hqconv", "fqconv"], help="(%(default)s)")
-    parser.add_argument("--sizes", nargs="+", default=["1x128", "13x128", "1x6272"], help="circuits x rows")
+    parser.add_argument("--sizes", nargs="+", type=size, default=SIZES, help="circuits x rows, as 13x128")
     parser.add_argument("--layers", type=int, default=3, help="(%(default)s)")
     parser.add_argument(
         "--only", nargs="+", choices=CONTENDERS, metavar="NAME", help=f"some of {', '.join(CONTENDERS)}"
@@ -150,21 +155,16 @@ def main() -> None:
             print(f"{name} is left out: not installed. To include it: pip install {CONTENDERS[name].install}")
         else:
             names.append(name)
-    packages = {CONTENDERS[name].install.split()[k] for name in names for k in (0, -1)} | {
-        "pennylane-lightning",
-        "jaxlib",
-    }
-    rows = []
+    settings = {key: value for key, value in vars(options).items() if key != "out"}
+    content = {"benchmark": "circuits", "machine": common.machine(*PACKAGES), "settings": settings, "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         for ansatz in options.ansatz:
-            for size in options.sizes:
-                circuits, batch = (int(part) for part in size.split("x"))
-                rows += (new := compare(ansatz, circuits, batch, names, options, Path(folder)))
+            for circuits, rows in options.sizes:
+                new = compare(ansatz, circuits, rows, names, options, Path(folder))
                 print("\n" + show(new), flush=True)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    content = {"benchmark": "circuits", "machine": common.machine("pennylane", *sorted(packages)), "settings": settings}
-    common.write_json(options.out / "circuits.json", {**content, "rows": rows})
-    figure(rows, options.out / "circuits.png")
+                content["rows"] += new
+                common.write_json(options.out / "circuits.json", content)  # so far: the whole takes a while
+    figure(content["rows"], options.out / "circuits.png")
     print(f"\n* measured on this piece only. Wrote {options.out}/circuits.json and circuits.png")
 
 

@@ -132,7 +132,7 @@ def main() -> None:
             rows += sweep(ansatz, along, options.sizes or SWEEPS[along], options)
     slopes = fits(rows)
     print("\n" + show(rows, slopes))
-    settings = {key: str(value) if key == "out" else value for key, value in vars(options).items()}
+    settings = {key: value for key, value in vars(options).items() if key != "out"}
     content = {"benchmark": "scaling", "machine": common.machine(), "settings": settings, "middle": MIDDLE}
     common.write_json(options.out / "scaling.json", {**content, "rows": rows, "slopes": slopes})
     figure(rows, slopes, options.out / "scaling.png")
