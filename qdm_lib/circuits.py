@@ -175,7 +175,7 @@ def hqconv(layers: int = 3) -> Circuit:
             for name in ("CRZ", "CRX"):
                 gates.append(Gate(name, (control, target), ("weight", weight), TWO_PI, block=block))
                 weight += 1
-    return Circuit(tuple(gates), 12, 12, weight, f"HQConv, {layers} layers", PATCH_LABELS)
+    return Circuit(tuple(gates), 12, 12, weight, f"HQConv, {_count(layers)}", PATCH_LABELS)
 
 
 def fqconv(layers: int = 3) -> Circuit:
@@ -193,7 +193,7 @@ def fqconv(layers: int = 3) -> Circuit:
                     wires = ((base + 4 + i) % 12, base + i)
                     gates.append(Gate(name, wires, ("weight", weight), TWO_PI, block=block))
                     weight += 1
-    return Circuit(tuple(gates), 12, 12, weight, f"FQConv, {layers} layers", PATCH_LABELS)
+    return Circuit(tuple(gates), 12, 12, weight, f"FQConv, {_count(layers)}", PATCH_LABELS)
 
 
 def basic(wires: int = 4, layers: int = 4) -> Circuit:
@@ -209,7 +209,7 @@ def basic(wires: int = 4, layers: int = 4) -> Circuit:
     for layer in range(layers):
         gates += [Gate("RX", (q,), ("weight", layer * wires + q), block="RX") for q in range(wires)]
         gates += [Gate("CNOT", (q, (q + 1) % wires), block="ring") for q in range(wires)]
-    return Circuit(tuple(gates), wires, wires, wires * layers, f"Basic, {layers} layers")
+    return Circuit(tuple(gates), wires, wires, wires * layers, f"Basic, {_count(layers)}")
 
 
 def hqconv_released(layers: int = 3) -> Circuit:
@@ -225,8 +225,12 @@ def hqconv_released(layers: int = 3) -> Circuit:
         for j, wires in enumerate([(4, 8), (4, 8), (0, 4), (0, 4)]):
             name = ("CRZ", "CRX")[j % 2]
             gates.append(Gate(name, wires, ("weight", 28 * layer + j), TWO_PI, block="B"))
-    name = f"HQConv as released, {layers} layers"
+    name = f"HQConv as released, {_count(layers)}"
     return Circuit(tuple(gates), 12, 12, 28 * layers, name, PATCH_LABELS, allow_dead_weights=True)
+
+
+def _count(layers: int) -> str:
+    return "1 layer" if layers == 1 else f"{layers} layers"
 
 
 def _check_layers(layers: int) -> None:

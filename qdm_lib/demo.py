@@ -15,6 +15,7 @@ from qdm_lib.training import TrainConfig
 
 PRESET, DATASET = "1hqconv", "fashion-mnist"
 DEMO_STEPS = 300
+DEMO_EMA = 0.9  # averages over about 100 steps; the recipe's 0.995, about 2,000, would still remember the first weights
 REFERENCE = 10_000  # real images to compare with: more change the scores little and take longer
 OWN_FILES = (
     "checkpoint.json", "state-*.safetensors", "loss.csv", "samples.png", "film_strip.png", "loss.png", "scores.json",
@@ -82,7 +83,7 @@ def run_demo(
 
 def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fresh: bool) -> RunConfig:
     config = RunConfig(PRESET, DATASET, DEMO_STEPS if steps is None else steps, 0 if seed is None else seed,
-                       recipe=TrainConfig(batch_size=batch_size))  # fmt: skip
+                       recipe=TrainConfig(batch_size=batch_size, ema_decay=DEMO_EMA))  # fmt: skip
     if not (out / "checkpoint.json").is_file():
         return config
     there = saved_config(out)

@@ -1,0 +1,221 @@
+# %% [markdown]
+# # 0 · Welcome
+#
+# This course takes you from the mathematics of diffusion models to a **quantum hybrid diffusion
+# model**: a neural network that turns noise into pictures of clothes, with small quantum circuits
+# in its middle. The models are those of De Falco et al., *Towards Efficient Quantum Hybrid
+# Diffusion Models* (arXiv:2402.16147), with the exact parameter counts of the paper.
+#
+# You need to know Python and PyTorch. You do not need to know quantum computing or diffusion
+# models: notebooks 1 and 2 start from zero.
+#
+# **In this notebook you will**
+# 1. check that your installation works;
+# 2. see the whole pipeline in one figure;
+# 3. let a trained hybrid model draw clothes;
+# 4. look at the circuit inside it;
+# 5. find your way through the course.
+#
+# Everything runs offline on a laptop; no GPU is needed.
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+from qdm_lib import circuits, data, diffusion, doctor, plotting, unet
+from qdm_lib.checkpoint import load_model
+
+FAST = os.environ.get("QDM_FAST") == "1"  # fewer images, for tests and small machines
+CHECKPOINT = Path("../checkpoints/fashion-mnist/1hqconv")
+
+# %% [markdown]
+# ## Does it work here?
+#
+# `doctor` lists versions, threads, memory and the data it found. It is also what to paste into a
+# bug report. (The same from a terminal: `python -m qdm_lib doctor`.)
+
+# %%
+for line in doctor.report():
+    if line.startswith(("packages", "threads", "self-test")):
+        print(line)
+
+# %% [markdown]
+# ## The pipeline in one figure
+#
+# A *diffusion model* learns to undo noise. Take a real picture $x_0$ and blend it with Gaussian
+# noise $\varepsilon$, a little more at each step $t = 0, 1, \dots, 999$:
+#
+# $$x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon .$$
+#
+# $\bar\alpha_t$ is the share of the picture's variance that is left at step $t$: close to 1 at the
+# start, close to 0 at the end. A network is shown $x_t$ and $t$ and has to guess $\varepsilon$.
+# To draw a new picture, start from pure noise and take the guessed noise away, step by step.
+
+# %%
+clothes = data.load_images("fashion-mnist", "train", bundled=True)
+schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
+x_0 = data.to_model_range(clothes.images[3:4])
+eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+steps = [0, 200, 400, 600, 800, 999]
+
+figure, axes = plt.subplots(1, 6, figsize=(9, 2), layout="constrained")
+for ax, t in zip(axes, steps, strict=True):
+    x_t = schedule.q_sample(x_0, torch.tensor([t]), eps)
+    ax.imshow(x_t[0, 0].clamp(-1, 1), cmap="gray", vmin=-1, vmax=1)
+    ax.set_title(f"t = {t}", fontsize=10)
+    ax.axis("off")
+figure.suptitle("training: noise is added, the network guesses it  →", fontsize=11)
+plt.show()
+
+# %% [markdown]
+# *Figure: one Fashion-MNIST picture at six steps. At t = 0 it is clean, at t = 400 grainy but easy
+# to recognise, at t = 800 barely visible, at t = 999 only noise.*
+#
+# The network is a **U-Net**: it shrinks the picture from 28×28 to 2×2 pixels, works on 40 channels
+# there, and grows it back. The 2×2 part is called the **vertex**. In a *hybrid* model, some of the
+# vertex's convolutions are replaced by quantum circuits of 12 qubits: 3 channels × 4 pixels.
+
+# %%
+sizes = [28, 14, 7, 2, 2, 2, 7, 14, 28]
+figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
+for k, size in enumerate(sizes):
+    quantum = k == 4
+    colour = plotting.OKABE_ITO["orange" if quantum else "blue"]
+    height = 0.3 + size / 28
+    ax.add_patch(plt.Rectangle((k, -height / 2), 0.6, height, color=colour, alpha=0.8))
+    name = "vertex\n2×2×40\nwith circuits" if quantum else f"{size}×{size}"
+    ax.text(k + 0.3, -height / 2 - 0.07, name, ha="center", va="top", fontsize=9)
+    if k:
+        ax.annotate("", (k, 0), (k - 0.4, 0), arrowprops={"arrowstyle": "->", "color": "black"})
+ax.text(-0.15, 0, "$x_t, t$", ha="right", va="center", fontsize=12)
+ax.text(8.75, 0, r"guess of $\varepsilon$", ha="left", va="center", fontsize=12)
+ax.set(xlim=(-0.8, 10), ylim=(-1.1, 0.75))
+ax.axis("off")
+plt.show()
+
+# %% [markdown]
+# *Figure: nine boxes from left to right, shrinking from 28×28 to 2×2 and growing back. The small
+# box in the middle, the vertex, is orange: it is where the circuits are.*
+#
+# ## The models of the paper
+#
+# A *preset* is a model of the paper by name. `7hqconv` means: 7 circuits of the HQConv kind, on
+# 21 of the 40 vertex channels. Fewer parameters than the classical `unet` is the paper's point:
+# each circuit has 84 (HQConv) or 72 (FQConv) weights where the convolution had hundreds.
+
+# %%
+classical = unet.count_parameters(unet.build_unet("unet", seed=0))
+for name, config in unet.PRESETS.items():
+    count = unet.count_parameters(unet.build_unet(name, seed=0))
+    print(f"{name:13}{count:>9,}{count / classical - 1:>9.2%}   {config.describe()}")
+
+# %% [markdown]
+# These counts are held by tests, and seven of them are printed in the paper. (The paper gives
+# 474,293 for `quanv-hqconv`, its QuanvU-Net, where its released code has 473,817; the README says
+# why there are two.)
+#
+# ## A trained hybrid model draws clothes
+#
+# The checkpoint below is a `1hqconv` model: one circuit in each of the four vertex convolutions.
+# It was trained on Fashion-MNIST with the command printed here.
+
+# %%
+model = load_model(CHECKPOINT)
+card = json.loads((CHECKPOINT / "model.json").read_text())["card"]
+print("trained by:", card["command"])
+print("steps:", card["steps"], " seed:", card["seed"], " data:", card["data"])
+
+# %%
+n = 4 if FAST else 32
+generator = torch.Generator().manual_seed(7)
+states = list(diffusion.ddim_sample(model, schedule, (n, 1, 28, 28), steps=10 if FAST else 50, generator=generator))
+figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
+plotting.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
+plt.show()
+
+# %% [markdown]
+# *Figure: 32 pictures that the model drew from noise. Shirts, dresses and trousers can be made out,
+# shoes less so; most are grainy and some are blobs. The training was short: two passes over the
+# data, where the paper makes twenty.*
+#
+# And this is how it got there. In each pair of rows, the upper shows what the network sees, $x_t$;
+# the lower its current guess of the clean picture, $\hat x_0$.
+
+# %%
+figure, ax = plt.subplots(figsize=(9, 4.4), layout="constrained")
+plotting.film_strip(states, ax, n_images=2)
+plt.show()
+
+# %% [markdown]
+# *Figure: two pictures emerging from noise in nine frames. The guess $\hat x_0$ starts as black and
+# white speckle, shows an outline after two or three frames, and is smooth by the end.*
+#
+# ## The circuit inside
+#
+# One layer of the HQConv circuit. Each line is a qubit, holding one pixel of one channel. The
+# first gate of each line writes the pixel's value into the qubit as a rotation angle; the orange
+# gates couple the pixels of one channel, the green ones couple neighbouring channels. On the
+# right, ⟨Z⟩ is the number that is read out of each qubit. Notebooks 2 and 3 explain all of it.
+
+# %%
+figure, ax = plt.subplots(figsize=(11, 5), layout="constrained")
+plotting.draw_circuit(circuits.hqconv(layers=1), ax)
+plt.show()
+
+# %% [markdown]
+# *Figure: twelve horizontal lines in three groups of four. After the encoding, each group has four
+# pairs of controlled rotations in a ring; then two pairs connect the first lines of the groups.*
+#
+# ## Does the quantum part help?
+#
+# That is the question to keep in mind. The paper reports small differences from one run of each
+# model, and its own classical controls move by as much. This course gives you the means to judge:
+# exact circuits, controls in which the circuit is switched off, several seeds, and error bars.
+# We do not know the answer in advance, and results that disappoint stay in.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** How many trainable weights does HQConv have with 5 layers? Put your answer below.
+
+# %%
+answer_1 = None
+print("not answered yet" if answer_1 is None else answer_1 == circuits.hqconv(5).n_weights)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 28 weights a layer, so 140. `circuits.hqconv(5).n_weights` agrees.
+# </details>
+#
+# **2.** At which step $t$ of the cosine schedule is half of the picture's variance left,
+# $\bar\alpha_t \approx 0.5$? Hint: `schedule.alphas_cumprod`.
+
+# %%
+answer_2 = None
+half = int((schedule.alphas_cumprod - 0.5).abs().argmin())
+print("not answered yet" if answer_2 is None else abs(answer_2 - half) <= 5)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `int((schedule.alphas_cumprod - 0.5).abs().argmin())`: a little before the middle.
+# </details>
+#
+# **3.** Build a model in which 25 % of the vertex channels go through circuits, and count its
+# parameters. How many circuits is that?
+
+# %%
+answer_3 = None  # a number of circuits
+print("not answered yet" if answer_3 is None else answer_3 == unet.resolve_hybridization(0.25)[0])
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `model = unet.build_unet("unet", hybridization=0.25)` says: 3 circuits on 9 of 40 channels,
+# because a circuit takes 3 channels and 10 channels are not a multiple of 3.
+# </details>

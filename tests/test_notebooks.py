@@ -1,0 +1,53 @@
+"""What a committed notebook must be: in step with its source, small, and free of errors and paths.
+
+`make test` also executes every notebook with nbmake.
+"""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
+
+spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "tools" / "build_notebooks.py")
+build_notebooks = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build_notebooks)
+
+
+def notebook(source: Path) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
+
+
+def test_every_notebook_has_a_source():
+    assert SOURCES
+    assert {s.stem for s in SOURCES} == {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_source_and_notebook_agree_by_content(source):
+    built = build_notebooks.content(build_notebooks.from_source(source))
+    assert build_notebooks.content(notebook(source)) == built, "run make notebooks"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_stored_outputs_are_complete_and_clean(source):
+    path = ROOT / "notebooks" / f"{source.stem}.ipynb"
+    assert path.stat().st_size < 1_000_000
+    book = notebook(source)
+    assert "widgets" not in book.metadata
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "a code cell was not executed"
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    text = nbformat.writes(book)
+    assert not re.search(r"(/home/|/Users/|/root/|/work/|/tmp/)\w", text), "an absolute path in an output"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_no_code_cell_is_longer_than_a_screen(source):
+    for cell in notebook(source).cells:
+        if cell.cell_type == "code":
+            assert cell.source.count("\n") < 40, cell.source[:80]

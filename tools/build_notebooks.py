@@ -1,0 +1,93 @@
+"""Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py: convert, execute, clean, write.
+
+    python tools/build_notebooks.py            # all, in normal mode
+    python tools/build_notebooks.py 00 03      # those whose name starts so
+    python tools/build_notebooks.py --check    # compare source and notebook by content, run nothing
+
+The sources are py:percent files (jupytext). A notebook runs in its own folder, as in JupyterLab.
+Exit code 1 if a notebook is out of date (--check) or a cell fails.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def from_source(source: Path) -> nbformat.NotebookNode:
+    """The notebook that a source describes, without outputs and with stable cell ids."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02d}"
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
+
+
+def content(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """What has to agree between source and notebook: the type and text of each cell."""
+    return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Drop what differs from run to run: time stamps, widget state, progress bars."""
+    for cell in notebook.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")}
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            for output in cell.outputs:  # without a kernel a widget shows an error; its text is left
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    notebook.metadata.pop("widgets", None)  # the public preview of a notebook breaks on it
+
+
+def build(source: Path) -> float:
+    """Execute one source and write its notebook; returns seconds."""
+    notebook = from_source(source)
+    start = time.perf_counter()
+    NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
+    clean(notebook)
+    target = FOLDER / f"{source.stem}.ipynb"
+    temporary = target.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, target)
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", help="beginnings of notebook names; all by default")
+    parser.add_argument("--check", action="store_true", help="compare by content, run nothing")
+    options = parser.parse_args()
+    sources = sorted((FOLDER / "src").glob("*.py"))
+    chosen = [s for s in sources if not options.only or s.name.startswith(tuple(options.only))]
+    if not chosen:
+        print(f"No source in {FOLDER / 'src'} starts with {options.only}.", file=sys.stderr)
+        return 1
+    failed = 0
+    for source in chosen:
+        target = FOLDER / f"{source.stem}.ipynb"
+        if options.check:
+            fresh = target.exists() and content(nbformat.read(target, as_version=4)) == content(from_source(source))
+            print(f"{source.stem}: {'up to date' if fresh else 'differs from its source; run make notebooks'}")
+            failed += not fresh
+            continue
+        try:
+            print(f"{source.stem}: {build(source):.0f} s, {target.stat().st_size / 1e6:.2f} MB", flush=True)
+        except CellExecutionError as error:
+            print(f"{source.stem}: {error}", file=sys.stderr)
+            failed += 1
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
