@@ -18,6 +18,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 QDM_FAST=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 notebooks
 
 notebooks: $(VENV)/dev
 	$(BIN)/python tools/build_notebooks.py
