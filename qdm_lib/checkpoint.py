@@ -73,8 +73,14 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: str | Path, *, model: nn.Module, ema, optimizer: torch.optim.Optimizer | None, step: int,
-    run_config: Mapping, generators: Mapping[str, torch.Generator],
+    folder: str | Path,
+    *,
+    model: nn.Module,
+    ema,
+    optimizer: torch.optim.Optimizer | None,
+    step: int,
+    run_config: Mapping,
+    generators: Mapping[str, torch.Generator],
 ) -> Path:
     """Write everything a killed run needs to go on, bit for bit on the CPU; return the path of the JSON file.
 
@@ -228,8 +234,16 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = value
     return Checkpoint(
-        folder, info["step"], info["run_config"], info["model_config"], info.get("versions", {}),
-        info.get("param_groups"), parts["model"], parts["ema"], parts["optimizer"], parts["rng"],
+        folder,
+        info["step"],
+        info["run_config"],
+        info["model_config"],
+        info.get("versions", {}),
+        info.get("param_groups"),
+        parts["model"],
+        parts["ema"],
+        parts["optimizer"],
+        parts["rng"],
     )
 
 
@@ -266,8 +280,12 @@ def load_model(folder: str | Path, ema: bool = True, backend: str | None = None)
 
 
 def restore(
-    checkpoint: Checkpoint, *, model: nn.Module | None = None, ema=None,
-    optimizer: torch.optim.Optimizer | None = None, generators: Mapping[str, torch.Generator] | None = None,
+    checkpoint: Checkpoint,
+    *,
+    model: nn.Module | None = None,
+    ema=None,
+    optimizer: torch.optim.Optimizer | None = None,
+    generators: Mapping[str, torch.Generator] | None = None,
 ) -> None:
     """Put a checkpoint back into a model, its `EMA`, its optimiser and random generators, each if given.
 
@@ -347,7 +365,8 @@ def _check_fit(where: str, saved: Mapping[str, Tensor], what: str, here: Mapping
     wrong += [f"{k} is unknown here" for k in saved if k not in here]
     wrong += [
         f"{k} has shape {tuple(saved[k].shape)} there and {tuple(here[k].shape)} here"
-        for k in here if k in saved and saved[k].shape != here[k].shape
+        for k in here
+        if k in saved and saved[k].shape != here[k].shape
     ]
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""

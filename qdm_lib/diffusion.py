@@ -196,8 +196,14 @@ class SampleState(NamedTuple):
 
 
 def ddpm_sample(
-    model: Model, schedule: NoiseSchedule, shape: Sequence[int], *, generator: torch.Generator | None = None,
-    device: torch.device | str | None = None, clip: bool = True, x_T: Tensor | None = None,
+    model: Model,
+    schedule: NoiseSchedule,
+    shape: Sequence[int],
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    clip: bool = True,
+    x_T: Tensor | None = None,
 ) -> Iterator[SampleState]:
     """Ancestral sampling, T steps: draw x_{t-1} from q(x_{t-1} | x_t, x_0) with x_0 as the model predicts it.
 
@@ -226,8 +232,15 @@ def _ddpm_steps(model, schedule, x_t, generator, clip) -> Iterator[SampleState]:
 
 
 def ddim_sample(
-    model: Model, schedule: NoiseSchedule, shape: Sequence[int], *, steps: int = 50, eta: float = 0.0,
-    generator: torch.Generator | None = None, device: torch.device | str | None = None, clip: bool = True,
+    model: Model,
+    schedule: NoiseSchedule,
+    shape: Sequence[int],
+    *,
+    steps: int = 50,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    clip: bool = True,
     x_T: Tensor | None = None,
 ) -> Iterator[SampleState]:
     """DDIM: visit only `steps` of the T time steps, evenly spaced from T-1 to 0.
@@ -262,8 +275,14 @@ def _ddim_steps(model, schedule, x_t, times, eta, generator, clip) -> Iterator[S
 
 
 def dpm_solver_sample(
-    model: Model, schedule: NoiseSchedule, shape: Sequence[int], *, steps: int = 20,
-    generator: torch.Generator | None = None, device: torch.device | str | None = None, clip: bool = True,
+    model: Model,
+    schedule: NoiseSchedule,
+    shape: Sequence[int],
+    *,
+    steps: int = 20,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    clip: bool = True,
     x_T: Tensor | None = None,
 ) -> Iterator[SampleState]:
     """DPM-Solver++ (2M): the deterministic path of DDIM, followed with a second-order multistep method.

@@ -107,8 +107,11 @@ class EMA:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take averaged weights back. Raises ValueError, changing nothing, if names or shapes differ."""
-        wrong = [k for k in self.shadow.keys() | state.keys()
-                 if k not in self.shadow or k not in state or self.shadow[k].shape != state[k].shape]
+        wrong = [
+            k
+            for k in self.shadow.keys() | state.keys()
+            if k not in self.shadow or k not in state or self.shadow[k].shape != state[k].shape
+        ]
         if wrong:
             raise ValueError(
                 f"These averaged weights belong to another model: {len(wrong)} entries differ in name or "
@@ -136,8 +139,15 @@ class EMA:
 
 
 def p2_loss(
-    model: Model, schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor, k: float = 1.0,
-    gamma: float = 1.0, *, autocast: torch.dtype | None = None,
+    model: Model,
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    k: float = 1.0,
+    gamma: float = 1.0,
+    *,
+    autocast: torch.dtype | None = None,
 ) -> Tensor:
     """The weighted noise-prediction loss, a scalar: mean over the batch of (k + snr_t)^-γ · MSE of one image.
 
@@ -181,9 +191,17 @@ class TrainStep(NamedTuple):
 
 
 def train(
-    model: nn.Module, schedule: NoiseSchedule, batches: Iterable[Tensor], optimizer: torch.optim.Optimizer,
-    ema: EMA | None, *, generator: torch.Generator, start_step: int = 0, steps: int | None = None,
-    config: TrainConfig | None = None, autocast: torch.dtype | None = None,
+    model: nn.Module,
+    schedule: NoiseSchedule,
+    batches: Iterable[Tensor],
+    optimizer: torch.optim.Optimizer,
+    ema: EMA | None,
+    *,
+    generator: torch.Generator,
+    start_step: int = 0,
+    steps: int | None = None,
+    config: TrainConfig | None = None,
+    autocast: torch.dtype | None = None,
 ) -> Iterator[TrainStep]:
     """Train, yielding a `TrainStep` after each optimiser step; leave the loop at any time with `break`.
 
@@ -207,9 +225,7 @@ def train(
         raise ValueError(f"autocast must be None or torch.bfloat16, not {autocast}.")
     last_step = math.inf if steps is None else start_step + steps
     config = config or TrainConfig()
-    return _train_steps(
-        model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast
-    )
+    return _train_steps(model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast)
 
 
 def _train_steps(

@@ -65,8 +65,15 @@ def train_and_save(folder, steps, *, make=Toy, every=None, resume=True):
         restore(saved, **state, generators={"train": g})
         start = saved.step
     loop = train(
-        state["model"], SCHEDULE, images(start), state["optimizer"], state["ema"], generator=g,
-        start_step=start, steps=steps - start, config=CONFIG,
+        state["model"],
+        SCHEDULE,
+        images(start),
+        state["optimizer"],
+        state["ema"],
+        generator=g,
+        start_step=start,
+        steps=steps - start,
+        config=CONFIG,
     )
     for step in loop:
         if step.step == steps or (every and step.step % every == 0):
@@ -302,7 +309,9 @@ def test_damage_is_named(tmp_path):
     state.write_bytes(data)
     info = json.loads(text)
     for change, message in (
-        ({"format": "other"}, "format"), ({"version": 2}, "format"), ({"step": "1"}, "'step'"),
+        ({"format": "other"}, "format"),
+        ({"version": 2}, "format"),
+        ({"step": "1"}, "'step'"),
         ({"sha256": None}, "'sha256'"),
     ):
         path.write_text(json.dumps(info | change))
@@ -340,9 +349,7 @@ def test_a_folder_that_is_a_file_is_an_os_error(tmp_path):
 
 def test_restore_names_the_settings_of_another_preset_and_changes_nothing(tmp_path):
     model = build_unet("7hqconv", seed=0)
-    save_checkpoint(
-        tmp_path, model=model, ema=EMA(model), optimizer=None, step=0, run_config={}, generators={}
-    )
+    save_checkpoint(tmp_path, model=model, ema=EMA(model), optimizer=None, step=0, run_config={}, generators={})
     other = build_unet("1hqconv", seed=1)
     before = {k: v.clone() for k, v in other.state_dict().items()}
     with pytest.raises(ValueError, match="'7hqconv'.*'1hqconv'.*n_circuits is 7 there and 1 here"):
