@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SHARED := $(wildcard ../shared/data)
+# threads that wait by spinning stand still when other programs take a core
+export OMP_WAIT_POLICY ?= PASSIVE
 export QDM_DATA_DIR ?= $(if $(SHARED),$(abspath $(SHARED)),)
 
 .PHONY: demo test lab notebooks clean
