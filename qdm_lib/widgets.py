@@ -166,6 +166,9 @@ class _ForwardProcess(widgets.VBox):
         self.controls["redraw"].on_click(self._new_noise)
         self.show()
 
+    def __repr__(self) -> str:  # what a page without a kernel shows in its place
+        return "Interactive: run the notebook to move the controls."
+
     def show(self) -> None:
         """Bring picture and numbers up to what the controls say."""
         schedule, t, k = (self.controls[name].value for name in ("schedule", "t", "image"))

@@ -1,0 +1,890 @@
+# %% [markdown]
+# # 2 · Variational circuits, and their gradients
+#
+# The quantum part of a hybrid diffusion model is a **variational quantum circuit**: a function with trainable
+# weights, like a layer of a network, that a quantum computer could evaluate. The model of the paper
+# ([arXiv:2402.16147](https://arxiv.org/abs/2402.16147)) puts such circuits in the place of convolutions. This
+# notebook builds one from vectors and matrices. You need no physics.
+#
+# **Objectives.** After this notebook you can
+#
+# 1. say what a qubit, a gate, an encoding, an ansatz and an expectation value are, and compute with them;
+# 2. simulate any circuit of this course in a dozen lines of PyTorch, and check it against PennyLane;
+# 3. train a circuit, and say which functions of its input it can express and which it cannot;
+# 4. derive the parameter-shift rule, and explain why the two-term rule (equation 10 of the paper) is not exact for the
+#    controlled rotations of the paper's own circuits, and what is;
+# 5. estimate what a gradient costs on a simulator and on a quantum computer.
+#
+# **Prerequisites.** PyTorch with autograd, complex numbers, matrices. Notebook 01 is not needed.
+#
+# **Measured** on two CPU cores, including the start of Python: 30 s of processor time and 1.0 GB of memory; with
+# `QDM_FAST=1` 18 s and 0.9 GB. A busy machine takes longer. No network is needed.
+
+# %%
+import math
+import os
+import platform
+import time
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pennylane as qml
+import torch
+from IPython.display import display
+from torch.testing import assert_close
+
+import qdm_lib
+from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
+from qdm_lib.data import load_images, to_model_range
+from qdm_lib.plotting import OKABE_ITO, draw_circuit
+from qdm_lib.quantum import QuantumLayer, to_qnode
+from qdm_lib.simulator import simulate, statevector
+from qdm_lib.unet import build_unet
+
+for name, version in {"Python": platform.python_version(), "torch": torch.__version__.split("+")[0],
+                      "PennyLane": qml.__version__, "matplotlib": matplotlib.__version__,
+                      "qdm_lib": qdm_lib.__version__}.items():  # fmt: skip
+    print(f"{name:10} {version}")
+
+# %%
+FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+TRAIN_STEPS = 40 if FAST else 150  # of the classifier in section 4
+FIT_STEPS = 60 if FAST else 200  # of the curve fits in section 5
+N_POINTS = 2 if FAST else 6  # random points where gradients are compared
+TIMED_LAYERS = 1 if FAST else 3  # of HQConv, where gradients are timed
+N_GRADIENTS = 20 if FAST else 60  # gradients that PennyLane takes with shots
+REPEATS = 200 if FAST else 1000  # of every experiment with shots
+torch.set_num_threads(1)  # the tensors here are small: a second thread would cost more than it brings
+plt.rcParams["figure.dpi"] = 90
+BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "green", "vermilion")), "#777777")
+
+
+def seeded(seed):
+    """A source of random numbers that gives the same ones in every run."""
+    return torch.Generator().manual_seed(seed)
+
+
+def show(figure, description):
+    """Display a figure once, with a description for screen readers."""
+    display(figure, metadata={"image/png": {"alt": description}})
+    plt.close(figure)
+
+
+def check(answer, right):
+    """For the exercises: say whether an answer is there and right."""
+    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
+
+
+# %% [markdown]
+# ## 1 · One qubit
+#
+# **State.** A qubit is described by two complex numbers ψ_0 and ψ_1, its *amplitudes*, with |ψ_0|² + |ψ_1|² = 1.
+# Every circuit starts in the state called |0⟩, which is (1, 0); |1⟩ is (0, 1).
+#
+# **Measurement.** One cannot read amplitudes. A measurement returns one bit: 0 with probability |ψ_0|², 1 with
+# probability |ψ_1|². One such run is a *shot*.
+#
+# **Gate.** Between start and measurement, gates multiply the state by unitary matrices (they keep the sum of squares
+# at 1). Two of them take an angle φ; i is the imaginary unit:
+#
+# $$ RX(\varphi) = \begin{pmatrix}\cos\frac\varphi2 & -i\sin\frac\varphi2\\ -i\sin\frac\varphi2 & \cos\frac\varphi2
+# \end{pmatrix},\qquad RZ(\varphi) = \begin{pmatrix}e^{-i\varphi/2} & 0\\ 0 & e^{i\varphi/2}\end{pmatrix}. $$
+#
+# **Expectation value.** What the circuits of the paper return is ⟨Z⟩ = P(0) − P(1), a number from −1 to 1: the
+# average of many shots, where bit 0 counts +1 and bit 1 counts −1.
+
+
+# %%
+def rx(angle):
+    c, s = torch.cos(angle / 2) + 0j, torch.sin(angle / 2) * -1j
+    return torch.stack([torch.stack([c, s]), torch.stack([s, c])])
+
+
+def rz(angle):
+    return torch.diag(torch.exp(torch.stack([-0.5j * angle, 0.5j * angle])))
+
+
+zero = torch.tensor([1, 0], dtype=torch.complex128)
+for angle in torch.linspace(0, TWO_PI, 9, dtype=torch.float64):
+    state = rx(angle) @ zero
+    p0, p1 = state.abs() ** 2
+    assert_close(p0 + p1, torch.ones_like(p0))
+    assert_close(p0 - p1, torch.cos(angle))  # RX as an encoding: a number x becomes ⟨Z⟩ = cos x
+    assert_close((rz(torch.rand_like(angle)) @ state).abs(), state.abs())  # RZ alone does not show
+
+full_turn = rx(torch.tensor(TWO_PI, dtype=torch.float64)) @ zero
+print("RX(2π)|0⟩ =", [round(a, 3) for a in full_turn.real.tolist()], " a full turn gives the state a minus sign")
+assert_close(full_turn, -zero)
+
+# %% [markdown]
+# Two facts to keep. **RX(x) turns a number x into ⟨Z⟩ = cos x**: this is how the paper feeds numbers into its
+# circuits, its *encoding*. And **a full turn gives a minus sign.** On one qubit that sign is invisible, since only
+# |ψ|² is measured. It comes back in section 6.
+#
+# With N shots, ⟨Z⟩ is known up to noise. One shot is ±1, so its variance is 1 − ⟨Z⟩² and that of the average is
+# (1 − ⟨Z⟩²)/N.
+
+# %%
+angles = torch.linspace(0, TWO_PI, 60)
+exact = torch.cos(angles)
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True, layout="constrained")
+for ax, n in zip(axes, (20, 1000), strict=True):
+    ones = torch.binomial(torch.full_like(exact, n), (1 + exact) / 2, generator=seeded(n))
+    measured = 2 * ones / n - 1
+    spread = ((1 - exact**2) / n).sqrt()
+    low, high = (exact - 2 * spread).numpy(), (exact + 2 * spread).numpy()
+    ax.fill_between(angles.numpy(), low, high, color="#D9D9D9", label="two standard deviations")
+    ax.plot(angles, exact, color=BLUE, label="cos φ")
+    ax.plot(angles, measured, ".", color=ORANGE, label=f"{n} shots")
+    ax.set(xlabel="φ", title=f"{n} shots a point")
+    ax.legend(frameon=False, fontsize=8)
+axes[0].set_ylabel("⟨Z⟩ after RX(φ)")
+show(figure, "Measured values scatter around the cosine; much less with 1000 shots than with 20.")
+
+# %% [markdown]
+# *Figure: ⟨Z⟩ after RX(φ). Blue the exact cosine, orange what 20 (left) and 1000 shots (right) measure, grey the
+# expected scatter.*
+#
+# ## 2 · Several qubits, control and entanglement
+#
+# The state of n qubits has one amplitude for every string of n bits: 2ⁿ complex numbers, stored as a tensor with n
+# axes of length 2. A qubit in a circuit is called a *wire*; axis w belongs to wire w. A gate on wire w multiplies
+# axis w by its 2×2 matrix and leaves the others alone. In this notation 12 wires are a tensor of 4,096 numbers: easy.
+# 50 wires are 10¹⁵: that is why quantum computers are interesting, and why nobody needs one for this course.
+#
+# A **controlled** gate, CRX or CRZ, has a control wire and a target wire: it rotates the target in that part of the
+# state where the control bit is 1, and does nothing where it is 0. Controlled gates let wires influence one another.
+
+# %%
+quarter_turn, half_turn = torch.tensor(math.pi / 2, dtype=torch.float64), torch.tensor(math.pi, dtype=torch.float64)
+psi = torch.zeros(2, 2, dtype=torch.complex128)
+psi[0, 0] = 1
+psi = torch.tensordot(rx(quarter_turn), psi, ([1], [0]))  # RX(π/2) on wire 0
+psi = torch.stack([psi[0], rx(half_turn) @ psi[1]])  # CRX(π): where bit 0 is 1, turn wire 1
+p = psi.abs() ** 2
+print("probabilities of the bits 00, 01, 10, 11:", [round(v, 3) for v in p.flatten().tolist()])
+
+z0, z1, z0z1 = p[0].sum() - p[1].sum(), p[:, 0].sum() - p[:, 1].sum(), p[0, 0] + p[1, 1] - p[0, 1] - p[1, 0]
+print(f"⟨Z⟩ of wire 0: {z0:.3f}, of wire 1: {z1:.3f}, of the product of both: {z0z1:.3f}")
+assert_close(z0z1, torch.ones_like(z0z1))
+
+# %% [markdown]
+# Each wire alone is a fair coin, and yet the two bits always agree. A state that cannot be described wire by wire is
+# called **entangled**. Notebook 03 measures how much of it the circuits of the paper create.
+#
+# ## 3 · A circuit, in a dozen lines
+#
+# An **ansatz** is a fixed pattern of gates, some of whose angles are trainable weights θ. This library writes an
+# ansatz as data: a list of gates, each with its wires and the source of its angle, angle = scale · value. Here is one
+# for four wires: encode four numbers x by RX, then a ring of CRZ and CRX gates, from each wire's neighbour to the
+# wire. (It is block A of the paper's HQConv, which notebook 03 takes apart.) Angles are 2π·θ.
+
+
+# %%
+def ring(layers):
+    """Four wires: RX encoding, then `layers` rings of CRZ and CRX; 8 weights a layer."""
+    gates, k = [Gate("RX", (w,), ("input", w), block="encoding") for w in range(4)], 0
+    for _ in range(layers):
+        for target in (3, 2, 1, 0):
+            for name in ("CRZ", "CRX"):
+                gates.append(Gate(name, ((target + 1) % 4, target), ("weight", k), scale=TWO_PI, block="A"))
+                k += 1
+    return Circuit(tuple(gates), n_wires=4, n_inputs=4, n_weights=k, name="ring")
+
+
+ax = draw_circuit(ring(1))
+show(ax.figure, "Circuit diagram: four wires, four RX gates, then CRZ and CRX from each neighbour in a ring.")
+
+# %% [markdown]
+# *Figure: time runs from left to right, one line a wire. Blue boxes: the encoding. A dot is a control, the orange box
+# at the other end of its line the rotation, θ_k the weight. ⟨Z⟩ is read on every wire.*
+#
+# And the dozen lines that run any such circuit. `torch.where` keeps the old state where the control bit is 0.
+
+
+# %%
+def run(circuit, x, theta):
+    """⟨Z⟩ on every wire: x (n_inputs,), theta (n_weights,), both float64."""
+    n = circuit.n_wires
+    psi = torch.zeros(2**n, dtype=torch.complex128).index_fill(0, torch.tensor(0), 1).reshape([2] * n)
+    for gate in circuit.gates:
+        source, k = gate.param
+        U = {"X": rx, "Z": rz}[gate.name[-1]](gate.scale * (x if source == "input" else theta)[k])
+        new = torch.tensordot(U, psi, ([1], [gate.wires[-1]])).movedim(0, gate.wires[-1])
+        for control in gate.controls:
+            bit = torch.arange(2).reshape([2 if w == control else 1 for w in range(n)])
+            new = torch.where(bit == 1, new, psi)
+        psi = new
+    p = psi.abs() ** 2
+    return torch.stack([p.select(w, 0).sum() - p.select(w, 1).sum() for w in range(n)])
+
+
+@qml.qnode(qml.device("default.qubit", wires=4), interface="torch")
+def by_hand_in_pennylane(x, theta):
+    for w in range(4):
+        qml.RX(x[w], wires=w)
+    for k, target in enumerate((3, 2, 1, 0)):
+        qml.CRZ(TWO_PI * theta[2 * k], wires=[(target + 1) % 4, target])
+        qml.CRX(TWO_PI * theta[2 * k + 1], wires=[(target + 1) % 4, target])
+    return [qml.expval(qml.PauliZ(w)) for w in range(4)]
+
+
+x, theta = torch.randn(4, generator=seeded(0)).double(), torch.rand(8, generator=seeded(1)).double()
+print([round(z, 4) for z in run(ring(1), x, theta).tolist()])
+assert_close(run(ring(1), x, theta), torch.stack(by_hand_in_pennylane(x, theta)))
+
+# %% [markdown]
+# The library has the same simulator for whole batches (`qdm_lib.simulator.simulate`, worth reading), turns any
+# circuit into a PennyLane function (`to_qnode`), and into a layer for networks (`QuantumLayer`). All agree, also on
+# the 12-wire circuits of the paper:
+
+# %%
+for circuit in (ring(2), hqconv(3), fqconv(3)):
+    x = torch.randn(circuit.n_inputs, generator=seeded(2)).double()
+    theta = torch.rand(circuit.n_weights, generator=seeded(3)).double()
+    mine = run(circuit, x, theta)
+    assert_close(simulate(circuit, x[None], theta)[0], mine)
+    assert_close(torch.stack(to_qnode(circuit)(x, theta)), mine)
+    layer = QuantumLayer(circuit).double()
+    layer.theta.data[0] = theta
+    assert_close(layer(x.view(1, 1, -1))[0, 0].detach(), mine)
+    print(f"{circuit.name:18} {circuit.n_wires:2} wires, {circuit.n_weights:2} weights: four programs agree")
+
+# %% [markdown]
+# ## 4 · Training a circuit
+#
+# Everything above is made of differentiable torch operations, so a circuit trains like any layer. A small task: tell
+# an ankle boot from a sneaker by four numbers, the mean brightness of the four quarters of the image. The circuit
+# gets them as angles (times π/2, so that −1 … 1 becomes −π/2 … π/2); a boot is ⟨Z⟩ of wire 0 above a threshold. Scale
+# and threshold are trained too. Beside it, the plainest classical rival: logistic regression on the same four
+# numbers.
+
+
+# %%
+def quarters(split):
+    data = load_images("fashion-mnist", split, bundled=True)
+    keep = (data.labels == 7) | (data.labels == 9)  # sneaker, ankle boot
+    return torch.nn.functional.avg_pool2d(to_model_range(data.images[keep]), 14).flatten(1), data.labels[keep] == 9
+
+
+class CircuitClassifier(torch.nn.Module):
+    def __init__(self, circuit):
+        super().__init__()
+        self.circuit, self.theta = circuit, torch.nn.Parameter(torch.rand(circuit.n_weights, generator=seeded(4)))
+        self.scale, self.shift = (torch.nn.Parameter(torch.tensor(v)) for v in (3.0, 0.0))
+
+    def forward(self, x):
+        return self.scale * simulate(self.circuit, x * math.pi / 2, self.theta)[:, :1] + self.shift
+
+
+def train(model, x, y, lr):
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    for _ in range(TRAIN_STEPS):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x)[:, 0], y.float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# %%
+(x_train, y_train), (x_test, y_test) = quarters("train"), quarters("test")
+logistic = torch.nn.Linear(4, 1)
+torch.nn.init.zeros_(logistic.weight)
+torch.nn.init.zeros_(logistic.bias)
+models = {"circuit, 2 layers": CircuitClassifier(ring(2)), "logistic regression": logistic}
+figure, ax = plt.subplots(figsize=(6, 2.7), layout="constrained")
+accuracy = {}
+for (name, model), colour, lr in zip(models.items(), (BLUE, GREY), (0.05, 0.3), strict=True):
+    losses = train(model, x_train, y_train, lr)
+    n = sum(weight.numel() for weight in model.parameters())
+    right = [((model(x)[:, 0] > 0) == y).float().mean().item() for x, y in ((x_train, y_train), (x_test, y_test))]
+    print(f"{name:20} {n:2} weights: accuracy {right[0]:.1%} on {len(x_train)} training images, "
+          f"{right[1]:.1%} on {len(x_test)} test images")  # fmt: skip
+    ax.plot(losses, color=colour, lw=2, label=name)
+    assert losses[-1] < losses[0]
+    accuracy[name] = right[1]
+ax.set(xlabel="training step", ylabel="cross-entropy")
+ax.legend(frameon=False)
+assert abs(accuracy["circuit, 2 layers"] - accuracy["logistic regression"]) < 0.05  # a few of 100 images
+show(figure, "Training losses of the circuit and of logistic regression, both falling.")
+
+# %% [markdown]
+# *Figure: cross-entropy on the training images for the circuit (blue) and logistic regression (grey).*
+#
+# It learns. So does the classical rival, with five weights to its eighteen, and the two differ by a few test images
+# of 100: chance. A circuit is one more way to parameterise a function, with no advantage by birth. So the next
+# question is which functions.
+#
+# ## 5 · Which functions can a circuit express?
+#
+# An input x that enters once, by RX(x), enters the amplitudes as cos(x/2) and sin(x/2). ⟨Z⟩ is quadratic in
+# amplitudes, so as a function of x alone it is always
+#
+# $$ f(x) = a + b\cos x + c\sin x . $$
+#
+# The circuit and its weights choose a, b, c; nothing else can come out, however many layers follow. With 12 inputs
+# that holds for each of them. A Fourier transform over x shows which frequencies are there.
+
+# %%
+sweep = torch.arange(16, dtype=torch.float64) * TWO_PI / 16  # one period, 16 points
+
+
+def spectrum(circuit, theta, k=0, wires=slice(None)):
+    """Size of each frequency 0, 1, 2, … in the outputs as functions of input k; the other inputs stay fixed."""
+    x = torch.randn(circuit.n_inputs, generator=seeded(5)).double().repeat(len(sweep), 1)
+    x[:, k] = sweep
+    with torch.no_grad():
+        return (torch.fft.rfft(simulate(circuit, x, theta), dim=0) / len(sweep)).abs()[:, wires]
+
+
+circuit, theta = hqconv(3), torch.rand(84, generator=seeded(6)).double()
+largest = torch.stack([spectrum(circuit, theta, k).amax(1) for k in range(12)]).amax(0)
+print("HQConv, largest part of each frequency over all inputs and outputs:")
+print({n: float(f"{v:.1e}") for n, v in enumerate(largest[:5].tolist())})
+assert largest[1] > 0.01 and largest[2:].max() < 1e-12
+
+# %% [markdown]
+# Frequencies 0 and 1, and beyond them only rounding errors. Two consequences for the paper's model: in each of its
+# inputs a circuit is one sine wave, and it cannot tell x from x + 2π.
+#
+# **Re-uploading** lifts the limit: if x is encoded r times, with trainable gates in between, frequencies up to r
+# appear. One wire is enough to see it.
+
+
+# %%
+def reuploading(r):
+    """One wire: r encodings of the same input, with trainable RZ, RX, RZ before, between and after."""
+    gates = []
+    for step in range(r + 1):
+        if step > 0:
+            gates.append(Gate("RX", (0,), ("input", 0), block="encoding"))
+        for j, name in enumerate(("RZ", "RX", "RZ")):
+            gates.append(Gate(name, (0,), ("weight", 3 * step + j), scale=TWO_PI, block="trainable"))
+    return Circuit(tuple(gates), 1, 1, 3 * (r + 1), f"{r} uploads")
+
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
+for ax, r in zip(axes, (1, 2, 3), strict=True):
+    sizes = spectrum(reuploading(r), torch.rand(3 * (r + 1), generator=seeded(7)).double())[:6, 0]
+    ax.bar(range(6), sizes.numpy(), color=BLUE)
+    ax.set(xlabel="frequency", title=f"x encoded {r} time{'s' if r > 1 else ''}")
+    assert sizes[r] > 1e-3 and sizes[r + 1 :].max() < 1e-12
+axes[0].set_ylabel("size")
+show(figure, "Bar charts: frequencies up to 1, 2 and 3 for one, two and three encodings of the input.")
+
+# %% [markdown]
+# *Figure: frequencies in ⟨Z⟩ for random weights. r encodings reach frequency r and no further.*
+#
+# Now train on a curve that has frequencies 1, 2 and 3. By Fourier theory the best mean squared error of a circuit
+# without frequency n is half the squared size of that wave: what it cannot express stays.
+
+# %%
+grid = torch.arange(64) * TWO_PI / 64
+waves = [0.4 * torch.sin(grid), 0.3 * torch.cos(2 * grid), -0.2 * torch.sin(3 * grid)]
+target = sum(waves)
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
+for ax, r in zip(axes, (1, 2, 3), strict=True):
+    circuit, starts = reuploading(r), 4  # four random starts at once, as rows of one batch
+    theta = torch.rand(starts, circuit.n_weights, generator=seeded(8)).requires_grad_()
+    optimizer = torch.optim.Adam([theta], lr=0.05)
+    for _ in range(FIT_STEPS):
+        out = simulate(circuit, grid.repeat(starts).view(-1, 1), theta.repeat_interleave(64, 0)).view(starts, 64)
+        errors = ((out - target) ** 2).mean(1)
+        optimizer.zero_grad()
+        errors.sum().backward()
+        optimizer.step()
+    missing = sum((wave**2).mean().item() for wave in waves[r:])
+    print(f"{r} uploads: mean squared error {errors.min():.5f}, energy of the missing waves {missing:.5f}")
+    assert abs(errors.min() - missing) < (0.02 if FAST else 0.002)
+    ax.plot(grid, target, color=ORANGE, lw=4, alpha=0.5, label="target")
+    ax.plot(grid, out[errors.argmin()].detach(), color=BLUE, label="circuit")
+    ax.set(xlabel="x", title=f"{r} upload{'s' if r > 1 else ''}")
+axes[0].legend(frameon=False, fontsize=8)
+show(figure, "A target curve with three waves: one upload fits one sine, two come closer, three fit it exactly.")
+
+# %% [markdown]
+# *Figure: target (wide, orange) and best circuit (blue) with one, two and three encodings. Each encoding adds the
+# next wave.*
+#
+# ## 6 · Gradients: the parameter-shift rule
+#
+# Autograd differentiates our simulator because it sees the amplitudes. A quantum computer shows only shots. Can a
+# gradient be measured? Take a gate RX(φ) anywhere in a circuit, and all else fixed. By the argument of section 5,
+# f(φ) = a + b cos φ + c sin φ, and so f′(φ) = −b sin φ + c cos φ. Two runs of the same circuit with φ shifted give
+#
+# $$ f(\varphi+\tfrac\pi2) - f(\varphi-\tfrac\pi2) = -2b\sin\varphi + 2c\cos\varphi
+# \quad\Longrightarrow\quad f'(\varphi) = \tfrac12\big[f(\varphi+\tfrac\pi2)-f(\varphi-\tfrac\pi2)\big]. $$
+#
+# This is the **two-term parameter-shift rule**, equation 10 of the paper. It looks like a finite difference, but it
+# is exact, with shifts so large that noise does not drown them. It needs one thing: that f has only frequencies 0 and
+# 1.
+
+# %%
+encode = tuple(Gate("RX", (w,), ("input", w), block="encoding") for w in (0, 1))
+turns = tuple(Gate(name, (w,), ("weight", k)) for k, (name, w) in enumerate([("RX", 0), ("RX", 1), ("RX", 0)]))
+plain = Circuit(encode + turns[:2] + (Gate("CNOT", (1, 0)),) + turns[2:], 2, 2, 3, "plain rotations")
+crossed = (Gate("CRX", (0, 1), ("weight", 0)), Gate("CRX", (1, 0), ("weight", 1)))
+controlled = Circuit(encode + crossed, 2, 2, 2, "controlled rotations")
+
+
+def value(circuit, angles, x=(1.0, 2.0)):
+    """⟨Z⟩ of wire 0 for many rows of weights (B, n_weights)."""
+    return simulate(circuit, torch.tensor([x], dtype=torch.float64).expand(len(angles), -1), angles)[:, 0]
+
+
+def shifted(f, angles, s):
+    """f(angles + s in one weight) for each weight in turn, all in one batch: (n_weights,)."""
+    return f(angles + s * torch.eye(len(angles), dtype=torch.float64))
+
+
+def two_term(f, angles):
+    return (shifted(f, angles, math.pi / 2) - shifted(f, angles, -math.pi / 2)) / 2
+
+
+def autograd(f, angles):
+    angles = angles.clone().requires_grad_()
+    return torch.autograd.grad(f(angles[None])[0], angles)[0]
+
+
+# %%
+for circuit in (plain, controlled):
+    f = lambda angles, circuit=circuit: value(circuit, angles)  # noqa: E731
+    angles = torch.tensor([0.4, 1.1, -0.7][: circuit.n_weights], dtype=torch.float64)
+    exact, rule = autograd(f, angles), two_term(f, angles)
+    print(f"{circuit.name:21} autograd {[round(v, 4) for v in exact.tolist()]}")
+    print(f"{'':21} two-term {[round(v, 4) for v in rule.tolist()]}")
+    assert torch.allclose(exact, rule) == (circuit is plain)
+
+# %% [markdown]
+# For plain rotations the rule is exact. For controlled ones it is not: the first weight is wrong, the second right.
+# Why?
+#
+# ### Why controlled rotations need four terms
+#
+# A rotation is exp(−iφG) with a Hermitian matrix G (one that equals its conjugate transpose), its *generator*. The
+# angle φ enters amplitudes through exp(−iφg) for the eigenvalues g of G, and ⟨Z⟩, quadratic in amplitudes, through
+# *differences of two eigenvalues*. Those are the frequencies. RX and RZ have g = ±1/2: frequencies 0 and 1. A
+# controlled rotation does nothing while the control is 0, which adds g = 0: the eigenvalues are 0, 0, +1/2, −1/2, and
+# the frequencies **0, 1/2 and 1**. The half frequency is the minus sign of section 1, seen at last: after a turn of
+# 2π only the part with control 1 has changed sign, and a relative sign is visible. So the period is 4π.
+
+# %%
+turn = torch.arange(64, dtype=torch.float64) * 2 * TWO_PI / 64  # 0 … 4π
+curves = {}
+for k in (0, 1):
+    angles = torch.tensor([0.4, 1.1], dtype=torch.float64).repeat(64, 1)
+    angles[:, k] = turn
+    curves[k] = value(controlled, angles)
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", width_ratios=(1.6, 1))
+for (k, curve), colour, dx in zip(curves.items(), (BLUE, ORANGE), (-0.06, 0.06), strict=True):
+    axes[0].plot(turn / math.pi, curve, color=colour, lw=2, label=f"weight {k}")
+    sizes = (torch.fft.rfft(curve) / 64).abs()[:5]
+    axes[1].bar((torch.arange(5) / 2 + dx).numpy(), sizes.numpy(), width=0.12, color=colour)
+    print(f"weight {k}: size of frequency 0, 1/2, 1, 3/2, 2:", [round(v, 4) for v in sizes.tolist()])
+    assert (sizes[1] > 0.01) == (k == 0) and sizes[3:].max() < 1e-12
+axes[0].set(xlabel="angle / π", ylabel="⟨Z⟩ of wire 0")
+axes[0].legend(frameon=False)
+axes[1].set(xlabel="frequency", ylabel="size", xticks=[0, 0.5, 1, 1.5, 2])
+show(
+    figure,
+    "Left: weight 0 gives a curve of period 4 pi, weight 1 of 2 pi. Right: only weight 0 has frequency one half.",
+)
+
+# %% [markdown]
+# *Figure: ⟨Z⟩ of wire 0 as a function of each angle over two full turns (left) and its frequencies (right). Weight 0
+# (blue) repeats only after 4π: it contains frequency 1/2. Weight 1 (orange) does not.*
+#
+# What does the two-term rule do to a wave sin(Ωφ) of frequency Ω? It returns sin(Ωπ/2) cos(Ωφ), where the truth is
+# Ω cos(Ωφ). The ratio is 1 for Ω = 1 and √2 for Ω = 1/2: **the half-frequency part of the gradient comes out 41 % too
+# large.**
+#
+# The repair: two more runs. With shifts s_1 = π/2 and s_2 = 3π/2 and coefficients c_1, c_2,
+#
+# $$ f'(\varphi) = \sum_{j=1,2} c_j\,\big[f(\varphi+s_j) - f(\varphi-s_j)\big] \quad\text{if}\quad
+# \sum_j 2\,c_j\sin(\Omega s_j) = \Omega \ \text{ for } \Omega = \tfrac12 \text{ and } \Omega = 1, $$
+#
+# two linear equations for two unknowns.
+
+# %%
+frequencies = torch.tensor([0.5, 1.0], dtype=torch.float64)
+shifts = torch.tensor([math.pi / 2, 3 * math.pi / 2], dtype=torch.float64)
+c = torch.linalg.solve(2 * torch.sin(frequencies[:, None] * shifts), frequencies)
+print("coefficients:", [round(v, 4) for v in c.tolist()])
+assert_close(c, torch.tensor([math.sqrt(2) + 1, 1 - math.sqrt(2)], dtype=torch.float64) / (4 * math.sqrt(2)))
+theirs = {round(s / math.pi, 6): k for k, s in qml.gradients.generate_shift_rule((0.5, 1.0)).tolist()}
+assert_close(torch.tensor([theirs[0.5], theirs[1.5]], dtype=torch.float64), c)  # PennyLane uses the same rule
+
+
+def four_term(f, angles):
+    return sum(
+        k * (shifted(f, angles, s) - shifted(f, angles, -s)) for k, s in zip(c.tolist(), shifts.tolist(), strict=True)
+    )
+
+
+f = lambda angles: value(controlled, angles)  # noqa: E731
+angles = torch.tensor([0.4, 1.1], dtype=torch.float64)
+assert_close(four_term(f, angles), autograd(f, angles))
+half_wave = lambda angles: torch.sin(angles / 2).sum(1)  # noqa: E731
+assert_close(two_term(half_wave, angles[:1]), math.sqrt(2) * autograd(half_wave, angles[:1]))
+
+# %% [markdown]
+# ## 7 · How wrong is the two-term rule on HQConv?
+#
+# All 84 weights of the paper's three-layer HQConv sit in CRZ and CRX gates. A loss is some function of its 12
+# outputs; near a point it is a weighted sum Σ_w v_w ⟨Z_w⟩, so take random v. Angles are 2π·θ, so a shift s of the
+# angle is a shift s/2π of θ. We compare all three gradients at several random points.
+
+# %%
+hq = hqconv(3)
+
+
+def random_point(seed):
+    g = seeded(seed)
+    x, v = torch.randn(12, generator=g).double(), torch.randn(12, generator=g).double()
+    f = lambda angles: simulate(hq, x.expand(len(angles), -1), angles / TWO_PI) @ v  # noqa: E731
+    return f, TWO_PI * torch.rand(84, generator=g).double()
+
+
+with torch.no_grad():
+    rows = []
+    for seed in range(N_POINTS):
+        f, angles = random_point(seed)
+        with torch.enable_grad():
+            exact = autograd(f, angles)
+        rule = two_term(f, angles)
+        rows.append((((rule - exact).abs() < 1e-9), (rule - exact).norm() / exact.norm(),
+                     torch.cosine_similarity(rule, exact, 0)))  # fmt: skip
+        print(f"point {seed}: exact for {rows[-1][0].sum()} of 84 weights, relative error {rows[-1][1]:.1%}, "
+              f"cosine {rows[-1][2]:.4f}")  # fmt: skip
+    assert_close(four_term(f, angles), exact)
+print("the four-term rule: exact for all 84")
+assert all(row[1] > 0.1 and row[2] > 0.95 for row in rows)
+assert all((row[0] == rows[0][0]).all() and row[0].sum() == 20 for row in rows)  # the same 20 at every point
+
+# %% [markdown]
+# So the two-term gradient points almost the right way, and its error is more than a tenth of its length. The same 20
+# weights are exact at every point. Which, and why?
+#
+# Write a controlled rotation as: do nothing where the control is 0, rotate by R(φ) where it is 1. In ⟨Z⟩ = ⟨ψ|…Z…|ψ⟩
+# the gate stands twice. Control 0 on both sides: no φ. Control 1 on both sides: R twice, frequencies 0 and 1. Control
+# 0 on one side and 1 on the other: R once, frequency 1/2. Those mixed terms survive only if something *after* the
+# gate mixes the control's 0 and 1. A later gate mixes them only if it **rotates the control wire as a target**;
+# serving as a control again does not, and neither does reading Z. Hence: *the two-term rule is exact for a gate if
+# its control wire is never again a target.* The circuit is data, so that can be checked by a program:
+
+
+# %%
+def no_later_target(circuit):
+    """For each weight: is the control of its gate never the target of a later gate?"""
+    trainable = [(k, g) for k, g in enumerate(circuit.gates) if g.param[0] == "weight"]
+    return torch.tensor(
+        [all(g.controls[0] not in later.targets for later in circuit.gates[k + 1 :]) for k, g in trainable]
+    )
+
+
+predicted = no_later_target(hq)
+assert (predicted == rows[0][0]).all()
+for k in predicted.nonzero().flatten().tolist()[::2]:
+    gate = hq.gates[12 + k]
+    print(
+        f"weights {k}, {k + 1}: CRZ, CRX from wire {gate.wires[0]:2} to {gate.wires[1]:2}, "
+        f"block {gate.block}, layer {k // 28}"
+    )
+
+# %% [markdown]
+# All in the last layer: in each channel's ring the last three of four steps, whose controls have been targets already
+# (the control of the first step is the target of the last), and the last coupling of block B. In layers 0 and 1 every
+# control is a target again in the next layer.
+
+# %%
+f, angles = random_point(0)
+exact = autograd(f, angles)
+with torch.no_grad():
+    rule = two_term(f, angles)
+figure, ax = plt.subplots(figsize=(8.5, 3), layout="constrained")
+number, wrong = torch.arange(84), rule - exact
+ax.bar(number.numpy(), exact.numpy(), color="#CCCCCC", label="true derivative")
+ax.plot(number[~predicted], wrong[~predicted], "o", ms=4, color=RED, label="error of the two-term rule")
+ax.plot(
+    number[predicted], wrong[predicted], "s", ms=4, color=BLUE, label="error where the control is never a target again"
+)
+for first, name in ((0, "layer 0"), (28, "layer 1"), (56, "layer 2")):
+    ax.axvline(first - 0.5, color="black", lw=0.6, ls=":")
+    ax.text(first + 0.5, exact.min(), name, va="bottom", fontsize=9)
+ax.set(xlabel="weight", xlim=(-1, 84), ylabel="derivative by the angle")
+ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+show(
+    figure,
+    "Bars: the 84 true derivatives. Dots: errors of the two-term rule, zero only for 20 weights of the last layer.",
+)
+
+# %% [markdown]
+# *Figure: for each of the 84 weights of HQConv the true derivative (grey bar) and the error of the two-term rule (dot).
+# The squares (blue), all in layer 2, are zero.*
+#
+# ## 8 · What does a gradient cost?
+#
+# - **Backpropagation** (our simulator): one run forward, one back, and every intermediate state in memory.
+# - **Adjoint** (simulators only, [arXiv:2009.02823](https://arxiv.org/abs/2009.02823)): the same idea, but since gates
+#   can be undone, states are recomputed on the way back. A few states in memory, whatever the depth.
+# - **Parameter-shift** (the only one of the three on a quantum computer): four runs for every controlled rotation, two
+#   for every plain one, encodings included, as the layers before the circuit need their gradients too.
+
+# %%
+circuit = hqconv(TIMED_LAYERS)
+x, v = torch.randn(12, generator=seeded(9)).double(), torch.randn(12, generator=seeded(10)).double()
+theta = torch.rand(circuit.n_weights, generator=seeded(11)).double()
+
+
+def gradient(f):
+    a, b = x.clone().requires_grad_(), theta.clone().requires_grad_()
+    return torch.cat(torch.autograd.grad(torch.stack(list(f(a, b))).double() @ v, (a, b)))
+
+
+device = qml.device("lightning.qubit", wires=12)
+methods = {
+    "backpropagation, this library": lambda a, b: simulate(circuit, a[None], b)[0],
+    "adjoint, lightning.qubit": to_qnode(circuit, device, diff_method="adjoint"),
+    "parameter-shift, lightning.qubit": to_qnode(circuit, device, diff_method="parameter-shift"),
+}
+reference, seconds = None, {}
+for name, f in methods.items():
+    with qml.Tracker(device) as tracker:
+        start = time.process_time()
+        result = gradient(f)
+        seconds[name] = time.process_time() - start
+    reference = result if reference is None else reference
+    assert_close(result, reference, atol=1e-5, rtol=0)  # lightning hands single precision back
+    print(f"{name:33} {seconds[name]:6.2f} s, circuit runs on the device: {tracker.totals.get('executions', 0)}")
+runs = 4 * circuit.n_weights + 2 * circuit.n_inputs + 1
+print(f"expected for parameter-shift: 4 · {circuit.n_weights} + 2 · {circuit.n_inputs} + 1 = {runs}")
+assert tracker.totals["executions"] == runs
+
+# %% [markdown]
+# The times are processor time of one run on the machine that made this page; the counts hold anywhere. Now count for
+# the whole model, one image, one training step:
+
+# %%
+print("gradient of one image by parameter-shift")
+for preset in ("1hqconv", "7hqconv", "fullhqconv"):
+    layers = [module for module in build_unet(preset).modules() if isinstance(module, QuantumLayer)]
+    total = 0
+    for layer in layers:
+        controlled_gates = sum(len(g.controls) == 1 and g.param is not None for g in layer.circuit.gates)
+        plain_gates = sum(not g.controls and g.param is not None for g in layer.circuit.gates)
+        total += layer.n_circuits * (4 * controlled_gates + 2 * plain_gates + 1)
+    print(f"{preset:10} {sum(layer.n_circuits for layer in layers):3} circuits, {total:6,} runs; "
+          f"20 epochs of 60,000 images: {total * 1_200_000:.1e} runs, each of many shots")  # fmt: skip
+
+state = 16 * 2**12  # bytes: 4,096 complex numbers
+print(
+    f"\none state of 12 wires: {state / 1e6:.2f} MB; one for each gate of HQConv: {state * len(hq.gates) / 1e6:.1f} MB"
+)
+
+# %% [markdown]
+# That is why models like this one are trained on simulators, and why a fast exact simulator is worth building.
+#
+# ## 9 · Gradients from shots
+#
+# On a device each of those runs returns an average over N shots. How good is the derivative then? If evaluation j has
+# coefficient c_j, N_j shots and single-shot variance σ_j² = 1 − f_j², the variance of the sum is Σ_j c_j² σ_j² / N_j.
+# We compare, for weight 0 of the two-wire circuit and the same *total* number of shots: the two-term rule, the
+# four-term rule, and a finite difference [f(φ + h) − f(φ − h)]/2h with h = 0.1, whose coefficients are ±5.
+
+# %%
+h = 0.1
+rules = {  # (coefficient, shift) pairs
+    "two-term rule": [(0.5, math.pi / 2), (-0.5, -math.pi / 2)],
+    "four-term rule": [
+        (sign * k, sign * s) for k, s in zip(c.tolist(), shifts.tolist(), strict=True) for sign in (1, -1)
+    ],
+    "finite difference, h = 0.1": [(0.5 / h, h), (-0.5 / h, -h)],
+}
+budgets = [10**k for k in range(2, 8)]  # shots for one derivative, all evaluations together
+angles = torch.tensor([0.4, 1.1], dtype=torch.float64)
+truth = autograd(lambda a: value(controlled, a), angles)[0].item()
+
+
+def estimates(rule, shots, generator):
+    """REPEATS estimates of the derivative; evaluations get shots in proportion to the size of their coefficient."""
+    weight, total = sum(abs(k) for k, _ in rule), torch.zeros(REPEATS, dtype=torch.float64)
+    for k, s in rule:
+        p0 = (1 + value(controlled, (angles + torch.tensor([s, 0])).view(1, 2)).item()) / 2
+        n = round(shots * abs(k) / weight)
+        ones = torch.binomial(
+            torch.full((REPEATS,), n).double(), torch.full((REPEATS,), p0).double(), generator=generator
+        )
+        total += k * (2 * ones / n - 1)
+    return total
+
+
+# %%
+figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+error = {}
+for (name, rule), colour in zip(rules.items(), (RED, BLUE, GREY), strict=True):
+    error[name] = [(estimates(rule, n, seeded(n)) - truth).square().mean().sqrt().item() for n in budgets]
+    ax.loglog(budgets, error[name], "o-", color=colour, label=name)
+    print(f"{name:27}", [f"{e:.4f}" for e in error[name]])
+ax.loglog(budgets, [n**-0.5 for n in budgets], color="black", lw=0.8, ls=":", label="1/√shots")
+ax.set(xlabel="shots for one derivative", ylabel="root mean square error")
+ax.legend(frameon=False, fontsize=9)
+show(
+    figure, "Error against shots, log axes: four-term falls as one over root shots, the others level off or start high."
+)
+
+bias = abs(two_term(lambda a: value(controlled, a), angles)[0].item() - truth)
+print(f"\ntrue derivative {truth:.4f}, error of the two-term rule without shot noise {bias:.4f}")
+assert 0.9 * bias < error["two-term rule"][-1] < 1.1 * bias and error["four-term rule"][-1] < 0.1 * bias
+assert error["finite difference, h = 0.1"][0] > 5 * error["four-term rule"][0]
+
+# %% [markdown]
+# *Figure: error of a derivative against the shots spent on it. The four-term rule (blue) falls like 1/√shots for
+# ever. The two-term rule (red) falls with it and then stays at its bias. The finite difference (grey) is ten times
+# worse than the four-term rule all along, since dividing by a small h multiplies the noise.*
+#
+# The four-term rule costs no more shots than the two-term rule, only more *different* runs: Exercise 5 asks why. A
+# check with PennyLane's own shots, where each of the four evaluations gets N = 1000:
+
+# %%
+noisy = to_qnode(controlled, qml.device("default.qubit", wires=2, seed=1), shots=1000, diff_method="parameter-shift")
+x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+measured = []
+for _ in range(N_GRADIENTS):
+    weights = angles.clone().requires_grad_()
+    measured.append(torch.autograd.grad(noisy(x, weights)[0], weights)[0][0].item())
+measured = torch.tensor(measured)
+at = [value(controlled, (angles + torch.tensor([s, 0])).view(1, 2)).item() for _, s in rules["four-term rule"]]
+spread = sum(k**2 * (1 - z**2) / 1000 for (k, _), z in zip(rules["four-term rule"], at, strict=True)) ** 0.5
+print(f"standard deviation of {len(measured)} gradients: {measured.std():.4f}, by the formula {spread:.4f}")
+assert 0.6 < measured.std() / spread < 1.5
+assert abs(measured.mean() - truth) < 4 * spread / len(measured) ** 0.5
+
+# %% [markdown]
+# **Does the bias matter, then?** Only beyond a number of shots: below it the noise of the estimate is larger than the
+# error of the rule. For all 84 weights of HQConv at once, that number follows from the variances. A single run gives
+# all 12 bits, so one shot gives one value of Σ_w v_w Z_w.
+
+# %%
+f, angles = random_point(0)
+g = seeded(0)
+x, v = torch.randn(12, generator=g).double(), torch.randn(12, generator=g).double()
+signs = torch.stack([1.0 - 2 * ((torch.arange(4096) >> (11 - w)) & 1) for w in range(12)], 1).double()
+outcome = signs @ v  # what one shot contributes, for each of the 4,096 bit strings
+noise = 0.0
+with torch.no_grad():
+    for k, s in rules["two-term rule"]:
+        rows = (angles + s * torch.eye(84, dtype=torch.float64)) / TWO_PI
+        p = statevector(hq, x.expand(84, -1), rows).flatten(1).abs() ** 2
+        assert_close(p @ outcome, shifted(f, angles, s))
+        noise += (k**2 * (p @ outcome**2 - (p @ outcome) ** 2)).sum().item()
+bias = (two_term(f, angles).detach() - autograd(f, angles)).norm().item()
+print(f"squared bias {bias**2:.4f}; variance of the whole gradient {noise:.2f} / shots")
+print(f"noise and bias are equal at {noise / bias**2:.0f} shots a run")
+
+# %% [markdown]
+# With fewer shots than that in each run the two-term rule is good enough; with more, the four-term rule is the one to
+# use. On a simulator there is no reason to use either: backpropagation and adjoint are exact and cheaper.
+#
+# ## Exercises
+#
+# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
+#
+# **Exercise 1.** One wire, gates RX(2x), RZ(θ), RX(x), with θ not special. What is the highest frequency of ⟨Z⟩ in x?
+# Answer first, then look at `spectrum`.
+
+# %%
+answer = None
+
+twice, once = Gate("RX", (0,), ("input", 0), scale=2.0), Gate("RX", (0,), ("input", 0))
+puzzle = Circuit((twice, Gate("RZ", (0,), ("weight", 0)), once), n_wires=1, n_inputs=1, n_weights=1)
+check(answer, lambda n: n == spectrum(puzzle, torch.tensor([0.8]).double())[:, 0].gt(1e-9).nonzero().max())
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# The answer is 3. RX(2x) brings frequencies up to 2, RX(x) up to 1, and products of waves add their frequencies.
+# Scaling an input is a
+# cheap way to higher frequencies, but on its own leaves gaps between them.
+# </details>
+#
+# **Exercise 2.** For how many of the 72 weights of three-layer FQConv is the two-term rule exact? In each layer
+# FQConv goes through the channels with first wires 8, 4, 0; channel `base` has controls (base + 4 + i) mod 12 and
+# targets base + i, for i = 0 … 3, with a CRZ and a CRX each.
+
+# %%
+answer = None
+
+check(answer, lambda n: n == no_later_target(fqconv(3)).sum())
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# The answer is 16. Only the last layer can have exact weights. Its first channel (targets 8 … 11) has controls 0 … 3,
+# which are targets of the third: not exact. The second has controls 8 … 11 and the third 4 … 7; both have been
+# targets already and are not again: 8 + 8 weights.
+# </details>
+#
+# **Exercise 3.** Other shifts work too. Write a function that returns the coefficients (c_1, c_2) for given shifts
+# (s_1, s_2) as a tensor. (For s = π/2 and 3π/2 it has to give 0.4268 and −0.0732.)
+
+
+# %%
+def coefficients(s):
+    """s: (2,) float64 → (2,)."""
+    return None  # your line here
+
+
+s = torch.tensor([0.7, 2.0], dtype=torch.float64)
+wave = lambda a: 0.3 * torch.sin(a / 2) + 0.2 * torch.cos(a) - torch.cos(a / 2)  # noqa: E731
+slope = 0.15 * math.cos(0.5) - 0.2 * math.sin(1) + 0.5 * math.sin(0.5)  # of wave at a = 1
+check(coefficients(s), lambda k: abs((k * (wave(1 + s) - wave(1 - s))).sum() - slope) < 1e-9)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# return torch.linalg.solve(2 * torch.sin(frequencies[:, None] * s), frequencies)
+# ```
+# </details>
+#
+# **Exercise 4.** θ is drawn from [0, 1) in this library, with angle 2π·θ. What is the period of HQConv's outputs in a
+# weight θ? (Section 6 has the hint.) So which share of all different circuits can the start reach, in one weight?
+# Answer as a pair (period, share).
+
+# %%
+answer = None
+
+
+def right_period(pair):
+    x, theta = torch.randn(1, 12, generator=seeded(12)).double(), torch.rand(84, generator=seeded(13)).double()
+    after = [(simulate(hq, x, theta + n * torch.eye(84)[0]) - simulate(hq, x, theta)).abs().max() for n in (1, 2)]
+    return after[0] > 1e-6 and after[1] < 1e-9 and tuple(pair) == (2, 0.5)
+
+
+check(answer, right_period)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `answer = (2, 0.5)`. A controlled rotation has period 4π in its angle, so 2 in θ. Starting in [0, 1) covers half of
+# it; training can walk to the rest.
+# </details>
+#
+# **Exercise 5.** Shots are split over the evaluations in proportion to |c_j|. If all single-shot variances are σ²,
+# the variance of the estimate is σ² (Σ_j |c_j|)² / (total shots). Compute (Σ_j |c_j|)² for the four-term rule (a
+# number), and compare it with the two-term rule, where it is (½ + ½)² = 1.
+
+# %%
+answer = None
+
+check(answer, lambda n: abs(n - sum(abs(k) for k, _ in rules["four-term rule"]) ** 2) < 1e-3)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# The sum is 2 · (0.4268 + 0.0732) = 1, squared 1: the same. The exact rule costs not one shot more.
+# </details>
+#
+# **Next:** notebook 03 takes the two circuits of the paper apart.
