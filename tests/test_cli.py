@@ -31,7 +31,9 @@ def bundled_images(monkeypatch, tmp_path):
 def run(tmp_path_factory):
     """A run of two steps: its folder. Tests that change it take a copy."""
     folder = tmp_path_factory.mktemp("runs") / "two"
-    assert main(["train", *SMALL, "--steps", "2", "--out", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:  # made before any test's own patch: on the bundled images too
+        patch.setenv("QDM_DATA_DIR", str(folder.parent / "no-data-here"))
+        assert main(["train", *SMALL, "--steps", "2", "--out", str(folder)]) == 0
     return folder
 
 
