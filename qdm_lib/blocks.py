@@ -41,6 +41,11 @@ def fast_layout(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def few_pixels(x: Tensor) -> bool:
+    """Whether the map has fewer pixels than channels, as at the vertex: there the plain forms are the faster ones."""
+    return x.shape[2] * x.shape[3] < x.shape[1]
+
+
 def lecun_normal_(weight: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Fill a weight with N(0, 1/fan_in), cut at two standard deviations (LeCun et al. 1998)."""
     fan_in = weight[0].numel()
@@ -77,8 +82,8 @@ class WeightStandardizedConv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, kernel_size, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        var, mean = torch.var_mean(self.weight, (1, 2, 3), correction=0, keepdim=True)
-        return self._conv_forward(x, (self.weight - mean) * torch.rsqrt(var + 1e-5), self.bias)
+        weight = F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-5)  # the same formula, for each output
+        return self._conv_forward(x, weight, self.bias)
 
 
 class CircuitConv(nn.Module):
@@ -169,7 +174,7 @@ class ResnetBlock(nn.Module):
 
 def norm_film_silu(x: Tensor, norm: nn.GroupNorm, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
     """silu(norm(x)·(1 + scale) + shift) for x (B, C, H, W), scale and shift (B, C), or silu(norm(x))."""
-    if _plain:
+    if _plain or few_pixels(x):
         h = norm(x)
         return F.silu(h if scale is None else h * (1 + scale[:, :, None, None]) + shift[:, :, None, None])
     gain, offset = norm.weight[None], norm.bias[None]  # the norm's own, then the time's
@@ -213,7 +218,7 @@ class LinearAttention(nn.Module):
         self.out_norm = ChannelNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.plain(x) if _plain else self.fast(x)
+        return self.plain(x) if _plain or few_pixels(x) else self.fast(x)
 
     def plain(self, x: Tensor) -> Tensor:
         """The formulas as they stand above."""
@@ -238,7 +243,8 @@ class LinearAttention(nn.Module):
         w_out = torch.einsum("ohe,hec->hoc", self.out.weight.reshape(c, *by_head), w_v.reshape(*by_head, c))
         pooled = fused.pool(pixels, w_k).unflatten(-1, by_head)  # (B, c, head, feature of k)
         M = torch.einsum("hoc,bchd->bohd", w_out, pooled).flatten(2) / (math.sqrt(self.head_dim) * H * W)
-        h = fused.read(pixels, w_q, M, self.heads) + self.out.bias[:, None]
+        h = fused.read(pixels, w_q, M, self.heads)
+        h = h + self.out.bias[:, None].to(h.dtype)
         return x + self.out_norm.pixels(h.mT).reshape(B, H, W, c).permute(0, 3, 1, 2)
 
 

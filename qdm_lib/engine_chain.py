@@ -23,7 +23,7 @@ from qdm_lib.engine_matrices import BlockUnitaries, Constant
 from qdm_lib.engine_parts import ProductState, encoding_phase, z_signs
 from qdm_lib.engine_plan import Chain, Encoding, Readout, Site
 
-_CHUNK_BYTES = 2**23  # of amplitudes done at once: what the processor's cache can hold
+_CHUNK_BYTES = 2**21  # of amplitudes done at once: what the processor's cache can hold
 
 
 class SiteMatrices:

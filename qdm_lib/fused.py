@@ -14,58 +14,68 @@ Gradients of gradients are not defined here; `qdm_lib.blocks.plain_forms` has th
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_SLICE = 2**20  # elements of queries or keys worked on at once: 4 MiB of float32
-
-
-def _images_at_once(x: Tensor, features: int) -> int:
-    """How many images of x (B, P, c) to take at once; all of them where there is no CPU cache to please."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return len(x)
-    return max(1, _SLICE // (x.shape[1] * features))
+_SLICE = 2**20  # numbers of queries or keys worked on at once: 4 MiB of float32
 
 
 # ------------------------------------------------------------------- GroupNorm, scale and shift, SiLU
 
 
 class _NormSiLU(torch.autograd.Function):
-    """silu(gain·x̂ + offset) for x (B, R, N), gain and offset (B or 1, 1, N); x̂ is x normalised in groups.
+    """y = silu(z), z = gain·x̂ + offset, for x (B, R, k·C), gain and offset (B or 1, C).
 
-    A row holds the C channels of N/C neighbouring pixels one after another: long rows are quick.
-    With g = dy·silu′·gain and means over the pixels and channels of a group,
-    dx = rstd·(g − mean(g) − x̂·mean(g·x̂)),  dgain = Σ_rows dy·silu′·x̂,  doffset = Σ_rows dy·silu′.
+    A row of x holds the C channels of k neighbouring pixels one after another: long rows are quick.
+    x̂ = (x − mean)·rstd, with mean and variance over the pixels and channels of a group. With
+    dz = dy·silu′(z) and means over pixels (and over the channels of a group, where it says group),
+    dx = rstd·gain·dz − rstd·group(gain·mean(dz)) − x̂·rstd·group(gain·mean(dz·x̂)).
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, gain: Tensor, offset: Tensor, channels: int, groups: int, eps: float) -> Tensor:
-        ctx.groups = (-1, groups, channels // groups)
-        centred = x - _group_mean(x.mean(1, keepdim=True), ctx.groups)
-        rstd = torch.rsqrt(_group_mean(centred.square().mean(1, keepdim=True), ctx.groups) + eps)
+    def forward(ctx, x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float) -> Tensor:
+        C, ctx.groups = gain.shape[1], groups
+        centred = x - _tile(_group_mean(_pixel_mean(x, C), groups), x)
+        rstd = torch.rsqrt(_group_mean(_pixel_mean(centred.square(), C), groups) + eps)
         ctx.save_for_backward(centred, rstd, gain, offset)
-        return F.silu(torch.addcmul(offset, centred, gain * rstd))
+        return F.silu(torch.addcmul(_tile(offset, x), centred, _tile(gain * rstd, x)), inplace=True)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor):
-        centred, rstd, gain, offset = ctx.saved_tensors
-        a = gain * rstd
-        dz = torch.ops.aten.silu_backward(dy, torch.addcmul(offset, centred, a))
-        mean, mean_x = dz.mean(1, keepdim=True), (dz * centred).mean(1, keepdim=True)
-        dx = torch.addcmul(-_group_mean(a * mean, ctx.groups), dz, a)
-        dx.addcmul_(centred, rstd.square() * _group_mean(a * mean_x, ctx.groups), value=-1)
-        rows = centred.shape[1]
-        return dx, (rows * rstd * mean_x).sum_to_size(gain.shape), (rows * mean).sum_to_size(offset.shape), *[None] * 3
+        x, rstd, gain, offset = ctx.saved_tensors  # x is centred
+        C, a = gain.shape[1], gain * rstd
+        pixels, tiled = x[0].numel() // C, _tile(a, x)
+        dz = torch.ops.aten.silu_backward(dy, torch.addcmul(_tile(offset, x), x, tiled))
+        dx = dz * x  # first its mean, then the memory
+        dz_mean, dz_x_mean = _pixel_mean(dz, C), _pixel_mean(dx, C)
+        shift = -_group_mean(a * dz_mean, ctx.groups)
+        slope = -rstd.square() * _group_mean(a * dz_x_mean, ctx.groups)
+        torch.addcmul(_tile(shift, x), dz, tiled, out=dx).addcmul_(x, _tile(slope, x))
+        d_gain, d_offset = pixels * rstd * dz_x_mean, pixels * dz_mean
+        return dx, d_gain.sum_to_size(gain.shape), d_offset.sum_to_size(offset.shape), None, None
 
 
-def _group_mean(x: Tensor, groups: tuple[int, int, int]) -> Tensor:
-    """(B, 1, N), N = (pixels, groups, channels of a group): each entry becomes the mean of its group."""
-    x = x.unflatten(-1, groups)
-    return x.mean((2, 4), keepdim=True).expand_as(x).flatten(-3)
+def _tile(v: Tensor, x: Tensor) -> Tensor:
+    """(B, C) → (B, 1, k·C), to go with rows of x."""
+    return v.repeat(1, x.shape[2] // v.shape[1])[:, None]
+
+
+def _pixel_mean(x: Tensor, C: int) -> Tensor:
+    """(B, R, k·C) → (B, C)."""
+    return x.mean(1).unflatten(1, (-1, C)).mean(1)
+
+
+def _group_mean(v: Tensor, groups: int) -> Tensor:
+    """(B, C) → (B, C): each channel gets the mean of its group."""
+    if v.shape[1] == groups:
+        return v
+    v = v.unflatten(1, (groups, -1))
+    return v.mean(2, keepdim=True).expand_as(v).flatten(1)
 
 
 def norm_silu(x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float) -> Tensor:
@@ -75,31 +85,29 @@ def norm_silu(x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float) 
     group of an image. Best in channels-last memory format, which the result has.
     """
     B, C, H, W = x.shape
-    pixels = math.gcd(H * W, 16)  # in a row
-    rows = x.permute(0, 2, 3, 1).reshape(B, -1, pixels * C)
-    y = _NormSiLU.apply(rows, gain[:, None].repeat(1, 1, pixels), offset[:, None].repeat(1, 1, pixels), C, groups, eps)
-    return y.reshape(B, H, W, C).permute(0, 3, 1, 2)
+    rows = x.permute(0, 2, 3, 1).reshape(B, -1, math.gcd(H * W, 16) * C)
+    with torch.autocast(x.device.type, enabled=False):  # means and variances need more than 8 bits
+        y = _NormSiLU.apply(rows.to(gain.dtype), gain, offset, groups, eps)
+    return y.to(x.dtype).reshape(B, H, W, C).permute(0, 3, 1, 2)
 
 
 # ------------------------------------------------------------------------------------ linear attention
-# x̂ᵀ is (c, P): c normalised channels of P pixels. Queries and keys are (F, P), F = heads·head_dim.
+# x is (B, P, c): P normalised pixels of c channels; xᵀ is the same memory read as (B, c, P). Products of
+# the form (few × many) run several times faster than (many × few): that decides which side is transposed.
 
 
 class _Pool(torch.autograd.Function):
-    """A (B, c, F) = x̂ᵀ·kᵀ, k (B, F, P) = softmax over pixels of W·x̂ᵀ.
+    """A (B, c, F) = xᵀ·kᵀ, k (B, F, P) = softmax over pixels of W·xᵀ.
 
-    With dk = dAᵀ·x̂ᵀ, the softmax gives ds = k ⊙ (dk − Σ_p k ⊙ dk), and that sum over all pixels is a
-    small one over channels, Σ_c A ⊙ dA. Then dx̂ᵀ = dA·k + Wᵀ·ds and dW = ds·x̂.
+    With dk = dAᵀ·xᵀ, the softmax gives ds = k ⊙ (dk − Σ_p k ⊙ dk), and that sum over all pixels is a
+    small one over channels, Σ_c A ⊙ dA. Then dxᵀ = dA·k + Wᵀ·ds and dW = ds·x.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, W: Tensor) -> Tensor:
-        n = ctx.n = _images_at_once(x, len(W))
-        keys, A = [], []
-        for xt in x.mT.split(n):
-            keys.append(_times(W, xt).softmax(-1))
-            A.append(xt @ keys[-1].mT)
-        A = torch.cat(A)
+        n = ctx.n = _images_at_once(x, W)
+        keys = [_keys(W, xt) for xt in x.mT.split(n)]
+        A = torch.cat([xt @ k.mT for xt, k in zip(x.mT.split(n), keys, strict=True)])
         ctx.save_for_backward(x, W, A, *keys)
         return A
 
@@ -108,50 +116,79 @@ class _Pool(torch.autograd.Function):
     def backward(ctx, dA: Tensor):
         x, W, A, *keys = ctx.saved_tensors
         total = (A * dA).sum(1).unsqueeze(-1)
-        dxt, dW = [], []
-        for xt, k, d, s in zip(x.mT.split(ctx.n), keys, dA.split(ctx.n), total.split(ctx.n), strict=True):
-            ds = torch.baddbmm(s, d.mT, xt, beta=-1).mul_(k)
-            dxt.append(_times(W.mT, ds).baddbmm_(d, k))
+        dxt, dW = x.new_empty(x.mT.shape), []
+        for (xt, d, s, out), k in zip(_slices(ctx.n, x.mT, dA, total, dxt), keys, strict=True):
+            ds = torch.bmm(d.mT, xt).sub_(s).mul_(k)
+            torch.bmm(d, k, out=out).baddbmm_(_each(W.mT, xt), ds)
             dW.append((xt @ ds.mT).sum(0))
-        return torch.cat(dxt).mT, sum(dW).mT
+        return dxt.mT, sum(dW).mT
 
 
 class _Read(torch.autograd.Function):
-    """y (B, c, P) = M·q, q (B, F, P) = softmax of W·x̂ᵀ over each head's features, M (B, c, F).
+    """y (B, c, P) = M·qᵀ, q (B, P, F) = softmax of x·Wᵀ over each head's features, M (B, c, F).
 
-    With dq = Mᵀ·dy, ds = q ⊙ (dq − Σ_features q ⊙ dq); dx̂ᵀ = Wᵀ·ds, dW = ds·x̂, dM = dy·qᵀ.
+    With dq = dyᵀ·M, ds = q ⊙ (dq − Σ_features q ⊙ dq); dxᵀ = Wᵀ·dsᵀ, dW = dsᵀ·x, dM = dy·q.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, W: Tensor, M: Tensor, heads: int) -> Tensor:
-        n = ctx.n = _images_at_once(x, len(W))
-        W2 = W * math.log2(math.e)
-        queries, y = [], []
-        for xt, m in zip(x.mT.split(n), M.split(n), strict=True):
-            q = _times(W2, xt).unflatten(1, (heads, -1))
-            q = q.sub_(q.amax(2, keepdim=True)).exp2_()  # eᶻ = 2^(z·log₂e); torch's exp2 is faster than its exp
-            queries.append(q.mul_(q.sum(2, keepdim=True).reciprocal()))
-            y.append(m @ q.flatten(1, 2))
+        n, ctx.heads = _images_at_once(x, W), heads
+        ctx.n, y = n, x.new_empty(x.mT.shape)
+        queries = [_queries(W, xs, heads) for xs in x.split(n)]
+        for (m, out), q in zip(_slices(n, M, y), queries, strict=True):
+            torch.bmm(m, q.flatten(2).mT, out=out)
         ctx.save_for_backward(x, W, M, *queries)
-        return torch.cat(y)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor):
         x, W, M, *queries = ctx.saved_tensors
-        dxt, dW, dM = [], [], []
-        for xt, q, m, d in zip(x.mT.split(ctx.n), queries, M.split(ctx.n), dy.split(ctx.n), strict=True):
-            dM.append(d @ q.flatten(1, 2).mT)
-            dq = (m.mT @ d).view_as(q)
-            ds = dq.sub_((q * dq).sum(2, keepdim=True)).mul_(q).flatten(1, 2)
-            dxt.append(_times(W.mT, ds))
-            dW.append((xt @ ds.mT).sum(0))
-        return torch.cat(dxt).mT, sum(dW).mT, torch.cat(dM), None
+        dxt, dW, dM = torch.empty_like(dy), [], []
+        for (xt, m, d, out), q in zip(_slices(ctx.n, x.mT, M, dy, dxt), queries, strict=True):
+            dM.append(d @ q.flatten(2))
+            dq = (d.mT @ m).view_as(q)
+            ds = torch.ops.aten._softmax_backward_data(dq, q, -1, q.dtype).flatten(2)
+            torch.bmm(_each(W.mT, xt), ds.mT, out=out)
+            dW.append((xt @ ds).sum(0))
+        return dxt.mT, sum(dW).mT, torch.cat(dM), None
 
 
-def _times(W: Tensor, x: Tensor) -> Tensor:
-    """W·x of one matrix (n, k) with each of a batch (B, k, P), laid out (B, n, P)."""
-    return torch.bmm(W.expand(len(x), -1, -1), x)  # `@` would lay it out the other way, and then copy
+def _images_at_once(x: Tensor, W: Tensor) -> int:
+    """How many images of x (B, P, c) to take at once: as many as give _SLICE numbers (F, P).
+
+    All of them where there is no CPU cache to please.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return max(1, len(x))
+    return max(1, _SLICE // (x.shape[1] * len(W)))
+
+
+def _slices(n: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """n images of every tensor, then the next n."""
+    return zip(*(t.split(n) for t in tensors), strict=True)
+
+
+def _each(W: Tensor, x: Tensor) -> Tensor:
+    """One matrix for each image of x, without copies. (`W @ x` would lay the result out the other way.)"""
+    return W.expand(len(x), -1, -1)
+
+
+def _keys(W: Tensor, xt: Tensor) -> Tensor:
+    """k (B, F, P): W·xᵀ, softmax over pixels."""
+    return torch.bmm(_each(W, xt), xt).softmax(-1)
+
+
+def _queries(W: Tensor, x: Tensor, heads: int) -> Tensor:
+    """q (B, P, heads, F/heads): x·Wᵀ, softmax over a head's features."""
+    return torch.bmm(x, _each(W.mT, x)).unflatten(2, (heads, -1)).softmax(-1)
+
+
+def _autocast(x: Tensor, *others: Tensor) -> list[Tensor]:
+    """All in the precision that autocast asks for, if it is on, else in that of x."""
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    return [v.to(dtype) for v in (x, *others)]
 
 
 def pool(x: Tensor, W: Tensor) -> Tensor:
@@ -159,12 +196,22 @@ def pool(x: Tensor, W: Tensor) -> Tensor:
 
     Returns (B, c, F).
     """
-    return _Pool.apply(x, W)
+    x, W = _autocast(x, W)
+    with torch.autocast(x.device.type, enabled=False):
+        if torch.is_grad_enabled():
+            return _Pool.apply(x, W)
+        # nothing to keep: forget each slice's keys at once
+        return torch.cat([xt @ _keys(W, xt).mT for xt in x.mT.split(_images_at_once(x, W))])
 
 
 def read(x: Tensor, W: Tensor, M: Tensor, heads: int) -> Tensor:
     """M·q for every pixel, q the softmax of W·x_p over the features of each head.
 
-    x (B, P, c), W (F, c), M (B, c_out, F) → (B, c_out, P).
+    x (B, P, c), W (F, c), M (B, c, F) → (B, c, P).
     """
-    return _Read.apply(x, W, M, heads)
+    x, W, M = _autocast(x, W, M)
+    with torch.autocast(x.device.type, enabled=False):
+        if torch.is_grad_enabled():
+            return _Read.apply(x, W, M, heads)
+        parts = _slices(_images_at_once(x, W), x, M)
+        return torch.cat([m @ _queries(W, xs, heads).flatten(2).mT for xs, m in parts])
