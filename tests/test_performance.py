@@ -25,7 +25,7 @@ def run(keep: bool) -> list[str]:
 
 
 def test_freed_memory_is_used_again_without_new_pages():
-    """On glibc: the tenth round of three 40 MB tensors touches almost no fresh pages. Elsewhere: False, and nothing else."""
+    """On glibc: the tenth round of three 40 MB tensors touches almost no fresh pages. Elsewhere it returns False."""
     worked, faults = run(keep=True)
     assert worked == str(platform.libc_ver()[0] == "glibc")
     if worked == "True":
