@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SHARED := $(wildcard ../shared/data)
-# threads that wait by spinning stand still when other programs take a core
-export OMP_WAIT_POLICY ?= PASSIVE
+# after a short spin, waiting threads give up their core to other programs
+export GOMP_SPINCOUNT ?= 20000
 export QDM_DATA_DIR ?= $(if $(SHARED),$(abspath $(SHARED)),)
 
 .PHONY: demo test lab notebooks clean
