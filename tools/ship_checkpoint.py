@@ -15,6 +15,10 @@ from pathlib import Path
 from qdm_lib.checkpoint import load_checkpoint, load_model, save_model
 
 
+def _without_path(scores: dict) -> dict:
+    return {key: value for key, value in scores.items() if key != "checkpoint"}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run")
@@ -37,7 +41,7 @@ def main() -> int:
         "recipe": config["recipe"],
         "versions": checkpoint.versions,
         "licence": "MIT",
-        "scores": json.loads(scores.read_text()) if scores.exists() else "not evaluated",
+        "scores": _without_path(json.loads(scores.read_text())) if scores.exists() else "not evaluated",
     }
     path = save_model(options.target, load_model(options.run, ema=True), card)
     size = (path.parent / "model.safetensors").stat().st_size
