@@ -227,7 +227,7 @@ class LinearAttention(nn.Module):
         q = q.softmax(-2) / math.sqrt(self.head_dim)
         k = k.softmax(-1)
         context = k @ (v / (H * W)).mT  # (B, heads, head_dim of k, head_dim of v)
-        h = (context.mT @ q).reshape(B, -1, H, W)
+        h = (context.mT @ q).reshape(B, self.heads * self.head_dim, H, W)
         return x + self.out_norm(self.out(h))
 
     def fast(self, x: Tensor) -> Tensor:
@@ -273,7 +273,7 @@ class VertexAttention(nn.Module):
         q, k, v = self.qkv(self.norm(x)).reshape(B, 3, self.heads, self.head_dim, H * W).unbind(1)
         q, k = F.normalize(q, dim=self.axis), F.normalize(k, dim=self.axis)
         weights = (10 * q.mT @ k).softmax(-1)  # (B, heads, position of q, position of k)
-        h = (v @ weights.mT).reshape(B, -1, H, W)
+        h = (v @ weights.mT).reshape(B, self.heads * self.head_dim, H, W)
         return x + self.out(h)
 
 

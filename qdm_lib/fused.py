@@ -67,14 +67,14 @@ def _tile(v: Tensor, x: Tensor) -> Tensor:
 
 def _pixel_mean(x: Tensor, C: int) -> Tensor:
     """(B, R, k·C) → (B, C)."""
-    return x.mean(1).unflatten(1, (-1, C)).mean(1)
+    return x.mean(1).unflatten(1, (x.shape[2] // C, C)).mean(1)
 
 
 def _group_mean(v: Tensor, groups: int) -> Tensor:
     """(B, C) → (B, C): each channel gets the mean of its group."""
     if v.shape[1] == groups:
         return v
-    v = v.unflatten(1, (groups, -1))
+    v = v.unflatten(1, (groups, v.shape[1] // groups))
     return v.mean(2, keepdim=True).expand_as(v).flatten(1)
 
 
@@ -85,7 +85,8 @@ def norm_silu(x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float) 
     group of an image. Best in channels-last memory format, which the result has.
     """
     B, C, H, W = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(B, -1, math.gcd(H * W, 16) * C)
+    pixels = math.gcd(H * W, 16)  # in a row
+    rows = x.permute(0, 2, 3, 1).reshape(B, H * W // pixels, pixels * C)
     with torch.autocast(x.device.type, enabled=False):  # means and variances need more than 8 bits
         y = _NormSiLU.apply(rows.to(gain.dtype), gain, offset, groups, eps)
     return y.to(x.dtype).reshape(B, H, W, C).permute(0, 3, 1, 2)
