@@ -1,7 +1,7 @@
 """Figures of the course: images, denoising film strips, loss curves, circuits; and text for terminals.
 
 Every plot function takes `ax=None`, draws into it (or into a new figure) and returns the Axes. None calls
-`show()`: a notebook shows the figure by itself, a script saves it with `save_figure`. Colours are those of
+`show()`: a notebook shows the figure with `show_described`, a script saves it with `save_figure`. Colours are those of
 Okabe and Ito, which readers with any kind of colour vision can tell apart.
 """
 
@@ -405,6 +405,18 @@ def save_figure(ax: Axes, path: str | Path, dpi: int = 150) -> Path:
         temporary.unlink(missing_ok=True)
         plt.close(figure)
     return path
+
+
+def show_described(figure, description: str) -> None:
+    """Display a Figure (or the figure of an Axes) once in a notebook, with a description for screen readers.
+
+    The description is stored with the picture as its alternative text.
+    """
+    from IPython.display import display
+
+    figure = getattr(figure, "figure", figure)
+    display(figure, metadata={"image/png": {"alt": description}})
+    plt.close(figure)
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:

@@ -9,7 +9,6 @@ static picture that a page without a kernel shows.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
@@ -21,6 +20,7 @@ from torch import Tensor
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
 from qdm_lib.plotting import OKABE_ITO
+from qdm_lib.widget_tools import picture_of
 
 # What the widget of notebook 01 offers. The last one is there to show what goes wrong with it.
 SCHEDULES: dict[str, Callable[[], Tensor]] = {
@@ -29,13 +29,6 @@ SCHEDULES: dict[str, Callable[[], Tensor]] = {
     "linear, T = 100": lambda: linear_betas(100),
 }
 STEP = 0.05  # share of the chain that one press of a step button moves
-
-
-def picture_of(figure: Figure, dpi: int = 100) -> bytes:
-    """A figure as the bytes of a PNG file, in its full size."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
 
 
 # ------------------------------------------------------------------------- 01: the forward process
