@@ -183,9 +183,11 @@ def order_sites(sites: list[list[int]], weight: list[list[int]]) -> list[list[in
     """Put the sites in a row so that few gates reach over each gap."""
 
     def gaps(row: Sequence[list[int]]) -> int:
-        left = [[w for site in row[: k + 1] for w in site] for k in range(len(row) - 1)]
-        right = [[w for site in row[k + 1 :] for w in site] for k in range(len(row) - 1)]
-        return sum(2 ** sum(weight[a][b] for a in l for b in r) for l, r in zip(left, right, strict=True))  # noqa: E741
+        total = 0
+        for k in range(1, len(row)):
+            left, right = [w for site in row[:k] for w in site], [w for site in row[k:] for w in site]
+            total += 2 ** sum(weight[a][b] for a in left for b in right)
+        return total
 
     rows = permutations(sorted(sites)) if len(sites) <= 5 else [tuple(sorted(sites))]
     return list(min(rows, key=gaps))
@@ -290,19 +292,19 @@ def lay_chain(gates: Sequence[Gate], sites: list[list[int]], max_open: int = 4, 
     for site in sites:
         mine = [w for w in site if w in open_wires]
         chain.sites.append(Site([w for w in site if w not in mine] + mine, n_open=len(mine)))
-    spans: dict[tuple[int, int], list[int]] = {}
     for w, cone in cones.items():
         if cone:
             reached = [site_of[v] for v in cone]
-            spans.setdefault((min(reached), max(reached)), []).append(w)
-    for a, b in sorted(spans, key=lambda s: s[0] - s[1]):  # long spans first; they swallow shorter ones
-        for readout in chain.readouts:
-            if readout.first <= a and b <= readout.last:
-                readout.outputs += spans[a, b]
-                break
-        else:
-            wires = [w for site in chain.sites[a : b + 1] for w in site.wires[len(site.wires) - site.n_open :]]
-            chain.readouts.append(Readout(a, b, wires, restrict(trailing, wires), spans[a, b]))
+            first, last, outputs = min(reached), max(reached), [w]
+            for other in [r for r in chain.readouts if r.first <= last and first <= r.last]:  # they share a site
+                chain.readouts.remove(other)
+                first, last = min(first, other.first), max(last, other.last)
+                outputs = other.outputs + outputs
+            chain.readouts.append(Readout(first, last, [], [], outputs))
+    for readout in chain.readouts:
+        sites_read = chain.sites[readout.first : readout.last + 1]
+        readout.wires = [w for site in sites_read for w in site.wires[len(site.wires) - site.n_open :]]
+        readout.gates = restrict(trailing, readout.wires)
     if any(len(readout.wires) > max_open for readout in chain.readouts):
         return None
     return chain if add_events(chain, body, site_of, max_bonds) else None
