@@ -23,6 +23,7 @@ from qdm_lib.blocks import (
     lecun_normal_,
 )
 from qdm_lib.circuits import ANSATZE, Circuit, basic
+from qdm_lib.controls import CONTROLS
 from qdm_lib.quantum import BACKENDS, QuantumLayer
 
 VERTEX_CHANNELS = 40
@@ -44,6 +45,7 @@ class UNetConfig:
             convolutions that see all 10 channels. The default is the released structure.
         normalize: of the vertex attention; "positions" restores the released code's axis.
         backend: of the circuits; changes speed, not values.
+        control: a key of `qdm_lib.controls.CONTROLS`, which takes the place of the vertex's circuits.
 
     Raises:
         ValueError: a value outside these ranges.
@@ -58,6 +60,7 @@ class UNetConfig:
     paper_count: bool = False
     normalize: str = "features"
     backend: str = "fast"
+    control: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_circuits, int) or not 0 <= self.n_circuits <= MAX_CIRCUITS:
@@ -75,6 +78,9 @@ class UNetConfig:
             raise ValueError(f"Unknown backend {self.backend!r}; wanted one of {', '.join(BACKENDS)}.")
         if self.normalize not in ("features", "positions"):
             raise ValueError(f"normalize must be 'features' or 'positions', got {self.normalize!r}.")
+        if self.control is not None and (self.control not in CONTROLS or not self.n_circuits):
+            known = ", ".join(CONTROLS)
+            raise ValueError(f"control replaces the vertex's circuits, one of {known}; got {self.control!r}.")
 
     @property
     def quantum_channels(self) -> int:
@@ -85,6 +91,7 @@ class UNetConfig:
         """The hybridization in one sentence."""
         k, text = self.quantum_channels, f"{self.n_circuits} {self.ansatz} circuit(s)"
         text += " and one Basic circuit" if self.full else ""
+        text += f", replaced by the control {self.control}," if self.control else ""
         text = f"{text} on {k} of {VERTEX_CHANNELS} vertex channels ({k / VERTEX_CHANNELS:.1%})"
         return f"{text if k else 'classical vertex'}{', quanvolution at 14×14' if self.quanv else ''}"
 
@@ -191,9 +198,10 @@ class UNet(nn.Module):
     def _hybrid(self, channels_in: int, channels: int) -> nn.Module:
         """The vertex convolution: n circuits on 3n channels, a classical (or Basic) one on the rest."""
         n, k = self.config.n_circuits, 3 * self.config.n_circuits
-        quantum = CircuitConv(self._circuits(ANSATZE[self.config.ansatz](self.config.layers), n), n)
+        control = CONTROLS[self.config.control] if self.config.control else lambda layer: layer
+        quantum = CircuitConv(control(self._circuits(ANSATZE[self.config.ansatz](self.config.layers), n)), n)
         if self.config.full:
-            rest = CircuitConv(self._circuits(basic(), 1), 1, channels=1)
+            rest = CircuitConv(control(self._circuits(basic(), 1)), 1, channels=1)
         else:
             rest = WeightStandardizedConv2d(channels_in - k, channels - k)
         return SplitConv(quantum, k, rest)
