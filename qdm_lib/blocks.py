@@ -34,6 +34,11 @@ def plain_forms() -> Iterator[None]:
         _plain = before
 
 
+def plain_forms_in_use() -> bool:
+    """Whether `plain_forms` is in effect."""
+    return _plain
+
+
 def fast_layout(x: Tensor) -> Tensor:
     """The memory format that the fast forms like: channels last on a CPU, unchanged elsewhere."""
     if _plain or x.device.type != "cpu":

@@ -145,7 +145,7 @@ class _Read(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy: Tensor):
         x, W, M, *queries = ctx.saved_tensors
-        dxt, dW, dM = torch.empty_like(dy), [], []
+        dxt, dW, dM = dy.new_empty(dy.shape), [], []
         for (xt, m, d, out), q in zip(_slices(ctx.n, x.mT, M, dy, dxt), queries, strict=True):
             dM.append(d @ q.flatten(2))
             dq = (d.mT @ m).view_as(q)

@@ -27,7 +27,7 @@ def modules(monkeypatch):
     """The benchmarks' own modules by name, as their scripts import them."""
     monkeypatch.syspath_prepend(FOLDER)
     yield importlib.import_module
-    for name in ("circuits", "contenders", "common"):
+    for name in ("circuits", "contenders", "common", "training_step"):
         sys.modules.pop(name, None)
 
 
@@ -81,3 +81,26 @@ def test_a_failing_contender_spares_the_others(modules):
     failed, fine = common.measure(jobs, rounds=2, seconds=0.01, threads=1)
     assert "KeyError" in failed["error"] and "median_s" not in failed
     assert fine["blocks"] == 2 and fine["median_s"] > 0
+
+
+def test_plain_and_default_forms_stay_what_they_are(modules):
+    common, fixed = modules("common"), {"preset": "unet", "batch": 2, "device": "cpu", "bf16": False}
+    jobs = [
+        common.Job(name, "training_step:training_step", {**fixed, "form": name}, "", common.KEEP_MEMORY)
+        for name in ("plain", "default")
+    ]
+    rows = common.measure(jobs, rounds=1, seconds=0.01, threads=1)
+    assert [row.get("plain_forms") for row in rows] == [True, False], rows
+
+
+def test_training_step_keeps_the_parts_that_it_does_not_replace(tmp_path):
+    quick = ["--batch", "2", "--threads", "1", "--out", str(tmp_path)]
+    for only in (["limit"], ["curves", "--curve-steps", "2"]):
+        command = [sys.executable, str(FOLDER / "training_step.py"), "--only", *only, *quick]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    parts = json.loads((tmp_path / "training_step.json").read_text())["parts"]
+    assert parts["limit"]["rows"][1]["gflop"] < parts["limit"]["rows"][2]["gflop"]
+    single, bf16 = (row["loss"] for row in parts["curves"]["rows"])
+    assert len(single) == len(bf16) == 2 and single == pytest.approx(bf16, rel=0.05)
+    assert (tmp_path / "training_step_curves.png").stat().st_size > 10_000
