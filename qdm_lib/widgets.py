@@ -19,6 +19,7 @@ from torch import Tensor
 
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
+from qdm_lib.hybridization_widget import hybridization as hybridization
 from qdm_lib.plotting import OKABE_ITO
 from qdm_lib.widget_tools import picture_of
 

@@ -1,0 +1,28 @@
+"""Draw the grid of samples that the hybridization widget shows for each shipped checkpoint.
+
+    python tools/make_sample_grids.py                  # every folder under checkpoints/
+    python tools/make_sample_grids.py checkpoints/fashion-mnist/1hqconv
+
+Writes samples.png into the folder: 16 images by DDIM with 50 steps, seed 0, as `python -m qdm_lib sample` draws them.
+"""
+
+import sys
+from pathlib import Path
+
+from qdm_lib.checkpoint import load_model
+from qdm_lib.hybridization_widget import grid_png
+from qdm_lib.samples import generate
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    folders = [Path(a) for a in sys.argv[1:]] or sorted(p.parent for p in ROOT.glob("checkpoints/*/*/model.json"))
+    for folder in folders:
+        images = generate(load_model(folder), 16, steps=50, seed=0, progress=False)
+        (folder / "samples.png").write_bytes(grid_png(images))
+        print(f"{folder}/samples.png: {(folder / 'samples.png').stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
