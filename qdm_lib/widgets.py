@@ -17,10 +17,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from qdm_lib.circuit_widget import circuit_explorer as circuit_explorer
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
 from qdm_lib.hybridization_widget import hybridization as hybridization
 from qdm_lib.plotting import OKABE_ITO
+from qdm_lib.training_widget import training_job as training_job
 from qdm_lib.widget_tools import picture_of
 
 # What the widget of notebook 01 offers. The last one is there to show what goes wrong with it.
