@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from qdm_lib import experiment_cli
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
@@ -286,6 +288,8 @@ def doctor() -> None:
     for line in report():
         print(line, flush=True)
 
+
+app.add_typer(experiment_cli.app, name="experiment")
 
 # --------------------------------------------------------------------------------------------- helpers
 

@@ -1,0 +1,64 @@
+"""``python -m qdm_lib experiment …``: run the experiments of a file, and collect their results."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, help="Run an experiment file; build tables and figures from the results.")
+
+RunsFolder = Annotated[Path, typer.Option(help="Folder of the runs, where they train.")]
+ResultsFolder = Annotated[Path, typer.Option(help="Folder of the results, one JSON file a job.")]
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="The experiment, such as experiments/short.toml.")],
+    only: Annotated[list[str] | None, typer.Option(help="Only jobs whose name holds this word; repeatable.")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th job, from the i-th on, counted from 0.")] = "0/1",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train.")] = True,
+    evaluate: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Draw and score.")] = True,
+    runs: RunsFolder = Path("runs"),
+    results: ResultsFolder = Path("results"),
+    save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 100,
+    batch_size: Annotated[int, typer.Option(help="Images drawn at a time.")] = 250,
+    device: Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1 …")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads for torch; by default torch decides.")] = None,
+) -> None:
+    """Train and score every cell of an experiment with every seed; go on where it was stopped.
+
+    Start it as often as you like: processes on one file system share the jobs through lock files, others by --shard.
+
+    \b
+    Example:
+      python -m qdm_lib experiment run experiments/short.toml --dry-run
+    """
+    from qdm_lib.cli import _set_threads
+    from qdm_lib.experiment_plan import plan
+    from qdm_lib.experiment_run import Runner
+    from qdm_lib.experiments import load_experiment
+    from qdm_lib.runs import Interrupted, check_count
+
+    experiment = load_experiment(file)
+    _set_threads(threads)
+    check_count("save-every", save_every)
+    try:
+        i, n = (int(part) for part in shard.split("/"))
+    except ValueError:
+        raise ValueError(f"--shard must be i/n, such as 0/2, not {shard!r}.") from None
+    runner = Runner(experiment, runs=runs, results=results, train=train, evaluate=evaluate, shard=(i, n),
+                    only=tuple(only or ()), device=device, save_every=save_every, batch_size=batch_size)  # fmt: skip
+    for line in plan(runner):
+        print(line, flush=True)
+    if dry_run:
+        return
+    try:
+        held = runner.run()
+    except Interrupted as stop:
+        print("Stopped; all steps are saved. The same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(128 + stop.signal) from None
+    print(f"{held} job(s) are with other processes." if held else "Nothing is left to do.")

@@ -1,0 +1,108 @@
+"""What an experiment will cost: seconds per step, measured before it starts, times the steps that are left."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.experiment_run import Runner, write_json
+from qdm_lib.experiments import Job
+from qdm_lib.training import EMA, make_optimizer, train
+
+WARM, TIMED = 1, 3  # training steps: not counted, counted
+
+
+def measure(runner: Runner, job: Job) -> dict[str, float]:
+    """Seconds of a training step, and of drawing one image, of a job's model on this machine; a few steps are made.
+
+    On the CPU it is CPU time over the number of threads, so that other programs on the machine do not count.
+    """
+    config, device = job.config(10), runner.device
+    model = config.build_model().to(device)
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.rand(config.recipe.batch_size, 1, 28, 28, generator=generator) * 2 - 1
+    steps = train(
+        model, NoiseSchedule(cosine_betas()), iter([batch] * (WARM + TIMED)), make_optimizer(model), EMA(model),
+        generator=generator, steps=WARM + TIMED,
+    )  # fmt: skip
+    for _ in range(WARM):
+        next(steps)
+    clock = _clock(device)
+    began = clock()
+    for _ in steps:
+        pass
+    training = (clock() - began) / TIMED
+    x, t = batch.to(device), torch.full((len(batch),), 500, device=device)
+    with torch.no_grad():
+        model.eval()(x, t)
+        began = clock()
+        model(x, t)
+    forward = (clock() - began) / len(batch)
+    return {"step": round(training, 4), "image": round(forward * job.experiment.sampler_steps, 4)}
+
+
+def _clock(device: torch.device):
+    if device.type == "cpu":
+        return lambda: time.process_time() / torch.get_num_threads()
+
+    def clock() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return clock
+
+
+def costs(runner: Runner) -> dict[str, dict[str, float]]:
+    """`measure` of each kind of model that is left to run, kept in runs/seconds.json."""
+    path = Path(runner.runs) / "seconds.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    found = {}
+    for job in runner.jobs:
+        cell, e = job.cell, job.experiment
+        kind = f"{cell.preset}{'+' + cell.control if cell.control else ''}"
+        if kind in found or runner.finished(job):
+            continue
+        key = f"{kind} batch {e.batch_size} {e.sampler} {e.sampler_steps} {runner.device}"
+        key += f" {torch.get_num_threads()} threads"
+        if key not in known:
+            known[key] = measure(runner, job)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, known)
+        found[kind] = known[key]
+    return found
+
+
+def plan(runner: Runner) -> list[str]:
+    """The lines that `experiment run` prints before it starts: what is left, its cost, and the total."""
+    kinds, lines, total = costs(runner), [], 0.0
+    e = runner.experiment
+    for name in dict.fromkeys(e.cell_name(job.cell) for job in runner.jobs):
+        jobs = [job for job in runner.jobs if e.cell_name(job.cell) == name]
+        left = [job for job in jobs if not runner.finished(job)]
+        if not left:
+            lines.append(f"{name:32} {len(jobs)} of {len(jobs)} seeds done")
+            continue
+        cell = left[0].cell
+        cost = kinds[f"{cell.preset}{'+' + cell.control if cell.control else ''}"]
+        steps = sum(max(0, runner.steps(job, e.epochs) - runner.trained(job)) for job in left) if runner.train else 0
+        draws = sum(len(e.evaluate_at) - len(runner.scored(job)) for job in left) if runner.evaluate else 0
+        seconds = steps * cost["step"] + draws * e.n_images * cost["image"]
+        total += seconds
+        lines.append(
+            f"{name:32} {len(jobs) - len(left)} of {len(jobs)} seeds done, {steps:,} steps of {cost['step']:.3f} s and "
+            f"{draws} x {e.n_images:,} images of {cost['image']:.3f} s: {hours(seconds)}"
+        )
+    place = str(runner.device) if runner.device.type != "cpu" else f"{torch.get_num_threads()} CPU thread(s)"
+    return [*lines, f"Total, for one process on {place}, without the scoring itself: {hours(total)}"]
+
+
+def hours(seconds: float) -> str:
+    """1 h 05 min, 12 min or 40 s."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,346 @@
+"""Run an experiment: claim a job, train it, score it, write its JSON file; until nothing is left to do.
+
+Any number of processes may run the same file. A job is claimed by an exclusive lock (flock) on the file
+`seed-k.lock` beside its folder, which the system frees when the process ends, however it ends. Training goes on from
+the last checkpoint; a job whose JSON file is complete is never run again. Machines without a common file system share
+the work by `shard=(i, n)`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qdm_lib.checkpoint import load_model
+from qdm_lib.data import ImageSet, load_images
+from qdm_lib.evaluation import Judge
+from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
+from qdm_lib.handover import start_transfer
+from qdm_lib.runs import pick_device, read_losses, run_info, train_run
+from qdm_lib.samples import generate
+from qdm_lib.unet import count_parameters
+
+RECENT = 100  # steps in the reported loss
+SHOWN = 64  # images of each job that are kept with its result
+
+
+class Runner:
+    """Runs the jobs of an experiment. `on_step`, `images` and `judge_options` are for tests and small machines.
+
+    Args:
+        experiment: what to run. runs, results: the two roots (see `experiments.Job`).
+        train, evaluate: leave one of the two steps out.
+        shard: (i, n), i from 0: only every n-th job, from the i-th on.
+        only: words; a job runs if its name holds one of them.
+        save_every: steps between two checkpoints. batch_size: images drawn at a time.
+        images: {(dataset, split): ImageSet} in place of the data sets.
+    """
+
+    def __init__(self, experiment: Experiment, *, runs=RUNS, results=RESULTS, train: bool = True,
+                 evaluate: bool = True, shard: tuple[int, int] = (0, 1), only: tuple[str, ...] = (), device=None,
+                 save_every: int = 100, batch_size: int = 250, progress: bool = True,
+                 images: dict[tuple[str, str], ImageSet] | None = None, judge_options: dict | None = None,
+                 say: Callable[[str], None] = print) -> None:  # fmt: skip
+        i, n = shard
+        if not 0 <= i < n:
+            raise ValueError(f"A shard i/n needs 0 <= i < n; got {i}/{n}.")
+        self.experiment, self.runs, self.results = experiment, Path(runs), Path(results)
+        self.train, self.evaluate, self.device = train, evaluate, pick_device(device)
+        self.save_every, self.batch_size, self.progress, self.say = save_every, batch_size, progress, say
+        self.judge_options = judge_options or {}
+        self.jobs = [job for k, job in enumerate(experiment.jobs()) if k % n == i]
+        self.jobs = [job for job in self.jobs if not only or any(word in job.name for word in only)]
+        self._images, self._judges = dict(images or {}), {}
+
+    # ------------------------------------------------------------------------------ what is there
+
+    def images(self, dataset: str, split: str = "train") -> ImageSet:
+        """A data set, read once."""
+        if (dataset, split) not in self._images:
+            self._images[dataset, split] = load_images(dataset, split)
+        return self._images[dataset, split]
+
+    def steps(self, job: Job, epoch: int) -> int:
+        return job.steps(epoch, len(self.images(job.cell.dataset)))
+
+    def trained(self, job: Job) -> int:
+        """Steps that the job's run has on disk."""
+        return self._step(job.folder(self.runs))
+
+    def _step(self, folder: Path) -> int:
+        return run_info(folder)["step"] if (folder / "checkpoint.json").is_file() else 0
+
+    def scored(self, job: Job) -> dict[str, dict]:
+        """The evaluations in its JSON file, by epoch."""
+        path = job.result(self.results)
+        return json.loads(path.read_text(encoding="utf-8"))["by_epoch"] if path.is_file() else {}
+
+    def finished(self, job: Job) -> bool:
+        """Whether nothing is left to do that this runner was asked to do."""
+        if all(str(epoch) in self.scored(job) for epoch in self.experiment.evaluate_at):
+            return True
+        to_train = self.train and self.trained(job) < self.steps(job, self.experiment.epochs)
+        return not to_train and not (self.evaluate and self._to_score(job))
+
+    def _to_score(self, job: Job) -> list[int]:
+        """Epochs whose weights are on disk and whose scores are not."""
+        scored = self.scored(job)
+        return [e for e in self.experiment.evaluate_at if str(e) not in scored and self.state_at(job, e)]
+
+    def state_at(self, job: Job, epoch: int) -> Path | None:
+        """The folder with the training state after an epoch, if it is there."""
+        folder, step = job.folder(self.runs), self.steps(job, epoch)
+        for place in (folder / f"epoch-{epoch}", folder):
+            if step and self._step(place) == step:
+                return place
+        return None
+
+    # ------------------------------------------------------------------------------ the loop
+
+    def run(self) -> int:
+        """Do all that can be done here; returns how many jobs other processes still hold."""
+        failed: dict[str, str] = {}
+        while True:
+            left = [job for job in self.jobs if job.name not in failed and not self.finished(job)]
+            for job in left:  # from the top each time: what another process held may be free now
+                with claim(job.folder(self.runs)) as mine:
+                    if not mine or self.finished(job):
+                        continue
+                    self.say(f"{job.name}: {len(self.jobs) - len(left)} of {len(self.jobs)} jobs done")
+                    try:
+                        self.run_job(job)
+                    except FloatingPointError as error:
+                        failed[job.name] = str(error)
+                        self.say(f"{job.name} failed: {error}")
+                    break
+            else:
+                return len(left)
+
+    def run_job(self, job: Job) -> None:
+        """Train and score one job, from where it stands. The caller holds its claim."""
+        if self.train:
+            self._train(job)
+        for epoch in self._to_score(job) if self.evaluate else ():
+            self._evaluate(job, epoch)
+
+    # ------------------------------------------------------------------------------ training
+
+    def _train(self, job: Job) -> None:
+        folder, experiment = job.folder(self.runs), self.experiment
+        if job.cell.transfer and not self._step(folder):
+            self._start_transfer(job, folder)
+        for epoch in sorted({*experiment.evaluate_at, *experiment.keep_at}):
+            self._train_to(job, folder, epoch)
+            kept = folder / f"epoch-{epoch}"
+            if epoch < experiment.epochs and self._step(folder) == self.steps(job, epoch) and not kept.exists():
+                _copy_state(folder, kept)
+
+    def _train_to(self, job: Job, folder: Path, epoch: int) -> None:
+        """Train up to an epoch, if the run is not there yet, and note how long the steps took."""
+        steps, there = self.steps(job, epoch), self._step(folder)
+        if there >= steps:
+            return
+        images = self.images(job.cell.dataset)
+        busy = time.process_time()
+        done = train_run(
+            job.config(steps, len(images)), folder, resume=(folder / "checkpoint.json").is_file(),
+            save_every=self.save_every, device=self.device, progress=self.progress, images=images,
+        )  # fmt: skip
+        _note_time(folder, done.first_step, done.last_step, done.seconds, time.process_time() - busy)
+
+    def _start_transfer(self, job: Job, folder: Path) -> None:
+        """Find or train the run that is handed over, and begin this one with it."""
+        transfer, source = job.cell.transfer, job.source()
+        state = self.state_at(source, transfer.epochs)
+        if state is None:  # the source's own run went past that epoch without keeping it, or is not there
+            state = source.folder(self.runs).parent.with_name(f"{source.cell.label}-to-epoch-{transfer.epochs}")
+            state = state / f"seed-{job.seed}"
+            with claim(state, wait=True):
+                self._train_to(source, state, transfer.epochs)
+        config = job.config(self.steps(job, self.experiment.epochs), len(self.images(job.cell.dataset)))
+        self.say(start_transfer(state, folder, config, weights=transfer.weights, optimizer=transfer.optimizer))
+
+    # ------------------------------------------------------------------------------ scores
+
+    def judge(self, dataset: str) -> Judge:
+        """What scores a data set's images, made once in a process."""
+        if dataset not in self._judges:
+            self._judges[dataset] = Judge(
+                self.images(dataset), self.images(dataset, "test"), self.experiment.n_images, device=self.device,
+                features=self.experiment.features, cache=self.runs / "cache", **self.judge_options,
+            )  # fmt: skip
+        return self._judges[dataset]
+
+    def _evaluate(self, job: Job, epoch: int) -> None:
+        folder = self.state_at(job, epoch)
+        clock = time.perf_counter()
+        model = load_model(folder)
+        drawn = self._draw(job, epoch, model)
+        sampling, clock = time.perf_counter() - clock, time.perf_counter()
+        scores = self.judge(job.cell.dataset).scores(drawn, job.seed)
+        entry = {
+            "step": self.steps(job, epoch),
+            "loss": recent_loss(job.folder(self.runs), self.steps(job, epoch)),
+            "scores": {key: score.to_json() for key, score in scores.items()},
+            "sampling_seconds": round(sampling, 1),
+            "scoring_seconds": round(time.perf_counter() - clock, 1),
+        }
+        path = job.result(self.results)
+        picture = path.with_name(f"{path.stem}-epoch-{epoch}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(drawn[:SHOWN], picture)
+        result = {
+            "config": job.about(), "parameters": count_parameters(model),
+            "data": self.images(job.cell.dataset).source, "versions": versions(), "machine": machine(self.device),
+            "seconds_per_step": seconds_per_step(job.folder(self.runs)),
+        }  # fmt: skip
+        by_epoch = self.scored(job) | {str(epoch): entry | {"samples": picture.name}}
+        result["by_epoch"] = dict(sorted(by_epoch.items(), key=lambda item: int(item[0])))
+        last = result["by_epoch"].get(str(self.experiment.epochs), {})
+        result |= {"finished": bool(last), "loss": last.get("loss"), "scores": last.get("scores")}
+        write_json(path, result)
+        self.say(f"{job.name}, epoch {epoch}: " + ", ".join(f"{k} {s.value:.4g}" for k, s in scores.items()))
+
+    def _draw(self, job: Job, epoch: int, model) -> Tensor:
+        """The job's images, drawn by its seed; kept in its folder, so that they can be scored again."""
+        e, path = self.experiment, job.folder(self.runs) / f"drawn-{epoch}-{self.experiment.sampler}.npz"
+        about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, self.steps(job, epoch)])
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as file:
+                if str(file["about"]) == about:
+                    return torch.from_numpy(file["images"])
+        drawn = generate(model, e.n_images, sampler=e.sampler, steps=e.sampler_steps, seed=job.seed,
+                         batch_size=self.batch_size, device=self.device, progress=self.progress)  # fmt: skip
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
+        np.savez_compressed(temporary, images=drawn.numpy(), about=np.array(about))
+        os.replace(temporary, path)
+        return drawn
+
+
+# --------------------------------------------------------------------------------- files and locks
+
+
+@contextmanager
+def claim(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of a job's folder; gives False where another process holds it (and wait is False).
+
+    The file `<folder>.lock` stays; only the system's lock on it counts. Without flock (Windows) it gives True.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f"{folder.name}.lock"), "a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except ImportError:
+            pass
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _copy_state(folder: Path, target: Path) -> None:
+    """A second copy of a run's newest checkpoint, complete or absent."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    info = json.loads((folder / "checkpoint.json").read_text())
+    for name in (info["file"], "checkpoint.json"):
+        shutil.copy2(folder / name, temporary / name)
+    os.replace(temporary, target)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file so that its name always stands for complete contents."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_picture(images: Tensor, path: Path, columns: int = 8) -> None:
+    """uint8 images (N, 1, 28, 28) as one grey PNG, tile beside tile, pixel for pixel: small, and readable back."""
+    from PIL import Image
+
+    rows = -(-len(images) // columns)
+    tiles = np.zeros((rows * columns, 28, 28), np.uint8)
+    tiles[: len(images)] = images[:, 0].numpy()
+    sheet = tiles.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
+    os.replace(temporary, path)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """The images of `write_picture`: uint8 (N, 28, 28), empty tiles at the end included."""
+    from PIL import Image
+
+    sheet = np.asarray(Image.open(path))
+    rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
+    return sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2).reshape(-1, 28, 28)
+
+
+def recent_loss(folder: Path, step: int) -> float | None:
+    """Mean loss of the last 100 steps up to a step; the whole curve stays in loss.csv."""
+    numbers, losses = read_losses(folder)
+    recent = [loss for number, loss in zip(numbers, losses, strict=True) if step - RECENT < number <= step]
+    return round(sum(recent) / len(recent), 6) if recent else None
+
+
+def _note_time(folder: Path, first: int, last: int, seconds: float, busy: float) -> None:
+    path = folder / "timing.json"
+    parts = json.loads(path.read_text()) if path.is_file() else []
+    write_json(path, [*parts, {"steps": last - first, "seconds": round(seconds, 3), "cpu_seconds": round(busy, 3)}])
+
+
+def seconds_per_step(folder: Path) -> dict[str, float] | None:
+    """Seconds by the clock and of CPU time (all threads) for a step, over the run; None where they were not noted.
+
+    A run of `python -m qdm_lib train` whose output went to `<folder>.log` is read from its last line there.
+    """
+    if (folder / "timing.json").is_file():
+        parts = json.loads((folder / "timing.json").read_text())
+        if steps := sum(part["steps"] for part in parts):
+            return {key: round(sum(p[f"{key}"] for p in parts) / steps, 4) for key in ("seconds", "cpu_seconds")}
+    log = folder.with_name(f"{folder.name}.log")
+    if log.is_file():
+        found = re.findall(r"([\d,]+) steps in (\d+) s \(", log.read_text(errors="replace"))
+        if found:
+            steps, seconds = (int(text.replace(",", "")) for text in found[-1])
+            return {"seconds": round(seconds / steps, 4)}
+    return None
+
+
+def versions() -> dict[str, str]:
+    from importlib import metadata
+
+    names = ("torch", "torchmetrics", "numpy", "scipy", "pennylane", "safetensors")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def machine(device: torch.device) -> dict:
+    """What the numbers were computed on, without names of people or machines."""
+    cpu = platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        cpu = found[1].strip() if found else cpu
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"system": platform.system(), "cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "gpu": gpu}  # fmt: skip
