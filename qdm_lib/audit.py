@@ -132,6 +132,11 @@ class InteractionGraph:
                 group[wire] = joined
         return tuple(sorted({tuple(sorted(members)) for members in group.values()}))
 
+    @property
+    def joined(self) -> frozenset[tuple[int, int, str]]:
+        """(control, target, block) of every coupling, however many gates it has; the number of layers drops out."""
+        return frozenset((c.control, c.target, c.block) for c in self.couplings)
+
     def between(self, wires: set[int] | frozenset[int]) -> tuple[Coupling, ...]:
         """The couplings that join a wire of `wires` with one that is not: what a cut there would cross."""
         return tuple(c for c in self.couplings if (c.control in wires) != (c.target in wires))

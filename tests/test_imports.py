@@ -25,7 +25,7 @@ ALLOWED = {
     "extractors": set(),
     "metrics": {"extractors"},
 }
-FACES = {"__main__", "cli", "runs", "demo", "app"}  # and every plotting… and …widget… module
+FACES = {"__main__", "cli", "experiment_cli", "runs", "demo", "app"}  # and every plotting… and …widget… module
 LAZY = {("circuits", "from_pennylane")}  # inside a function, so that circuits itself needs no PennyLane
 
 
