@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from qdm_lib.engine_contraction import Contraction, Role
+from qdm_lib.engine_contraction import Contraction
 from qdm_lib.engine_matrices import BlockUnitaries, Constant
 from qdm_lib.engine_parts import ProductState, encoding_phase, z_signs
-from qdm_lib.engine_plan import Chain, Encoding, Readout, Site
+from qdm_lib.engine_plan import Chain, Encoding, Readout, Site, roles
 
 _CHUNK_BYTES = 2**21  # of amplitudes done at once: what the processor's cache can hold
 
@@ -90,14 +90,9 @@ class ChainPart:
         for site, mine in zip(chain.sites, plain, strict=True):
             signs = z_signs(len(site.wires))[:, [site.wires.index(w) for w in mine]]
             self.signs.append(Constant(signs.repeat_interleave(2 * 2 ** len(site.right), 0)))
-        self.readouts = [ReadoutPart(r, chain, n_weights) for r in sorted(chain.readouts, key=lambda r: r.first)]
-        roles = [Role() for _ in chain.sites]
-        for part, readout in zip(self.readouts, sorted(chain.readouts, key=lambda r: r.first), strict=True):
-            roles[readout.first : readout.last + 1] = part.roles
-        self.roles = tuple(roles)
-        order = [w for mine in plain for w in mine] + [
-            w for r in sorted(chain.readouts, key=lambda r: r.first) for w in r.outputs
-        ]
+        self.readouts = [ReadoutPart(r, chain, n_weights) for r in chain.readouts]
+        self.roles = tuple(roles(chain))
+        order = [w for mine in plain for w in mine] + [w for r in chain.readouts for w in r.outputs]
         self.wires = [wires[w] for w in order]
         self.row_bytes = 8 * sum(2 ** len(s.left + s.wires + s.right) for s in chain.sites)
 
@@ -128,18 +123,12 @@ class ReadoutPart:
     """
 
     def __init__(self, readout: Readout, chain: Chain, n_weights: int) -> None:
-        n, sites = len(readout.wires), chain.sites[readout.first : readout.last + 1]
+        n = len(readout.wires)
         self.unitary = BlockUnitaries([readout.gates], n, n_weights)
         self.signs = Constant(z_signs(n)[:, [readout.wires.index(w) for w in readout.outputs]].T)
-        # Wires that are controls only, on the first site: O does not mix their values.
-        changed = {readout.wires[g.targets[0]] for g in readout.gates} | set(readout.outputs)
-        diagonal = len(sites) > 1 and changed.isdisjoint(sites[0].wires)
-        self.roles = [
-            Role(2**site.n_open, site is not sites[-1], site is sites[-1], diagonal and site is sites[0])
-            for site in sites
-        ]
         # O comes as (bra wires, ket wires), rho as (bra, ket) of the first site, of the second, …
-        bits = [role.bits for role in self.roles]
+        mine = roles(chain)[readout.first : readout.last + 1]
+        bits, diagonal = [role.bits for role in mine], mine[0].diagonal
         index = torch.arange(4**n).reshape(*bits, *bits)
         index = index.permute([k for s in range(len(bits)) for k in (s, s + len(bits))])
         self.index = Constant((index.diagonal(dim1=0, dim2=1).movedim(-1, 0) if diagonal else index).flatten())

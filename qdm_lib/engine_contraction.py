@@ -15,36 +15,13 @@ measured operators, each times the gradient that arrived for it. Then the gradie
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from qdm_lib.engine_plan import Role
 
 Environment = Tensor | None  # None: nothing on that side; the bond has dimension 1
-
-
-@dataclass(frozen=True)
-class Role:
-    """A site's part in a readout: ``bits`` = 2^(open wires); it passes on to the next site, or ends.
-
-    ``diagonal``: only equal bits in bra and ket are needed, because these wires are mere controls.
-    """
-
-    bits: int = 1
-    passes: bool = False
-    ends: bool = False
-    diagonal: bool = False
-
-    @property
-    def pairs(self) -> int:
-        """How many pairs (bra bits, ket bits) are kept."""
-        return self.bits if self.diagonal else self.bits**2
-
-    @property
-    def equal(self) -> range:
-        """Which of them have the same bits in bra and ket: all, or the diagonal of a square table."""
-        return range(0, self.pairs, 1 if self.diagonal else self.bits + 1)
 
 
 def last_bits(v: Tensor, bits: int) -> Tensor:
@@ -239,27 +216,29 @@ class Contraction(torch.autograd.Function):
 
     ``Contraction.apply(roles, *signs, *v)``, with for each of n sites a sign table (size · r · 2,
     outputs) and v_s (N, l, size, r), returns n tensors (N, outputs) and, for each site that ends a
-    readout, rho (N, open pairs, bits²). It can be differentiated once.
+    readout, rho (N, open pairs, bits²).
     """
 
     @staticmethod
     def forward(ctx, roles: tuple[Role, ...], *arguments: Tensor) -> tuple[Tensor, ...]:
         n = len(roles)
         ctx.signs, v = arguments[:n], arguments[n:]
+        ctx.save_for_backward(*v)
         ctx.sweeps = Sweeps(roles, v)
         ctx.set_materialize_grads(False)
         z = [ctx.sweeps.populations(k) @ signs for k, signs in enumerate(ctx.signs)]
         return (*z, *(ctx.sweeps.rho(k) for k, role in enumerate(roles) if role.ends))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, *arrived: Tensor | None) -> tuple[Tensor | None, ...]:
-        roles, n = ctx.sweeps.roles, len(ctx.sweeps.v)
+        sweeps, roles, n = ctx.sweeps, ctx.sweeps.roles, len(ctx.signs)
+        if torch.is_grad_enabled():  # the gradient itself will be differentiated: sweep where autograd watches
+            sweeps = Sweeps(roles, ctx.saved_tensors)
         field = [None if g is None else (2 * g) @ table.T for g, table in zip(arrived[:n], ctx.signs, strict=True)]
         of_rho = iter(arrived[n:])
         H_rho = [next(of_rho) if role.ends else None for role in roles]
         H_rho = [None if g is None else twice_hermitian(g, readout_of(roles, k)) for k, g in enumerate(H_rho)]
-        return (None, *[None] * n, *gradients(ctx.sweeps, field, H_rho))
+        return (None, *[None] * n, *gradients(sweeps, field, H_rho))
 
 
 def readout_of(roles: Sequence[Role], last: int) -> Sequence[Role]:

@@ -305,6 +305,7 @@ def lay_chain(gates: Sequence[Gate], sites: list[list[int]], max_open: int = 4, 
         sites_read = chain.sites[readout.first : readout.last + 1]
         readout.wires = [w for site in sites_read for w in site.wires[len(site.wires) - site.n_open :]]
         readout.gates = restrict(trailing, readout.wires)
+    chain.readouts.sort(key=lambda readout: readout.first)
     if any(len(readout.wires) > max_open for readout in chain.readouts):
         return None
     return chain if add_events(chain, body, site_of, max_bonds) else None
@@ -340,3 +341,38 @@ def uncontrolled(gate: Gate, wire: int) -> Gate:
     """What a controlled gate does to its target when the control is 1, as a gate on ``wire``."""
     name = {"CNOT": "PauliX", "CZ": "PauliZ"}.get(gate.name, gate.name.removeprefix("C"))
     return replace(gate, name=name, wires=(wire,))
+
+
+@dataclass(frozen=True)
+class Role:
+    """A site's part in a `Readout`: ``bits`` = 2^(open wires); it passes on to the next site, or ends.
+
+    ``diagonal``: only equal bits in bra and ket are needed, because these wires are mere controls.
+    """
+
+    bits: int = 1
+    passes: bool = False
+    ends: bool = False
+    diagonal: bool = False
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs (bra bits, ket bits) are kept."""
+        return self.bits if self.diagonal else self.bits**2
+
+    @property
+    def equal(self) -> range:
+        """Which of them have the same bits in bra and ket: all, or the diagonal of a square table."""
+        return range(0, self.pairs, 1 if self.diagonal else self.bits + 1)
+
+
+def roles(chain: Chain) -> list[Role]:
+    """The part of each site in the readouts; a site outside all of them has no open bits."""
+    found = [Role() for _ in chain.sites]
+    for readout in chain.readouts:
+        changed = {readout.wires[g.targets[0]] for g in readout.gates} | set(readout.outputs)
+        for k in range(readout.first, readout.last + 1):
+            first, last = k == readout.first, k == readout.last
+            controls_only = first and not last and changed.isdisjoint(chain.sites[k].wires)
+            found[k] = Role(2 ** chain.sites[k].n_open, not last, last, controls_only)
+    return found
