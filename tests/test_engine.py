@@ -274,12 +274,12 @@ def test_a_circuit_without_gates():
 
 
 def loss_curve(backend, circuit, steps=20):
-    """Adam on a small hybrid model: a linear layer, two circuits, a linear layer."""
+    """Adam on a small hybrid model: a linear layer, a circuit, a linear layer."""
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(4, 6, generator=g), torch.randn(4, 3, generator=g)
     torch.manual_seed(0)
-    quantum = QuantumLayer(circuit, 2, backend=backend, generator=g)
-    model = nn.Sequential(nn.Linear(6, 24), nn.Unflatten(1, (2, 12)), quantum, nn.Flatten(), nn.Linear(24, 3))
+    quantum = QuantumLayer(circuit, backend=backend, generator=g)
+    model = nn.Sequential(nn.Linear(6, 12), nn.Unflatten(1, (1, 12)), quantum, nn.Flatten(), nn.Linear(12, 3))
     optimizer, found = torch.optim.Adam(model.parameters(), 1e-2), []
     for _ in range(steps):
         loss = (model(x) - y).square().mean()
