@@ -1,0 +1,136 @@
+"""Precision, recall, density, coverage, histogram, usefulness, copies: by hand, by loops, and on real images."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qdm_lib.data import load_images
+from qdm_lib.evaluation import (
+    Judge,
+    class_tv,
+    cnn_correct,
+    density_coverage,
+    mean_interval,
+    nearest_distance,
+    precision_recall,
+    radii,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def line(*points: float) -> torch.Tensor:
+    return torch.tensor(points, dtype=torch.float64)[:, None]
+
+
+# Real points at 0, 1, 3 on a line. With k = 1 their neighbourhoods are [-1, 1], [0, 2] and [1, 5].
+REAL = line(0, 1, 3)
+
+
+def test_radii_by_hand():
+    assert radii(REAL, 1).tolist() == [1, 1, 2] and radii(REAL, 2).tolist() == [3, 2, 3]
+    with pytest.raises(ValueError, match="A neighbourhood of 3 needs more than 3 points, not 3"):
+        radii(REAL, 3)
+
+
+def test_precision_and_recall_by_hand():
+    # Generated 0.5 (in two neighbourhoods), 1.5 (in two), 7 (in none); their own: [-0.5, 1.5], [0.5, 2.5], [1.5, 12.5]
+    precise, recalled = precision_recall(REAL, line(0.5, 1.5, 7), k=1)
+    assert precise.tolist() == [1, 1, 0] and recalled.tolist() == [1, 1, 1]
+    precise, recalled = precision_recall(REAL, line(10, 11), k=1)
+    assert precise.tolist() == [0, 0] and recalled.tolist() == [0, 0, 0]
+
+
+def test_density_and_coverage_by_hand():
+    dense, covered = density_coverage(REAL, line(0.5, 1.5, 7), k=1)
+    assert dense.tolist() == [2, 2, 0] and covered.tolist() == [1, 1, 1]
+    dense, covered = density_coverage(REAL, line(-0.5, -0.6), k=1)
+    assert dense.tolist() == [1, 1] and covered.tolist() == [1, 0, 0]
+
+
+def test_neighbourhoods_by_loops():
+    """An independent implementation: sorted distances and plain loops over the definitions."""
+    g = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(30, 4, generator=g).double(), torch.randn(25, 4, generator=g).double() * 0.7 + 0.8
+    near = lambda x, y: float((x - y).norm())  # noqa: E731
+    radius = lambda all_, x, k: sorted(near(x, y) for y in all_)[k]  # noqa: E731
+    precision = [any(near(f, r) <= radius(real, r, 3) for r in real) for f in fake]
+    recall = [any(near(r, f) <= radius(fake, f, 3) for f in fake) for r in real]
+    density = [sum(near(f, r) <= radius(real, r, 5) for r in real) / 5 for f in fake]
+    coverage = [any(near(f, r) <= radius(real, r, 5) for f in fake) for r in real]
+    assert [x.tolist() for x in precision_recall(real, fake)] == [precision, recall]
+    assert [x.tolist() for x in density_coverage(real, fake)] == [density, coverage]
+    assert 0 < sum(precision) < 25 and 0 < sum(recall) < 30 and 0 < sum(coverage) < 30
+
+
+def test_class_tv_by_hand():
+    assert class_tv(torch.tensor([0, 1, 2, 3]), 4) == 0
+    assert class_tv(torch.tensor([0, 0, 0, 1]), 4) == pytest.approx(0.5)  # ½ (½ + 0 + ¼ + ¼)
+    assert class_tv(torch.zeros(5, dtype=torch.int64), 4) == pytest.approx(0.75)
+
+
+def test_nearest_distance_equals_cdist_and_finds_copies():
+    g = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (7, 1, 28, 28), generator=g).to(torch.uint8)
+    training = torch.randint(256, (20, 1, 28, 28), generator=g).to(torch.uint8)
+    training[4] = images[2]
+    got = nearest_distance(images, training, chunk=3)
+    wanted = torch.cdist(images.flatten(1).double() / 255, training.flatten(1).double() / 255).min(1).values
+    torch.testing.assert_close(got.double(), wanted, atol=2e-2, rtol=1e-4)
+    assert got[2] < 0.02 and (got[:2] > 1).all()
+
+
+def test_mean_interval():
+    value, low, high = mean_interval(torch.tensor([0.0, 1.0] * 200).double())
+    assert value == 0.5 and 0.44 < low < 0.46 and 0.54 < high < 0.56  # 0.5 ± 1.96 · 0.5/20
+    assert mean_interval(torch.ones(9).double()) == (1, 1, 1)
+
+
+def test_a_cnn_learns_from_real_images_and_nothing_from_shuffled_labels():
+    train, test = (load_images("mnist", split, bundled=True) for split in ("train", "test"))
+    order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
+    options = {"n_classes": 10, "steps": 60}
+    right = cnn_correct(train.images, train.labels, test.images, test.labels, **options).mean()
+    wrong = cnn_correct(train.images, train.labels[order], test.images, test.labels, **options).mean()
+    again = cnn_correct(train.images, train.labels, test.images, test.labels, **options).mean()
+    assert right > 0.8 and wrong < 0.3 and right == again
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return [load_images("fashion-mnist", split, bundled=True) for split in ("train", "test")]
+
+
+def test_real_copied_and_noisy_images_are_told_apart(sets, tmp_path):
+    train, test = sets
+    options = {"cnn_steps": 30, "n_bootstrap": 5, "device": "cpu"}
+    n = min(300, len(test))
+    judge = Judge(train, test, n, cache=tmp_path, **options)
+    real = judge.scores(test.images[judge.fresh])
+    for key in ("precision", "recall", "density", "coverage", "memorised", "class_tv"):
+        assert real[key].value == pytest.approx(real[key].floor), key  # the very images of the floor
+    assert real["memorised"].value <= 0.015 and real["class_tv"].value < 0.1
+    copies = judge.scores(train.images[judge.drawn])
+    assert copies["memorised"].value == 1 and copies["precision"].value == 1 and copies["coverage"].value == 1
+    noise = torch.randint(256, (n, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    bad = judge.scores(noise)
+    assert bad["coverage"].value < 0.05 and bad["recall"].value < real["recall"].value
+    assert bad["memorised"].value == 0 and bad["cnn_accuracy"].value < real["cnn_accuracy"].value
+    assert "classifier fashion-mnist" in bad["precision"].extractor and "Images in each class" in bad["class_tv"].note
+
+    again = Judge(train, test, n, cache=tmp_path, **options)  # what the first one kept
+    assert again.floors() == judge.floors() and again.scores(noise) == bad
+
+
+def test_few_or_wrong_images_are_refused(sets):
+    train, test = (replace(s, images=s.images[:20], labels=s.labels[:20]) for s in sets)
+    judge = Judge(train, test, 10, cnn_steps=1, device="cpu")
+    with pytest.raises(ValueError, match="a score needs at least 6, not 5"):
+        judge.scores(train.images[:5])
