@@ -1,5 +1,7 @@
 """The fast engine gives the statevector's numbers, whatever plan it takes; and what it says of its plans."""
 
+from pathlib import Path
+
 import hypothesis.strategies as st
 import pennylane as qml
 import pytest
@@ -354,6 +356,13 @@ def test_explain_names_every_way(capsys):
     assert "inputs enter between other gates" in str(explain(Circuit(again, 2, 2, 1)))
     with pytest.raises(ValueError, match="at least 1"):
         explain(basic(), n_circuits=0)
+
+
+@pytest.mark.parametrize("circuit", [fqconv(3), hqconv(3)], ids=lambda circuit: circuit.name)
+def test_the_page_shows_what_explain_prints(circuit):
+    """If this fails, copy what `python benchmarks/engine_figures.py` prints into docs/engine.md."""
+    page = Path(__file__).parent.parent / "docs" / "engine.md"
+    assert str(explain(circuit)) in page.read_text(encoding="utf-8")
 
 
 def test_components_and_costs_add_up():
