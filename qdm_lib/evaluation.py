@@ -29,8 +29,20 @@ from torch import Tensor
 from qdm_lib.extractors import Classifier, Features, check_images, extract, load_extractor
 from qdm_lib.metrics import Score, interval, score_features
 
+SCORE_NAMES = (
+    "fid",
+    "kid",
+    "is",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "class_tv",
+    "cnn_accuracy",
+    "memorised",
+)
 K_PRECISION, K_DENSITY = 3, 5  # neighbours, the defaults of the two papers
-CNN_STEPS, CNN_BATCH = 600, 64
+CNN_STEPS, CNN_BATCH = 300, 64
 CLOSE = 0.01  # the quantile of real test images' distances below which an image counts as memorised
 N_BOOTSTRAP = 200
 

@@ -62,3 +62,20 @@ def run(
         print("Stopped; all steps are saved. The same command goes on from there.", file=sys.stderr)
         raise typer.Exit(128 + stop.signal) from None
     print(f"{held} job(s) are with other processes." if held else "Nothing is left to do.")
+
+
+@app.command("collect")
+def collect_results(results: ResultsFolder = Path("results")) -> None:
+    """Build every table and figure from the result files; the same files give the same bytes.
+
+    \b
+    Example:
+      python -m qdm_lib experiment collect
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from qdm_lib.collect import collect
+
+    for path in collect(results):
+        print(f"Wrote {path}")

@@ -12,6 +12,7 @@ import torch
 from qdm_lib.checkpoint import load_checkpoint, load_model
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
+from qdm_lib.evaluation import SCORE_NAMES
 from qdm_lib.experiment_plan import hours, plan
 from qdm_lib.experiment_run import Runner, claim, read_picture, seconds_per_step
 from qdm_lib.experiments import Cell, Experiment, Transfer, load_experiment
@@ -116,8 +117,7 @@ def test_every_cell_and_control_for_two_steps(tmp_path):
         assert {k: result["config"][k] for k in ("preset", "dataset", "epochs", "seed", "control")} == {
             "preset": job.cell.preset, "dataset": job.cell.dataset, "epochs": 1, "seed": 0, "control": job.cell.control,
         }  # fmt: skip
-        assert set(result["scores"]) == {"fid", "kid", "is", "precision", "recall", "density", "coverage", "memorised",
-                                         "cnn_accuracy", "class_tv"}  # fmt: skip
+        assert set(result["scores"]) == set(SCORE_NAMES)
         for score in result["scores"].values():
             assert score["low"] <= score["value"] <= score["high"] and score["n"] == 8
         assert result["seconds_per_step"]["seconds"] > 0 and result["loss"] > 0

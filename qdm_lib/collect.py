@@ -1,0 +1,256 @@
+"""Tables and figures from the files of `results/` alone: the same files give the same bytes.
+
+results/<protocol>/…/seed-k.json   one job each (`experiment_run`), beside a picture of its first images
+results/paper.json                 what the paper reports, with its source
+results/seconds.json               measured seconds per step, for what is still open
+results/tables, results/figures    what `python -m qdm_lib experiment collect` writes
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qdm_lib.comparison import Difference, classical_null, mean_over_seeds, paired_difference, score_and_noise
+from qdm_lib.controls import CONTROLS
+
+# Score: its heading, and which way is better.
+SCORES = {
+    "fid": ("FID", "lower"), "kid": ("KID", "lower"), "is": ("IS", "higher"), "precision": ("precision", "higher"),
+    "recall": ("recall", "higher"), "density": ("density", "higher"), "coverage": ("coverage", "higher"),
+    "class_tv": ("class TV", "lower"), "cnn_accuracy": ("CNN accuracy", "higher"),
+    "memorised": ("memorised", "0.01 is fresh"),
+}  # fmt: skip
+LADDER = [*(f"control-{name}" for name in CONTROLS), "fullhqconv", "fullfqconv"]
+CLASSICAL = "unet"
+
+
+@dataclass(frozen=True)
+class Group:
+    """All results of one protocol and data set: {cell: {seed: content of its file}}, and where the files are."""
+
+    protocol: str
+    dataset: str
+    cells: dict[str, dict[int, dict]]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.protocol}-{self.dataset}"
+
+    def scores(self, cell: str, key: str, epoch: int | None = None) -> dict[int, tuple[float, float]]:
+        """{seed: (value, noise)} of one score after an epoch, the last by default."""
+        found = {}
+        for seed, result in self.cells.get(cell, {}).items():
+            scores = result["scores"] if epoch is None else result["by_epoch"].get(str(epoch), {}).get("scores")
+            if scores:
+                found[seed] = score_and_noise(scores[key])
+        return found
+
+    def ordered(self) -> list[str]:
+        """Its cells: the classical model, the ladder, then the others by name."""
+        rest = sorted(set(self.cells) - {CLASSICAL, *LADDER})
+        return [cell for cell in (CLASSICAL, *LADDER, *rest) if cell in self.cells]
+
+    def floor(self, key: str) -> float:
+        """What real images score; the mean over jobs, whose draws differ a little."""
+        floors = [r["scores"][key]["floor"] for runs in self.cells.values() for r in runs.values() if r["scores"]]
+        return sum(floors) / len(floors) if floors else math.nan
+
+
+def read_results(folder: str | os.PathLike) -> list[Group]:
+    """All groups under results/. ValueError, naming the file, for a JSON file that is no result."""
+    groups: dict[tuple[str, str], dict[str, dict[int, dict]]] = {}
+    for path in sorted(Path(folder).rglob("seed-*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            config = result["config"]
+            key, cell, seed = (config["protocol"], config["dataset"]), config["cell"], config["seed"]
+            result = {"scores": result["scores"], "by_epoch": result["by_epoch"]} | result | {"path": path}
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path} is no result of an experiment ({error!r}).") from None
+        groups.setdefault(key, {}).setdefault(cell, {})[seed] = result
+    return [Group(*key, cells, Path(folder)) for key, cells in sorted(groups.items())]
+
+
+def collect(folder: str | os.PathLike = "results", out: str | os.PathLike | None = None) -> list[Path]:
+    """Write every table and figure; returns their paths. FileNotFoundError where there is no results folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; 'experiment run' makes one.")
+    out = folder if out is None else Path(out)
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    written = []
+    groups = read_results(folder)
+    for group in groups:
+        for name, (header, rows) in tables(group).items():
+            written += write_table(out / "tables" / f"{group.name}-{name}", header, rows)
+    paper = folder / "paper.json"
+    if paper.is_file():
+        header, rows = paper_table(json.loads(paper.read_text(encoding="utf-8")), groups)
+        written += write_table(out / "tables" / "paper-and-ours", header, rows)
+    from qdm_lib.collect_figures import figures  # needs matplotlib
+
+    return written + [path for group in groups for path in figures(group, out / "figures")]
+
+
+# --------------------------------------------------------------------------------------------- tables
+
+Table = tuple[Sequence[str], list[Sequence[str]]]
+
+
+def tables(group: Group) -> dict[str, Table]:
+    """The tables of one group, by name: header and rows of text."""
+    found = {"scores": score_table(group), "seeds": seed_table(group), "costs": cost_table(group)}
+    if len(group.scores(CLASSICAL, "fid")) > 1:
+        found["null"] = null_table(group)
+    found["differences"] = difference_table(group)
+    return found
+
+
+def score_table(group: Group) -> Table:
+    """Mean of each score over the seeds, with its interval; the floor of real images as the last row."""
+    rows = []
+    for cell in group.ordered():
+        n = len(group.scores(cell, "fid"))
+        rows.append([cell, str(n), *(with_interval(mean_over_seeds(group.scores(cell, key))) for key in SCORES)])
+    n = next((r["config"]["n_images"] for runs in group.cells.values() for r in runs.values()), 0)
+    rows.append([f"{n:,} real images", "", *(number(group.floor(key)) for key in SCORES)])
+    return ["cell", "seeds", *(f"{title} ({better})" for title, better in SCORES.values())], rows
+
+
+def seed_table(group: Group) -> Table:
+    """Every score of every job and epoch, with its interval over the images, and the file it comes from."""
+    header = ["cell", "seed", "epoch", "step", "loss", *(title for title, _ in SCORES.values()), "file"]
+    rows = []
+    for cell in group.ordered():
+        for seed, result in sorted(group.cells[cell].items()):
+            for epoch, entry in result["by_epoch"].items():
+                scores = [entry["scores"][key] for key in SCORES]
+                texts = [f"{number(s['value'])} [{number(s['low'])}, {number(s['high'])}]" for s in scores]
+                file = result["path"].relative_to(group.folder).as_posix()
+                rows.append([cell, str(seed), epoch, str(entry["step"]), number(entry["loss"]), *texts, file])
+    return header, rows
+
+
+def null_table(group: Group) -> Table:
+    """Classical against classical: what a change of the seed alone does."""
+    rows = []
+    for key, (title, _) in SCORES.items():
+        null = classical_null(group.scores(CLASSICAL, key))
+        pairs = null.differences
+        rows.append([title, str(null.n_seeds), number(sum(pairs) / len(pairs)), number(pairs[-1]), number(null.margin)])
+    return ["score", "seeds", "mean |difference|", "largest", "margin (95 % of differences are smaller)"], rows
+
+
+def difference_table(group: Group) -> Table:
+    """Each cell minus the classical model, paired by seed; rungs of the ladder also minus the zero control."""
+    rows = []
+    for base in (CLASSICAL, "control-zero"):
+        for cell in group.ordered():
+            ladder = cell in LADDER
+            if cell == base or base not in group.cells or (base != CLASSICAL and not ladder):
+                continue
+            for key in ("fid", "kid", "is", "coverage", "cnn_accuracy"):
+                a, b = group.scores(cell, key), group.scores(base, key)
+                if not set(a) & set(b):
+                    continue
+                d, null = paired_difference(a, b), classical_null(group.scores(CLASSICAL, key))
+                intervals = [between(d.bootstrap), between(d.t), number(null.margin), d.verdict(null.margin)]
+                rows.append([f"{cell} - {base}", SCORES[key][0], str(d.n), f"{d.mean:+.4g}", *intervals])
+    header = ["difference", "score", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
+              "margin (null)", "verdict"]  # fmt: skip
+    return header, rows
+
+
+def cost_table(group: Group) -> Table:
+    """Seconds per training step and machine, mean over the jobs that noted it; seconds to draw an image."""
+    rows = []
+    for cell in group.ordered():
+        results = [result for _, result in sorted(group.cells[cell].items())]
+        noted = [result["seconds_per_step"] for result in results if result["seconds_per_step"]]
+        busy = [one["cpu_seconds"] for one in noted if "cpu_seconds" in one]
+        last = [result["by_epoch"][max(result["by_epoch"], key=int)] for result in results]
+        draw = [e["sampling_seconds"] / r["config"]["n_images"] for e, r in zip(last, results, strict=True)]
+        machine = results[0]["machine"]
+        rows.append([cell, f"{results[0]['parameters']:,}", mean([one["seconds"] for one in noted]), mean(busy),
+                     mean(draw), machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread(s)"])  # fmt: skip
+    header = ["cell", "parameters", "seconds per step (clock)", "CPU seconds per step", "seconds per image", "machine"]
+    return header, rows
+
+
+def paper_table(paper: dict, groups: Iterable[Group]) -> Table:
+    """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none."""
+    header = [
+        "data set",
+        "cell",
+        "FID, paper",
+        "FID, ours",
+        "KID, paper",
+        "KID, ours",
+        "IS, paper",
+        "IS, ours",
+        "seeds",
+    ]
+    by_dataset = {group.dataset: group for group in groups if group.protocol == "paper"}
+    rows = []
+    for dataset, cells in paper["tables"].items():
+        group = by_dataset.get(dataset)
+        for cell, theirs in cells.items():
+            ours = [name for name in (group.cells if group else ()) if _same_cell(name, cell)]
+            row, n = [dataset, cell], 0
+            for key in ("fid", "kid", "is"):
+                scores = group.scores(ours[0], key) if ours else {}
+                n = len(scores)
+                row += [str(theirs.get(key, "not given")), with_interval(mean_over_seeds(scores)) if scores else "open"]
+            rows.append([*row, str(n)])
+    return header, rows
+
+
+def _same_cell(ours: str, theirs: str) -> bool:
+    if theirs == "transfer":
+        return ours.startswith("transfer-1hqconv") and ours.endswith("-restart")
+    if theirs.startswith("classical transfer"):
+        return ours.startswith("transfer-unet") and ours.endswith("-restart")
+    return ours == theirs
+
+
+# --------------------------------------------------------------------------------------------- text
+
+
+def number(value: float | None) -> str:
+    """Four digits; "–" for nothing."""
+    return "–" if value is None or math.isnan(value) else f"{value:.4g}"
+
+
+def mean(values: Sequence[float]) -> str:
+    return number(sum(values) / len(values)) if values else "not noted"
+
+
+def between(interval: tuple[float, float]) -> str:
+    return "–" if math.isnan(interval[0]) else f"[{interval[0]:+.4g}, {interval[1]:+.4g}]"
+
+
+def with_interval(d: Difference) -> str:
+    """Mean [low, high]; from one seed the value alone."""
+    return number(d.mean) if d.n < 2 else f"{number(d.mean)} [{number(d.low)}, {number(d.high)}]"
+
+
+def write_table(path: Path, header: Sequence[str], rows: list[Sequence[str]]) -> list[Path]:
+    """The table as CSV and as Markdown; both paths."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+    written = []
+    for ending, content in ((".csv", text.getvalue()), (".md", "\n".join(lines) + "\n")):
+        file = path.with_name(path.name + ending)
+        file.write_text(content, encoding="utf-8", newline="\n")
+        written.append(file)
+    return written
