@@ -33,6 +33,7 @@ from qdm_lib.transfer import TransferReport, transfer_weights, unwrap
 from qdm_lib.unet import UNet, UNetConfig
 
 __all__ = [
+    "SHIPPED",
     "Checkpoint",
     "TransferReport",
     "load_checkpoint",
@@ -43,6 +44,8 @@ __all__ = [
     "transfer_weights",
 ]
 
+# The trained models of this repository, <data set>/<preset>; there when the package is installed from a checkout.
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 CHECKPOINT, MODEL = "qdm_lib checkpoint", "qdm_lib model"  # the "format" entry of the two JSON files
 VERSION = 1
 

@@ -21,7 +21,7 @@ from qdm_lib.circuits import Circuit, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.plotting import OKABE_ITO, _block_colours, _block_name, _tint
 from qdm_lib.plotting_circuits import draw_interaction_graph, fill_nodes, sketch_circuit
 from qdm_lib.simulator import simulate
-from qdm_lib.widget_tools import picture_of
+from qdm_lib.widget_tools import Picture, picture_of
 
 EXPLORER_ANSATZE: dict[str, Callable[[int], Circuit]] = {
     "HQConv": hqconv,
@@ -136,7 +136,7 @@ class _CircuitExplorer(widgets.VBox):
             ),
             "weights": widgets.Button(description="New weights"),
         }  # fmt: skip
-        self.picture, self.readout = widgets.Image(format="png"), widgets.HTML()
+        self.picture, self.readout = Picture(), widgets.HTML()
         rows = list(self.controls.values())
         super().__init__([widgets.HBox(rows[:3]), widgets.HBox(rows[3:]), self.picture, self.readout])
         self.busy = False  # while controls change together, draw once at the end
@@ -159,8 +159,8 @@ class _CircuitExplorer(widgets.VBox):
         x = torch.deg2rad(self.degrees[: circuit.n_inputs])
         # The first weights of one long row: with more layers the layers already there keep theirs.
         self.numbers = self.view.update(circuit, x, self.theta[: circuit.n_weights])
-        self.picture.value = picture_of(self.view.figure)
-        self.picture.tooltip = f"{circuit.name}: gates, interaction graph and ⟨Z⟩ of {circuit.n_wires} wires"
+        alt = f"{circuit.name}: gates, interaction graph and ⟨Z⟩ of {circuit.n_wires} wires"
+        self.picture.show(picture_of(self.view.figure), alt)
         self.readout.value = _explorer_text(circuit, self.degrees, self.numbers)
 
     def _draw(self) -> Tensor:

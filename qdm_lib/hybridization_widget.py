@@ -32,7 +32,7 @@ from qdm_lib.data import DATASETS, to_uint8
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample
 from qdm_lib.plotting_models import describe_unet, draw_unet
 from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNet, UNetConfig, build_unet, count_parameters
-from qdm_lib.widget_tools import picture_of
+from qdm_lib.widget_tools import Picture, picture_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = MAX_CIRCUITS + 1  # the entry of the list of circuits that adds the Basic circuit
@@ -263,10 +263,11 @@ class _Hybridization(widgets.VBox):
             "stop": widgets.Button(description="Stop", disabled=True),
         }
         for name, control in self.controls.items():
-            wide = {"percent": "190px", "circuits": "230px", "ansatz": "170px", "quanv": "190px", "seed": "150px"}
+            wide = {"percent": "210px", "circuits": "250px", "ansatz": "170px", "quanv": "200px", "seed": "150px"}
+            if isinstance(control, widgets.Dropdown | widgets.BoundedIntText):
+                control.style.description_width = "initial"
             control.layout.width = wide.get(name, "230px" if name == "dataset" else "130px")
-        full = widgets.Layout(width="100%", max_width="1060px")
-        self.picture, self.samples = widgets.Image(format="png", layout=full), widgets.Image(format="png")
+        self.picture, self.samples = Picture(), Picture()
         self.readout, self.status = widgets.HTML(), widgets.HTML()
         self.progress = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width="200px"))
         rows = list(self.controls.values())
@@ -311,8 +312,7 @@ class _Hybridization(widgets.VBox):
     def show(self) -> None:
         """Bring drawing, numbers and samples up to what the controls say."""
         config = self.config
-        self.picture.value = self.view.picture(config)
-        self.picture.tooltip = describe_unet(config)
+        self.picture.show(self.view.picture(config), describe_unet(config))
         rows = {
             "Model": f"{config.preset}: {config.describe()}",
             "Parameters": parameter_text(config),
@@ -348,13 +348,13 @@ class _Hybridization(widgets.VBox):
         self._call_off()
         here = self._has_checkpoint()
         made = self.folder / "samples.png"
-        data, preset = self.controls["dataset"].value, self.config.preset
+        data, preset, seed = self.controls["dataset"].value, self.config.preset, self.controls["seed"].value
         if not here:
             text = f"No trained checkpoint of {preset} on {data} is shipped, so there are no samples of it."
         elif made.exists():
-            text = f"Drawn earlier by the shipped {preset} checkpoint for {data}; “Draw samples” draws others."
+            text = f"Drawn by the shipped {preset} checkpoint for {data}. “Draw samples” draws others, seed {seed}."
         else:
-            text = f"The shipped {preset} checkpoint for {data} can draw: press “Draw samples”."
+            text = f"The shipped {preset} checkpoint for {data} can draw: press “Draw samples” (seed {seed})."
         self._show_grid(made.read_bytes() if here and made.exists() else b"", text)
         self._say(text)
 
@@ -363,7 +363,7 @@ class _Hybridization(widgets.VBox):
 
     def _show_grid(self, png: bytes, text: str) -> None:
         self.samples.layout.display = "" if png else "none"
-        self.samples.value, self.samples.tooltip = png, text
+        self.samples.show(png, f"A grid of generated images. {text}")
 
     def _say(self, text: str) -> None:
         self.status.value = f'<div role="status" aria-live="polite">{escape(text)}</div>'

@@ -23,7 +23,7 @@ from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
 from qdm_lib.hybridization_widget import hybridization as hybridization
 from qdm_lib.plotting import OKABE_ITO
 from qdm_lib.training_widget import training_job as training_job
-from qdm_lib.widget_tools import picture_of
+from qdm_lib.widget_tools import Picture, picture_of
 
 # What the widget of notebook 01 offers. The last one is there to show what goes wrong with it.
 SCHEDULES: dict[str, Callable[[], Tensor]] = {
@@ -148,7 +148,7 @@ class _ForwardProcess(widgets.VBox):
             "more": widgets.Button(description="More noise"),
             "redraw": widgets.Button(description="New noise"),
         }
-        self.picture, self.readout = widgets.Image(format="png"), widgets.HTML()
+        self.picture, self.readout = Picture(), widgets.HTML()
         rows = list(self.controls.values())
         super().__init__([widgets.HBox(rows[:3]), widgets.HBox(rows[3:]), self.picture, self.readout])
         self.place = t / (T - 1)  # where on the chain the reader stands, whatever the schedule's length
@@ -169,8 +169,8 @@ class _ForwardProcess(widgets.VBox):
         """Bring picture and numbers up to what the controls say."""
         schedule, t, k = (self.controls[name].value for name in ("schedule", "t", "image"))
         self.numbers = self.view.update(schedule, t, self.x[k : k + 1], self.noise)
-        self.picture.value = picture_of(self.view.figure)
-        self.picture.tooltip = f"{self.names[k]} at step {t} of the schedule {schedule}"
+        alt = f"{self.names[k]} at step {t} of the schedule {schedule}"
+        self.picture.show(picture_of(self.view.figure), alt)
         self.readout.value = _forward_text(t, self.numbers)
 
     def _draw(self) -> Tensor:

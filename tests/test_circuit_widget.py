@@ -32,7 +32,7 @@ def test_every_control_has_a_name_for_the_keyboard(box):
         shown.append(widget)
         stack += getattr(widget, "children", ())
     assert all(control in shown for control in controls)
-    assert box.picture.tooltip and 'role="status"' in box.readout.value and box.readout in shown
+    assert box.picture.alt and 'role="status"' in box.readout.value and box.readout in shown
 
 
 def test_the_numbers_are_those_of_the_simulator(box):

@@ -33,7 +33,7 @@ def test_every_control_has_a_name_for_the_keyboard(box):
         shown.append(widget)
         stack += getattr(widget, "children", ())
     assert all(control in shown for control in controls)
-    assert box.picture.tooltip and 'role="status"' in box.children[-1].value
+    assert box.picture.alt and 'role="status"' in box.children[-1].value
 
 
 def test_t_moves_picture_numbers_and_dots(box):
