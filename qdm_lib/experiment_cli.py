@@ -22,6 +22,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train.")] = True,
     evaluate: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Draw and score.")] = True,
+    sampler: Annotated[
+        str | None, typer.Option(help="Draw from the finished runs in another way, as a protocol of its own.")
+    ] = None,
+    sampler_steps: Annotated[int | None, typer.Option(help="Of --sampler.")] = None,
     runs: RunsFolder = Path("runs"),
     results: ResultsFolder = Path("results"),
     save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 100,
@@ -44,6 +48,8 @@ def run(
     from qdm_lib.runs import Interrupted, check_count
 
     experiment = load_experiment(file)
+    if sampler is not None:
+        experiment = experiment.with_sampler(sampler, sampler_steps)
     _set_threads(threads)
     check_count("save-every", save_every)
     try:

@@ -56,7 +56,7 @@ class Runner:
         if not 0 <= i < n:
             raise ValueError(f"A shard i/n needs 0 <= i < n; got {i}/{n}.")
         self.experiment, self.runs, self.results = experiment, Path(runs), Path(results)
-        self.train, self.evaluate, self.device = train, evaluate, pick_device(device)
+        self.train, self.evaluate, self.device = train and not experiment.runs_of, evaluate, pick_device(device)
         self.save_every, self.batch_size, self.progress, self.say = save_every, batch_size, progress, say
         self.judge_options = judge_options or {}
         self.jobs = [job for k, job in enumerate(experiment.jobs()) if k % n == i]
@@ -214,7 +214,8 @@ class Runner:
 
     def _draw(self, job: Job, epoch: int, model) -> Tensor:
         """The job's images, drawn by its seed; kept in its folder, so that they can be scored again."""
-        e, path = self.experiment, job.folder(self.runs) / f"drawn-{epoch}-{self.experiment.sampler}.npz"
+        e = self.experiment
+        path = job.folder(self.runs) / f"drawn-{epoch}-{e.sampler}-{e.sampler_steps}.npz"
         about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, self.steps(job, epoch)])
         if path.is_file():
             with np.load(path, allow_pickle=False) as file:

@@ -116,7 +116,8 @@ class Experiment:
 
     epochs of training at `batch_size`; scores after each of the epochs `evaluate_at` (by default the last), from
     `n_images` images drawn by `sampler` in `sampler_steps`, seen through `features`. keep_at: further epochs whose
-    training state is kept, as the start of a transfer.
+    training state is kept, as the start of a transfer. runs_of: score the runs of this other protocol, which must
+    differ in the sampler only; nothing is trained (see `with_sampler`).
     """
 
     protocol: str
@@ -130,6 +131,7 @@ class Experiment:
     sampler_steps: int | None = None
     n_images: int = 7000
     features: str = "classifier"
+    runs_of: str | None = None
 
     def __post_init__(self) -> None:
         if not self.protocol or not all(c.isalnum() or c in "-_" for c in self.protocol):
@@ -157,8 +159,14 @@ class Experiment:
 
     def cell_name(self, cell: Cell) -> str:
         """Name of a cell in paths. Only the short protocol, all Fashion-MNIST, goes without the data set."""
-        plain = self.protocol == "short" and cell.dataset == "fashion-mnist"
+        plain = (self.runs_of or self.protocol) == "short" and cell.dataset == "fashion-mnist"
         return cell.label if plain else f"{cell.dataset}/{cell.label}"
+
+    def with_sampler(self, sampler: str, steps: int | None = None) -> Experiment:
+        """The same runs drawn from in another way, as a protocol of its own: short-ddim-10."""
+        steps = check_sampler(sampler, steps)
+        protocol, runs_of = f"{self.protocol}-{sampler}-{steps}", self.runs_of or self.protocol
+        return dataclasses.replace(self, protocol=protocol, sampler=sampler, sampler_steps=steps, runs_of=runs_of)
 
     def jobs(self) -> list[Job]:
         """All cells with their first seed, then all with their second, …: early results compare."""
@@ -181,7 +189,8 @@ class Job:
 
     def folder(self, runs: str | os.PathLike = RUNS) -> Path:
         """Where it trains."""
-        return Path(runs) / self.name
+        e = self.experiment
+        return Path(runs) / (e.runs_of or e.protocol) / e.cell_name(self.cell) / f"seed-{self.seed}"
 
     def result(self, results: str | os.PathLike = RESULTS) -> Path:
         """Its JSON file."""

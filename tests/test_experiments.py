@@ -97,6 +97,17 @@ def test_mistakes_in_a_file_are_named(text, words, tmp_path):
         load_experiment(tmp_path / "other.toml")
 
 
+def test_the_papers_cells_are_all_there():
+    for dataset, before in (("fashion-mnist", 18), ("mnist", 19)):
+        experiment = load_experiment(ROOT / "experiments" / f"paper-{dataset}.toml")
+        names = {cell.label for cell in experiment.cells}
+        assert set(PRESETS) <= names and experiment.jobs()[0].name == f"paper/{dataset}/unet/seed-0"
+        for target in ("unet", "1hqconv", "1fqconv"):
+            assert {f"transfer-{target}-{before}-{how}" for how in ("restart", "warm")} <= names
+        assert (experiment.evaluate_at, experiment.keep_at) == ((1, 10, 20), (before,))
+        assert (experiment.n_images, experiment.sampler_steps) == (7000, 1000)
+
+
 def test_first_seeds_of_all_cells_come_first():
     experiment = tiny(Cell("unet", (0, 1)), Cell("1hqconv", (5,)))
     assert [job.name[19:] for job in experiment.jobs()] == ["unet/seed-0", "1hqconv/seed-5", "unet/seed-1"]
@@ -193,6 +204,17 @@ def test_scores_at_several_epochs_and_kept_states(tmp_path):
     assert (
         result["scores"] == result["by_epoch"]["3"]["scores"] and result["scores"] != result["by_epoch"]["1"]["scores"]
     )
+
+
+def test_another_sampler_draws_from_the_same_runs(tmp_path):
+    experiment = tiny(Cell("unet", (0,)))
+    runner(experiment, tmp_path).run()
+    other = experiment.with_sampler("ddim", 2)
+    assert other.protocol == "mini-ddim-2"
+    runner(other, tmp_path).run()
+    results = [json.loads(e.jobs()[0].result(tmp_path / "results").read_text()) for e in (experiment, other)]
+    assert [r["config"]["sampler_steps"] for r in results] == [1, 2] and results[0]["loss"] == results[1]["loss"]
+    assert results[0]["scores"] != results[1]["scores"] and len(list((tmp_path / "runs").iterdir())) == 2  # and cache
 
 
 def test_seconds_of_a_run_of_the_command_line(tmp_path):
