@@ -1,4 +1,4 @@
-# make demo: train, draw and score a hybrid model.  make test: lint and tests.  make lab: JupyterLab.
+# make demo: train, draw and score.  make test: lint and tests.  make lab: JupyterLab.  make app: a widget as a web page.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,13 +7,16 @@ SHARED := $(wildcard ../shared/data)
 export GOMP_SPINCOUNT ?= 20000
 export QDM_DATA_DIR ?= $(if $(SHARED),$(abspath $(SHARED)),)
 
-.PHONY: demo test lab notebooks clean
+.PHONY: demo test lab app notebooks clean
 
 demo: $(VENV)/user
 	$(BIN)/python -m qdm_lib demo
 
 lab: $(VENV)/user
 	$(BIN)/jupyter lab notebooks
+
+app: $(VENV)/user
+	$(BIN)/voila app/hybridization.ipynb
 
 test: $(VENV)/dev
 	$(BIN)/ruff check .
