@@ -22,7 +22,7 @@ from qdm_lib.engine_matrices import BlockUnitaries, Constant
 from qdm_lib.engine_parts import ProductState, encoding_phase, z_signs
 from qdm_lib.engine_plan import Chain, Encoding, Readout, Site, roles
 
-_CHUNK_BYTES = 2**21  # of amplitudes done at once: what the processor's cache can hold
+_CHUNK_BYTES = 2**23  # of amplitudes done at once: few enough for the caches, many enough for the calls
 
 
 class SiteMatrices:

@@ -30,16 +30,23 @@ def last_bits(v: Tensor, bits: int) -> Tensor:
     return v.view(rows, left * size // bits, bits * right)
 
 
-def absorb_left(environment: Environment, v: Tensor) -> Tensor:
-    """Sum over the left bond of v (N, l, size, r) with (N, l', l)."""
-    return v if environment is None else torch.bmm(environment, v.flatten(2)).view(v.shape)
+def absorb_left(environment: Environment, v: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Sum over the left bond of v (N, l, size, r) with (N, l', l), added to ``onto``."""
+    if environment is None:
+        return v if onto is None else onto + v
+    return add_product(onto, environment, v.flatten(2)).view(v.shape)
 
 
-def absorb_right(v: Tensor, environment: Environment, bits: int = 1) -> Tensor:
+def absorb_right(v: Tensor, environment: Environment, bits: int = 1, onto: Tensor | None = None) -> Tensor:
     """Sum over the right bond of v (N, l, size, r), and its last bits, with (N, bits · r', bits · r)."""
     if environment is None:
-        return v
-    return torch.bmm(last_bits(v, bits), environment.mT).view(v.shape)
+        return v if onto is None else onto + v
+    return add_product(onto, last_bits(v, bits), environment.mT).view(v.shape)
+
+
+def add_product(onto: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """onto + a @ b in one operation, for batches of matrices."""
+    return torch.bmm(a, b) if onto is None else torch.baddbmm(onto.reshape(len(a), a.shape[1], b.shape[2]), a, b)
 
 
 def overlap_left(bra: Tensor, ket: Tensor, bits: int = 1) -> Tensor:
@@ -161,26 +168,30 @@ def gradients(s: Sweeps, field: Sequence[Tensor | None], H_rho: Sequence[Tensor 
     here = [None if H is None else act_on_last(s, k, H) for k, H in enumerate(H_rho)]
     H_left: list[Environment] = [None]
     for k in range(n - 1):
-        before = None if H_left[k] is None else absorb_left(H_left[k], s.v[k])
-        ket = total(weighted(field[k], s.from_left[k]), before, here[k])
+        ket = total(weighted(field[k], s.from_left[k]), here[k])
+        ket = ket if H_left[k] is None else absorb_left(H_left[k], s.v[k], ket)
         H_left.append(None if ket is None else overlap_left(s.bra[k], ket))
     # From right to left: H_right is all that H does right of site k, on its right bond, for each open
     # pair (N, pairs, r', r). The sum of all ways in which H acts on v_k is the gradient.
     out, H_right = [None] * n, None
     for k in reversed(range(n)):
         role, v, own = s.roles[k], s.v[k], weighted(field[k], s.from_right[k])
+        lefts = [None] if s.open[k] is None else s.open[k].unbind(1)
         if role.passes and H_right is not None:  # each pair of open bits has its own H on the right
-            kets = [absorb_right(v, H, role.bits) for H in close_pairs(H_right, role)]
-            kets = [total(ket, own) if q in s.equal[k] else ket for q, ket in enumerate(kets)]
-            lefts = [None] if s.open[k] is None else s.open[k].unbind(1)
-            acted = [absorb_left(E, ket) for E, ket in zip(lefts, kets, strict=True)]
+            owns = [own if q in s.equal[k] else None for q in range(len(lefts))]
+            blocks = zip(close_pairs(H_right, role), owns, strict=True)
+            kets = [absorb_right(v, H, role.bits, onto) for H, onto in blocks]
+            acted = list(zip(lefts, kets, strict=True))
         else:
-            ket = total(own, None if H_right is None else absorb_right(v, H_right[:, 0]))
-            kets = [ket if q in s.equal[k] else None for q in range(1 if s.open[k] is None else s.open[k].shape[1])]
-            acted = [None if ket is None else absorb_left(s.left[k], ket)]
-        before = None if H_left[k] is None else absorb_left(H_left[k], s.from_right[k])
-        after = None if here[k] is None else absorb_right(here[k], s.right[k])
-        out[k] = total(*acted, before, after)
+            ket = own if H_right is None else absorb_right(v, H_right[:, 0], onto=own)
+            kets = [ket if q in s.equal[k] else None for q in range(len(lefts))]
+            acted = [(s.left[k], ket)]
+        if H_left[k] is not None:
+            acted.append((H_left[k], s.from_right[k]))
+        if here[k] is not None:
+            out[k] = absorb_right(here[k], s.right[k])
+        for environment, ket in acted:
+            out[k] = out[k] if ket is None else absorb_left(environment, ket, out[k])
         if k:
             H_right = operators_left_of(s, k, kets, H_rho[k])
     return out

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import nn
 
+from qdm_lib import engine_chain
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import explain, fast_simulate
 from qdm_lib.engine_cost import KINDS, Cost, decide, matrices_cost
@@ -194,8 +195,9 @@ def test_empty_batch(name, force):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_rows_do_not_mix(name):
-    """Row by row gives what one batch gives; more rows than one pass of the chain takes."""
+def test_rows_do_not_mix(name, monkeypatch):
+    """Row by row gives what one batch gives, in several passes of the chain."""
+    monkeypatch.setattr(engine_chain, "_CHUNK_BYTES", 2**19)
     circuit = MAKERS[name](3)
     x, theta, _ = arguments(circuit, 300, 2)
     with torch.no_grad():
