@@ -38,6 +38,7 @@ __all__ = [
     "TransferReport",
     "load_checkpoint",
     "load_model",
+    "load_pretrained",
     "restore",
     "save_checkpoint",
     "save_model",
@@ -280,6 +281,20 @@ def load_model(folder: str | Path, ema: bool = True, backend: str | None = None)
     _check_fit(f"The weights in {folder}", weights, f"the model {config.preset!r}", model.state_dict())
     model.load_state_dict(weights)
     return model.eval()
+
+
+def load_pretrained(name: str, backend: str | None = None) -> UNet:
+    """A trained model of this repository by name, such as ``"fashion-mnist/1hqconv"``; nothing is downloaded.
+
+    Its tensors are checked against the SHA-256 in its model.json, which also describes it: data, protocol, seed,
+    scores, licence. backend: as in `load_model`.
+
+    ValueError for an unknown name, with the names there are, and for a file that was changed.
+    """
+    known = sorted(path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("model.json"))
+    if name not in known:
+        raise ValueError(f"There is no trained model {name!r} in {SHIPPED}; known are {', '.join(known) or 'none'}.")
+    return load_model(SHIPPED / name, backend=backend)
 
 
 def restore(
