@@ -226,7 +226,7 @@ class LayerAudit:
 
 
 def audit_layer(
-    module: nn.Module, *inputs: Tensor, draws: int = 3, seed: int = 0, tolerance: float = 1e-11
+    module: nn.Module, *inputs: Tensor, draws: int = 3, seed: int = 0, tolerance: float = 1e-14
 ) -> LayerAudit:
     """The gradient of every parameter of a module, entry by entry.
 

@@ -1,0 +1,677 @@
+# %% [markdown]
+# # 3 · HQConv and FQConv, taken apart
+#
+# The paper ([arXiv:2402.16147](https://arxiv.org/abs/2402.16147)) puts one of two circuits in the place of a
+# convolution: **HQConv** or **FQConv**. Both take the 12 numbers of a 2×2 patch of
+# three channels and return 12 numbers. This notebook takes them apart, gate by gate: what they join, how much
+# entanglement they make, what they cost, and what the code that the authors released really runs.
+#
+# **Objectives.** After this notebook you can
+#
+# 1. say which pixel of which channel is on which wire, and write both circuits down as a list of gates;
+# 2. read from the gates which inputs an output can depend on, and check it with derivatives;
+# 3. measure the entanglement between two groups of wires, and bound it by counting gates;
+# 4. explain why neither circuit needs a quantum computer, and what an exact simulator makes of that;
+# 5. audit a circuit: find weights that are there and do nothing.
+#
+# **Prerequisites.** Notebook 02: state, wires, controlled rotations, ⟨Z⟩.
+#
+# **Measured** on two CPU cores, including the start of Python: 22 s of processor time and 1.2 GB of memory; with
+# `QDM_FAST=1` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
+
+# %%
+import os
+import platform
+import time
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pennylane as qml
+import torch
+from torch.testing import assert_close
+
+import qdm_lib
+from qdm_lib.audit import audit_circuit, interaction_graph
+from qdm_lib.blocks import CircuitConv, WeightStandardizedConv2d
+from qdm_lib.circuit_widget import CircuitFigure
+from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv, hqconv_released
+from qdm_lib.engine import explain, fast_simulate
+from qdm_lib.plotting import OKABE_ITO, draw_circuit, show_described
+from qdm_lib.plotting_circuits import draw_interaction_graph, draw_pennylane, draw_wire_map, liveness_map
+from qdm_lib.quantum import QuantumLayer
+from qdm_lib.simulator import simulate, statevector
+from qdm_lib.unet import build_unet, count_parameters
+from qdm_lib.widgets import circuit_explorer
+
+for name, version in {"Python": platform.python_version(), "torch": torch.__version__.split("+")[0],
+                      "PennyLane": qml.__version__, "matplotlib": matplotlib.__version__,
+                      "qdm_lib": qdm_lib.__version__}.items():  # fmt: skip
+    print(f"{name:10} {version}")
+
+# %%
+FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+STATES = 8 if FAST else 100  # random states behind every average of entanglement
+MAX_LAYERS = 4 if FAST else 6  # up to which entanglement is measured
+TIMED_ROWS = 8 if FAST else 16  # patches in the batch that is timed
+torch.set_num_threads(1)  # the tensors here are small: a second thread would cost more than it brings
+plt.rcParams["figure.dpi"] = 76
+BLUE, ORANGE, GREEN, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "green")), "#777777")
+
+
+def seeded(seed):
+    """A source of random numbers that gives the same ones in every run."""
+    return torch.Generator().manual_seed(seed)
+
+
+def random_point(circuit, rows, seed=0):
+    """Random inputs (rows, n_inputs) and weights (rows, n_weights), in double precision."""
+    g = seeded(seed)
+    x = torch.randn(rows, circuit.n_inputs, generator=g, dtype=torch.float64)
+    return x, torch.rand(rows, circuit.n_weights, generator=g, dtype=torch.float64)
+
+
+def check(answer, right):
+    """For the exercises: say whether an answer is there and right."""
+    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
+
+
+# %% [markdown]
+# ## 1 · Twelve numbers on twelve wires
+#
+# A convolution with a 3×3 kernel looks at nine pixels of every channel at once. The circuits look at a patch of 2×2
+# pixels of **three** channels. Number the channels c = 0, 1, 2 and the pixels p = 2·row + column. The number at
+# channel c, pixel p goes to **wire 4·c + p**. It is encoded by RX(x), as it comes: no scaling.
+
+# %%
+show_described(
+    draw_wire_map(), "Three squares of 2 by 2 pixels, one a channel: wires 0 to 3, then 4 to 7, then 8 to 11."
+)
+
+# %% [markdown]
+# *Figure: the wire map. Each square is the patch in one channel; each pixel shows the wire it feeds.*
+#
+# In a tensor of shape (channel, row, column) that is the order in memory, so the map is one `reshape`. The library's
+# `CircuitConv` cuts a feature map into patches and hands rows of 12 numbers to a layer. We give it a "layer" that
+# returns its input and keeps a copy, and compare.
+
+# %%
+maps = torch.randn(5, 3, 2, 2, generator=seeded(0))  # five patches
+by_hand = torch.stack([maps[:, c, row, column] for c in range(3) for row in (0, 1) for column in (0, 1)], 1)
+assert_close(by_hand, maps.reshape(5, 12))
+
+
+class Spy(torch.nn.Module):
+    def forward(self, x):
+        self.seen = x
+        return x
+
+
+spy = Spy()
+back = CircuitConv(spy, n_circuits=1)(maps)
+assert_close(spy.seen[:, 0], by_hand)  # (patches, circuits, wires)
+assert_close(back, maps)  # output w goes back to where input w came from
+print("wire 4·c + p holds channel c, pixel p; outputs return to the place of their inputs")
+
+# %% [markdown]
+# ## 2 · HQConv
+#
+# HQConv works in two stages. **Block A** stays inside a channel and joins its
+# four pixels in a ring. **Block B** joins neighbouring channels by one wire each, their pixel 0. Each join is a CRZ
+# and then a CRX from the same control to the same target, with a weight each; angles are 2π·θ. Written out for one
+# layer, in the order of the paper:
+
+
+# %%
+def hqconv_pairs():
+    """(control, target, block) of one layer of HQConv, in order."""
+    pairs = []
+    for c in (2, 1, 0):  # block A: channels last to first
+        for i in (3, 2, 1, 0):  # around the ring
+            pairs.append((4 * c + (i + 1) % 4, 4 * c + i, "A"))
+    pairs.append((4, 8, "B"))  # channel 1 → channel 2
+    pairs.append((0, 4, "B"))  # channel 0 → channel 1
+    return pairs
+
+
+def hqconv_by_hand(layers):
+    gates = [Gate("RX", (w,), ("input", w), block="encoding") for w in range(12)]
+    for control, target, block in hqconv_pairs() * layers:
+        for name in ("CRZ", "CRX"):
+            weight = ("weight", len(gates) - 12)
+            gates.append(Gate(name, (control, target), weight, scale=TWO_PI, block=block))
+    return Circuit(tuple(gates), n_wires=12, n_inputs=12, n_weights=len(gates) - 12)
+
+
+assert hqconv_by_hand(3).gates == hqconv(3).gates  # the library's ansatz is the same list
+print("one layer:", [f"{c}→{t} {block}" for c, t, block in hqconv_pairs()])
+
+# %%
+ax = draw_pennylane(hqconv(1))
+show_described(ax, "Circuit diagram of one HQConv layer: a staircase of gates in each channel, then two joins.")
+show_described(draw_circuit(hqconv(1)), "The same circuit in the library's own drawing, channels as grey bands.")
+
+# %% [markdown]
+# *Figures: one layer of HQConv, above as PennyLane draws it, below in the library's own drawing, where grey bands tell
+# the channels apart. Label "c1 p0" is channel 1, pixel 0: wire 4. Blue: the encoding. Orange: block A, a staircase in
+# each of the three channels, side by side in time. Green: block B, channel 1 → 2 and then 0 → 1. Dots are controls; RZ
+# and RX at the other end of a line are CRZ and CRX; θ_k is the weight.*
+#
+# Both drawings, PennyLane's program, the simulators and the audit below read one list of gates.
+#
+# ## 3 · FQConv
+#
+# FQConv has one stage: it joins each pixel of a channel with **the same pixel of the next channel**, all channels in a
+# ring 0 → 2 → 1 → 0. First four CRZ (**block C**), then four CRX on the same pairs (**block D**).
+
+
+# %%
+def fqconv_by_hand(layers):
+    gates = [Gate("RX", (w,), ("input", w), block="encoding") for w in range(12)]
+    for _ in range(layers):
+        for base in (8, 4, 0):  # first wire of the target channel
+            for name, block in (("CRZ", "C"), ("CRX", "D")):
+                for i in (3, 2, 1, 0):  # pixels
+                    weight = ("weight", len(gates) - 12)
+                    gates.append(Gate(name, ((base + 4 + i) % 12, base + i), weight, scale=TWO_PI, block=block))
+    return Circuit(tuple(gates), n_wires=12, n_inputs=12, n_weights=len(gates) - 12)
+
+
+assert fqconv_by_hand(3).gates == fqconv(3).gates
+ax = draw_pennylane(fqconv(1))
+show_described(ax, "Circuit diagram of one FQConv layer: three groups of four CRZ and four CRX between channels.")
+show_described(draw_circuit(fqconv(1)), "The same FQConv layer in the library's own drawing.")
+
+# %% [markdown]
+# *Figures: one layer of FQConv, by PennyLane and by the library. Red: block C, the CRZ gates; purple: block D, the CRX
+# gates. Every line joins two channels, and always the same pixel: p3 with p3, p2 with p2, …*
+#
+# A remark for readers of the paper: its text describes each join with control p and target p + s, its code with the
+# control and target the other way round. The library follows the code. Both are circuits of the same kind; only the
+# numbers differ.
+#
+# ## 4 · Counting weights
+#
+# HQConv: 3 channels × 4 joins × 2 gates + 2 joins × 2 gates = 28 weights a layer. FQConv: 12 joins × 2 = 24. The paper
+# uses three layers. For scale: an ordinary 3×3 convolution from 3 to 3 channels.
+
+# %%
+conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+print(f"HQConv, 3 layers            {hqconv(3).n_weights} weights")
+print(f"FQConv, 3 layers            {fqconv(3).n_weights} weights")
+print(f"3×3 convolution, 3 → 3      {count_parameters(conv)} weights")
+assert (hqconv(3).n_weights, fqconv(3).n_weights, count_parameters(conv)) == (84, 72, 84)
+
+# %% [markdown]
+# HQConv has exactly as many weights as the small convolution. Where, then, does the saving of the hybrid model come
+# from (the paper prints 1.66 %)? At the vertex of the U-Net (the level of 2×2 pixels and 40 channels) a convolution
+# 40 → 40 is replaced by a circuit on 3 channels *and a convolution 37 → 37 on the rest*. The connections between the 3
+# and the 37 are gone.
+
+# %%
+full, rest = (count_parameters(WeightStandardizedConv2d(c, c)) for c in (40, 37))
+print(f"convolution 40 → 40: {full:,}    37 → 37: {rest:,}    difference: {full - rest:,}")
+saved = 4 * (full - rest - 84)  # four convolutions at the vertex
+unet, hybrid = (count_parameters(build_unet(preset)) for preset in ("unet", "1hqconv"))
+print(f"four vertex convolutions save 4 · ({full - rest:,} − 84) = {saved:,}")
+print(f"U-Net {unet:,} → 1HQConv {hybrid:,}: {(hybrid - unet) / unet:+.2%}")
+assert unet - hybrid == saved
+
+with_small_conv = unet - 4 * (full - rest - count_parameters(conv))
+print(f"with a 3×3 convolution 3 → 3 in the place of each circuit: {with_small_conv:,}")
+assert with_small_conv == hybrid
+
+# %% [markdown]
+# So the saving is that of *splitting* the channels, and a classical split saves the same number. Whether the circuit
+# does better than that small convolution is a question for experiments (notebook 08), not for counting.
+#
+# ## 5 · What each circuit joins
+#
+# Forget the order of the gates and keep only which wires meet: the **interaction graph**. Wires that no chain of gates
+# connects can never influence one another. In ten lines:
+
+
+# %%
+def parts(circuit):
+    """Groups of wires that are joined by gates, directly or through others."""
+    group = {w: {w} for w in range(circuit.n_wires)}
+    for gate in circuit.gates:
+        joined = set().union(*(group[w] for w in gate.wires))
+        for w in joined:
+            group[w] = joined
+    return sorted({tuple(sorted(members)) for members in group.values()})
+
+
+for circuit in (hqconv(3), fqconv(3)):
+    print(circuit.name, parts(circuit))
+    assert tuple(parts(circuit)) == interaction_graph(circuit).components
+assert parts(fqconv(3)) == [(p, p + 4, p + 8) for p in range(4)]
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained")
+for ax, circuit in zip(axes, (hqconv(3), fqconv(3)), strict=True):
+    draw_interaction_graph(circuit, ax)
+show_described(
+    figure, "HQConv: three rings of four, joined in a row at pixel 0. FQConv: four separate triangles, one a pixel."
+)
+
+# %% [markdown]
+# *Figure: interaction graphs. A circle is a wire, a column a channel, a row a pixel, an arrow runs from control to
+# target. HQConv: a ring in each channel (orange), and a bridge of one wire between neighbours (green). FQConv: each
+# pixel has a triangle of its own, and nothing joins the four.*
+#
+# That is a strong statement about FQConv: **it never mixes two pixels of a patch.** It is four circuits of three
+# wires, side by side. In the words of classical networks it acts like a 1×1 convolution: it mixes channels at each
+# pixel alone (here with its own weights at each of the four pixels). HQConv mixes everything, but between channels
+# only through pixel 0.
+#
+# The graph says what is possible. Derivatives say what happens: if ∂⟨Z_w⟩/∂x_i is zero at random points, output w does
+# not depend on input i. One backward pass for each output gives a row of that table.
+
+
+# %%
+def moved_by_inputs(circuit, points=4):
+    """(n_inputs, n_wires): the largest |∂⟨Z_w⟩/∂x_i| over random points."""
+    x, theta = random_point(circuit, points)
+    out = simulate(circuit, x.requires_grad_(), theta)
+    rows = [torch.autograd.grad(out[:, w].sum(), x, retain_graph=True)[0] for w in range(circuit.n_wires)]
+    return torch.stack([row.abs().amax(0) for row in rows], 1)
+
+
+circuits = (hqconv(1), hqconv(2), hqconv(3), fqconv(3))
+audits = [audit_circuit(circuit) for circuit in circuits]  # the library does the same
+for circuit, audit in zip(circuits, audits, strict=True):
+    assert ((moved_by_inputs(circuit) > 1e-9) == (audit.input_to_output > 1e-9)).all()
+    print(f"{circuit.name}: inputs behind each output", [len(audit.inputs_of(w)) for w in range(12)])
+assert all(len(audits[2].inputs_of(w)) == 12 for w in range(12))
+assert all(audits[3].inputs_of(w) == (w % 4, w % 4 + 4, w % 4 + 8) for w in range(12))
+
+figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.6), layout="constrained")
+for ax, audit in zip(axes.flat, audits, strict=True):
+    liveness_map(audit, ax, of="inputs")
+show_described(
+    figure, "Four 12 by 12 tables: HQConv fills up from one to three layers; FQConv stays on three diagonals."
+)
+
+# %% [markdown]
+# *Figure: which input (across) moves which output (down); white is no influence at all. HQConv needs
+# three layers, the paper's number, until every output depends on every input. FQConv stays on three diagonals, whatever
+# the number of layers.*
+#
+# Look at row 4 of the first table: output 4 depends on inputs 8 … 11, though channel 2 is only ever a *target* of
+# channel 1. In a quantum circuit influence runs both ways through a controlled gate: it also turns the control's
+# state, a *phase kickback*, and a later gate makes that visible in ⟨Z⟩. Here it is the last join of block B, 0 → 4.
+#
+# ## 6 · Entanglement between channels
+#
+# Notebook 02 called a state entangled if it cannot be described wire by wire. How much? Take a group of wires, say the
+# four of channel 0, and arrange the 4,096 amplitudes as a matrix with 2⁴ rows (bits of the group) and 2⁸ columns (all
+# other bits). Its singular values s_j (a decomposition every linear algebra library has) say how many pairs of "state
+# of the group, state of the rest" are needed:
+#
+# - their number, the **rank**: 1 means a product, no entanglement;
+# - with p_j = s_j² (they sum to 1), the **entropy** S = −Σ_j p_j log₂ p_j in bits: 0 for a product; at most log₂(rank).
+
+
+# %%
+def schmidt(psi, group):
+    """Squared singular values p (B, k) of the cut between a group of wires and the rest; psi (B, 2, …, 2)."""
+    rest = [w for w in range(psi.ndim - 1) if w not in group]
+    matrix = psi.permute(0, *[w + 1 for w in group], *[w + 1 for w in rest]).reshape(len(psi), 2 ** len(group), -1)
+    return torch.linalg.svdvals(matrix) ** 2
+
+
+def entropy(p):
+    return -(p * p.clamp_min(1e-300).log2()).sum(-1)
+
+
+def rank(p):
+    return (p > 1e-18).sum(-1)  # p is a square: singular values above 1e-9
+
+
+product = torch.zeros(1, 2, 2, dtype=torch.complex128)
+product[0, 0, 0] = 1
+pair = torch.zeros(1, 2, 2, dtype=torch.complex128)
+pair[0, 0, 0] = pair[0, 1, 1] = 0.5**0.5  # both bits always agree
+for name, psi in (("product state", product), ("two wires that always agree", pair)):
+    p = schmidt(psi, [0])
+    print(f"{name}: rank {rank(p).item()}, entropy {abs(entropy(p).item()):.3f} bits")
+
+# %% [markdown]
+# Now both circuits, with random inputs and weights, cut between each channel and the other two, for 1, 2, … layers.
+
+# %%
+CHANNELS = [list(range(4 * c, 4 * c + 4)) for c in range(3)]
+measured = {}
+for make in (hqconv, fqconv, hqconv_released):
+    for layers in range(1, MAX_LAYERS + 1):
+        x, theta = random_point(make(layers), STATES, seed=layers)
+        psi = statevector(make(layers), x, theta)
+        cuts = [schmidt(psi, wires) for wires in CHANNELS]
+        measured[make.__name__, layers] = [(entropy(p), rank(p).max().item()) for p in cuts]
+    print(f"{make.__name__:16} rank of the cut around channel 0, 1, 2:",
+          "  ".join(f"{n} layers {[r for _, r in measured[make.__name__, n]]}" for n in range(1, 5)))  # fmt: skip
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
+steps = list(range(1, MAX_LAYERS + 1))
+for ax, name in zip(axes, ("hqconv", "fqconv"), strict=True):
+    for c, (colour, marker) in enumerate(zip((BLUE, ORANGE, GREEN), "os^", strict=True)):
+        values = torch.stack([measured[name, n][c][0] for n in steps])
+        ax.plot(steps, values.mean(1), marker=marker, color=colour, label=f"channel {c}, mean")
+        ax.plot(steps, values.amax(1), marker=marker, ls="", mfc="none", color=colour)
+    ax.axhline(4, color="black", lw=0.8, ls=":")
+    ax.set(xlabel="layers", title={"hqconv": "HQConv", "fqconv": "FQConv"}[name], xticks=steps, ylim=(0, 4.3))
+axes[0].plot(steps, [min(n, 4) for n in steps], color=GREY, ls="--", label="bound, channels 0 and 2")
+axes[0].plot(steps, [min(2 * n, 4) for n in steps], color=GREY, ls="-.", label="bound, channel 1")
+axes[0].set_ylabel("entropy of a channel (bits)")
+axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower right")
+show_described(
+    figure, "Entropy of a channel grows slowly with layers for HQConv, below its bounds; FQConv starts near 2 bits."
+)
+
+# %% [markdown]
+# *Figure: entropy between one channel and the other two against the number of layers; lines are means over random
+# states, open symbols the largest seen. Dashed: bounds for HQConv, explained next. Dotted: 4 bits, all that four wires
+# can hold.*
+#
+# **The bound.** The CRZ and CRX of one join have the same control, so together they are one operation: do nothing if
+# the control is 0, apply U = RX·RZ if it is 1. As a sum over the control's two values it has two terms, so it can at
+# most **double the rank** of a cut that it crosses. One layer of HQConv crosses the cut around channel 0 once, that
+# around channel 2 once, and that around channel 1 twice. With L layers:
+#
+# $$ S \le \min(L, 4)\ \text{bits for channels 0 and 2},\qquad S \le \min(2L, 4)\ \text{bits for channel 1}. $$
+#
+# (In natural logarithms: L · log 2.) The ranks printed above *reach* these bounds, 2, 4, 8, 16 and 4, 16, 16, 16; the
+# entropies stay well below, since the singular values are far from equal. For FQConv each of the four triangles can
+# give one bit to a channel, from the first layer on.
+
+# %%
+for layers in steps:
+    for c in range(3):
+        crossings = len({(g.control, g.target) for g in interaction_graph(hqconv(1)).between(set(CHANNELS[c]))})
+        S, r = measured["hqconv", layers][c]
+        assert crossings == (2 if c == 1 else 1)
+        assert r == 2 ** min(crossings * layers, 4) and S.max() <= min(crossings * layers, 4) + 1e-9
+        assert measured["fqconv", layers][c][1] == 16
+
+x, theta = random_point(fqconv(3), STATES)
+psi = statevector(fqconv(3), x, theta)
+assert all(rank(schmidt(psi, [p, p + 4, p + 8])).max() == 1 for p in range(4))
+print("bounds hold, ranks reach them; between the pixels of FQConv the rank is 1: no entanglement at all")
+
+# %% [markdown]
+# Is more entanglement better? Nothing here says so. It says how far a circuit is from a product of small ones, that
+# is, **how much a classical simulation has to keep**, and that is the next section.
+#
+# ## 7 · Why no quantum computer is needed
+#
+# A general state of 12 wires has 4,096 amplitudes, which any laptop holds. But both circuits need far less, and that
+# would stay so for many more channels.
+#
+# **FQConv** falls apart into four circuits of three wires. By hand: pick the gates of each triangle, renumber the
+# wires, run four small circuits.
+
+# %%
+circuit = fqconv(3)
+x, theta = random_point(circuit, 5)
+theta = theta[0]
+z = torch.empty(5, 12, dtype=torch.float64)
+for wires in parts(circuit):
+    small = []
+    for g in circuit.gates:
+        if set(g.wires) <= set(wires):
+            renumbered = tuple(wires.index(w) for w in g.wires)
+            small.append(Gate(g.name, renumbered, g.param, g.scale, block=g.block))
+    triangle = Circuit(tuple(small), 3, 12, 72, allow_dead_weights=True)
+    z[:, list(wires)] = simulate(triangle, x, theta)
+assert_close(z, simulate(circuit, x, theta))
+print(f"4 states of 8 amplitudes instead of one of {2**12:,}: the same numbers")
+
+# %% [markdown]
+# **HQConv** does not fall apart, but section 6 says that the rank between neighbouring channels is small. Keep only 2ᴸ
+# terms of the cut after channel 0, and 2ᴸ of that before channel 2; nothing is lost. (Such a chain of small tensors is
+# called a *matrix product state*.) Check it for L = 1, 2, 3 layers by cutting the sum of singular vectors at 2ᴸ terms:
+
+# %%
+for layers in (1, 2, 3):
+    x, theta = random_point(hqconv(layers), 3)
+    matrix = statevector(hqconv(layers), x, theta).reshape(3, 2**4, 2**8)  # channel 0 | channels 1 and 2
+    U, s, V = torch.linalg.svd(matrix, full_matrices=False)
+    k = 2**layers
+    assert_close(U[..., :k] * s[:, None, :k] @ V[:, :k], matrix)
+    error = (U[..., : k - 1] * s[:, None, : k - 1] @ V[:, : k - 1] - matrix).norm() / matrix.norm()
+    print(f"{layers} layer(s): {k} terms are exact; with {k - 1} the relative error is {error:.3f}")
+
+# %% [markdown]
+# The library's fast engine finds this by itself, for any circuit. `explain` prints its plan. It does one step better
+# than our counting: after the last join of block B nothing crosses back, so the last layer's joins need no bond, and
+# three layers get by with bonds of 2² = 4.
+
+# %%
+plan = explain(hqconv(3))
+assert plan.bonds == [[4, 4]]
+print("\n" + "=" * 100 + "\n")
+plan = explain(fqconv(3))
+assert [len(sites[0]) for sites in plan.sites] == [3, 3, 3, 3]
+
+# %% [markdown]
+# Exact, not approximate: same numbers and same gradients, to rounding. Forward and backward for a batch of patches:
+
+# %%
+for circuit in (hqconv(3), fqconv(3)):
+    x, theta = random_point(circuit, TIMED_ROWS)
+    results = {}
+    ways = {"statevector": simulate, "fast engine": lambda c, x, th: fast_simulate(c, x[:, None], th[None])[:, 0]}
+    for name, run in ways.items():
+        seconds = []
+        for _ in range(2):  # the first run also makes the plan
+            th = theta[0].clone().requires_grad_()
+            start = time.process_time()
+            out = run(circuit, x, th)
+            out.square().sum().backward()
+            seconds.append(time.process_time() - start)
+        results[name] = out.detach(), th.grad
+        print(f"{circuit.name}, {TIMED_ROWS} rows, {name}: {1000 * min(seconds):7.1f} ms")
+    for a, b in zip(*results.values(), strict=True):
+        assert_close(a, b)
+
+# %% [markdown]
+# (Processor time on one core of the machine that made this page.)
+#
+# What would make a circuit hard? Many wires *and* a rank that grows with them: joins between all pixels of all
+# channels, many layers. With more layers the bonds of HQConv double until they are as wide as the channel; beyond that
+# the chain is no cheaper than the 4,096 amplitudes. The paper's circuits, at three layers, are on the easy side. **So
+# no claim of a quantum speed-up can rest on them, and training them on a laptop is no approximation.**
+#
+# ## 8 · What the released code runs
+#
+# The authors published their code (NesyaLab/Quantum-Hybrid-Diffusion-Models, MIT licence; looked at in commit
+# 6dec334). For its HQConv, the released code takes the number of channels for block A to be `len(wires) % 4`, the
+# *remainder* of the division by 4. For 12 wires:
+
+# %%
+wires = list(range(12))
+print("channels the loop visits:", list(range(len(wires) % 4)), "  with // in the place of %:", list(range(12 // 4)))
+show_described(draw_circuit(hqconv_released(3)), "Released HQConv: four gates a layer, on wires 0, 4 and 8 only.")
+
+# %% [markdown]
+# *Figure: HQConv with three layers as the released code executes it (`hqconv_released`). Block A never runs. Nine wires
+# carry the encoding and nothing else.*
+#
+# The weights of block A are still created, stored, given to the optimizer and counted: 84. No test of shapes or counts
+# can see that they do nothing. Derivatives can:
+
+# %%
+ours, released = audit_circuit(hqconv(3)), audit_circuit(hqconv_released(3))
+print(ours, "\n")
+print(released)
+assert len(ours.alive_weights) == 84 and len(released.alive_weights) == 12
+assert len(released.cosine_outputs) == 10 and not ours.cosine_outputs
+
+figure, axes = plt.subplots(2, 1, figsize=(8, 4.6), layout="constrained")
+for ax, audit in zip(axes, (ours, released), strict=True):
+    liveness_map(audit, ax)
+show_described(
+    figure, "Two tables of weights against outputs: ours has entries in every column, the released one in 12 of 84."
+)
+
+# %% [markdown]
+# *Figure: how strongly each weight (across) moves each output (down); white is not at all. Above, HQConv: every column
+# has dark cells; weights of the last layer reach fewer outputs. Below, the released circuit: 12 columns, two outputs.*
+#
+# Ten of its twelve outputs are cos(x_i), a fixed function without a weight. We check that once more by hand, at points
+# of our own:
+
+# %%
+x, theta = random_point(hqconv_released(3), 50, seed=7)
+out = simulate(hqconv_released(3), x, theta)
+same = (out - x.cos()).abs().amax(0) < 1e-12
+print("wires that return cos(x):", same.nonzero().flatten().tolist())
+assert same.sum() == 10
+
+for layers in (1, 3):
+    psi = statevector(hqconv_released(layers), *random_point(hqconv_released(layers), STATES))
+    print(f"{layers} layer(s): rank between channel 1 and the others {rank(schmidt(psi, CHANNELS[1])).max().item()}")
+    assert rank(schmidt(psi, CHANNELS[1])).max() == 2
+
+# %% [markdown]
+# What follows, and what does not:
+#
+# - A hybrid model trained with the released code has a vertex in which ten of every twelve circuit outputs are a
+#   cosine. Such a model can train well; the rest of the network has 475,000 weights.
+# - It does not follow that the paper's numbers came from exactly this version; that cannot be seen from outside.
+# - Its FQConv has the gates of the paper. The ResNet block around the circuits adds an effect of its own, which
+#   notebook 04 audits.
+#
+# The presets of this library use the circuits as the paper describes them; `ansatz="hqconv_released"` gives the other,
+# for comparisons. The test that finds such things is four lines long:
+
+# %%
+for circuit in (hqconv(3), fqconv(3)):
+    x, theta = random_point(circuit, 4)
+    v = torch.randn(12, generator=seeded(1), dtype=torch.float64)
+    (g,) = torch.autograd.grad((simulate(circuit, x, theta.requires_grad_()) @ v).sum(), theta)
+    assert (g.abs().amax(0) > 1e-8).all()
+    print(f"{circuit.name}: every one of {circuit.n_weights} weights moves the output")
+
+# %% [markdown]
+# ## 9 · Try it
+#
+# Choose an ansatz, a number of layers and the inputs. "Wire" chooses which input the field beside it shows and
+# changes. Below the picture are the numbers. Things to try: FQConv, and change the input of wire 0: which outputs
+# move? HQConv as released: where do bars and circles differ? Basic: the 4-wire circuit of the full quantum vertex.
+
+# %%
+circuit_explorer("HQConv", layers=1)
+
+# %%
+view = CircuitFigure()
+view.update(hqconv(1), torch.randn(12, generator=seeded(3)), torch.rand(28, generator=seeded(4)))
+show_described(
+    view.figure, "The widget's picture: HQConv with one layer, its interaction graph, and a bar chart of Z by wire."
+)
+
+# %% [markdown]
+# *Figure: what the widget shows. Above, the gates. Below left, the interaction graph, each wire filled by its ⟨Z⟩.
+# Below right, ⟨Z⟩ as bars, and as circles cos(x), what the encoding alone would give.*
+#
+# ## Exercises
+#
+# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
+#
+# **Exercise 1.** Someone stores the patch as (row, column, channel) and reads it in that order, channels last, into
+# wires 0 … 11. Which pixel and channel does wire 4 then carry? Answer as (channel, pixel p).
+
+# %%
+answer = None
+
+channels_last = torch.arange(12).reshape(3, 2, 2).permute(1, 2, 0).reshape(12)  # entry w: our number of what is there
+check(answer, lambda pair: 4 * pair[0] + pair[1] == channels_last[4])
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `(1, 1)`: wire w carries pixel w // 3 of channel w % 3. So the "four wires of one channel" of the text would be a mix
+# of channels. That is what the released code feeds; this library uses wire 4·c + p.
+# </details>
+#
+# **Exercise 2.** How many bits of entropy can there be at most between channel 1 and the others, after two layers of
+# HQConv, if block B had only its first join, 4 → 8?
+
+# %%
+answer = None
+
+
+def largest_rank():
+    gates = tuple(g for g in hqconv(2).gates if g.wires != (0, 4))
+    cut = Circuit(gates, 12, 12, 56, allow_dead_weights=True)
+    return rank(schmidt(statevector(cut, *random_point(cut, 20)), CHANNELS[1])).max()
+
+
+check(answer, lambda bits: 2**bits == largest_rank())
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 2 bits. The cut is crossed once a layer, so the rank is at most 2² = 4.
+# </details>
+#
+# **Exercise 3.** Make FQConv mix pixels. Write down the fewest joins (control, target) that connect its four triangles
+# into one graph, as a list of pairs.
+
+# %%
+answer = None
+
+
+def connected(pairs):
+    extra = tuple(Gate("CZ", pair) for pair in pairs)
+    return len(pairs) == 3 and len(parts(Circuit(fqconv(1).gates + extra, 12, 12, 24))) == 1
+
+
+check(answer, connected)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# Four parts need three joins, for example `[(0, 1), (1, 2), (2, 3)]`. Then every output can depend on every input,
+# given layers enough.
+# </details>
+#
+# **Exercise 4.** Which outputs of the released three-layer circuit depend on input 8? Answer as a set of wires. (Think
+# of phase kickback.)
+
+# %%
+answer = None
+
+check(answer, lambda wires: set(wires) == {w for w in range(12) if 8 in released.inputs_of(w)})
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `{4, 8}`. Wire 8 itself, and wire 4, its control, on which a CRX acts after. Wire 0 is only a control and never
+# rotated again: it returns cos(x_0).
+# </details>
+#
+# **Exercise 5.** A layer trains with `QuantumLayer`. Which weights of the released circuit have moved after one step of
+# SGD on a random task? Write the set of their numbers for one layer, then compare with the audit.
+
+# %%
+answer = None
+
+layer = QuantumLayer(hqconv_released(1), generator=seeded(0))
+before = layer.theta.detach().clone()
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+(layer(torch.randn(8, 1, 12, generator=seeded(1))) ** 2).sum().backward()
+optimizer.step()
+moved = (layer.theta.detach() != before)[0].nonzero().flatten().tolist()
+assert moved == list(audit_circuit(hqconv_released(1)).alive_weights)
+check(answer, lambda numbers: sorted(numbers) == moved)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `{0, 1, 2, 3}`: block B reads the first four of the 28. With an optimizer that has weight decay the others would
+# move too, towards zero, and still do nothing.
+# </details>
+#
+# **Next:** notebook 04 builds the ResNet block that these circuits live in.
