@@ -108,6 +108,7 @@ def train(
       python -m qdm_lib train --preset 1hqconv --dataset fashion-mnist --epochs 20 --seed 0 --out runs/x
     """
     from qdm_lib.data import load_images
+    from qdm_lib.distributed import launched_processes
     from qdm_lib.runs import Interrupted, RunConfig, check_count, pick_device, saved_config, train_run
 
     if steps is not None and epochs is not None:
@@ -128,14 +129,20 @@ def train(
     if epochs is not None or not (resume or steps):
         epochs = check_count("epochs", 20 if epochs is None else epochs)
         config = replace(config, steps=-(-epochs * len(images) // config.recipe.batch_size))  # rounded up
+    processes = launched_processes(device)
     try:
-        result = train_run(config, out, resume=resume, save_every=save_every, device=device, model=model, images=images)
+        result = train_run(config, out, resume=resume, save_every=save_every, device=device, model=model, images=images,
+                           processes=processes)  # fmt: skip
     except Interrupted as stop:
         print(f"Stopped after step {stop.step:,} of {config.steps:,}, which is saved. To go on:", file=sys.stderr)
         print(f"  python -m qdm_lib train --resume --out {out}", file=sys.stderr)
         raise typer.Exit(128 + stop.signal) from None
     except FloatingPointError as error:
         raise FloatingPointError(f"{error} The last checkpoint is in {out}.") from None
+    if processes is not None:
+        processes.close()
+        if not processes.is_main:
+            return
     made = result.last_step - result.first_step
     if not made:
         print(f"{out} has its {result.last_step:,} steps already; a larger --steps makes it longer.")

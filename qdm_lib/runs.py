@@ -131,6 +131,7 @@ def train_run(
     model: nn.Module | None = None,
     images: ImageSet | None = None,
     on_step: Callable[[TrainStep], None] | None = None,
+    processes=None,
 ) -> RunResult:
     """Train a model and keep it on disk; go on with a run that was stopped. See the module's text for the files.
 
@@ -141,6 +142,7 @@ def train_run(
         progress: print one line about the run and show a bar. on_step: called after each step.
         model: start from this model instead of a fresh one of `config` (its weights count, when not resuming).
         images: train on these instead of loading `config.dataset`.
+        processes: a `distributed.Processes`, if several processes make this run together; the main one writes.
 
     Raises:
         ValueError, FileNotFoundError, OSError: before any work, for a folder or a configuration that cannot be used.
@@ -149,8 +151,11 @@ def train_run(
     """
     out = Path(out)
     check_count("save_every", save_every)
-    device = pick_device(device)
+    device = pick_device(device) if processes is None else processes.device
+    main = processes is None or processes.is_main
     saved = _claim_folder(out, resume)
+    if processes is not None:
+        processes.wait()  # nobody writes before all have looked
     images = load_images(config.dataset) if images is None else images
     if saved is not None:
         _check_same_run(saved, config, images)
@@ -164,32 +169,44 @@ def train_run(
         return RunResult(out, start, start, 0.0, images.source)
 
     def save(step: int) -> None:
+        if not main:
+            return
         run_config = asdict(config) | {"data": images.source}
         save_checkpoint(out, model=model, ema=ema, optimizer=optimizer, step=step, run_config=run_config,
                         generators={"noise": noise})  # fmt: skip
 
     if saved is None:
         save(0)  # also proves, before hours of work, that the folder can be written
-    if progress:
+    if progress and main:
         print(_opening_line(config, model, images, start, device, out))
+    shared = model if processes is None else processes.wrap(model)
     began = time.perf_counter()
     steps = train(
-        model, NoiseSchedule(cosine_betas()), batches(images, config.recipe.batch_size, config.seed, start),
+        shared, NoiseSchedule(cosine_betas()), batches(images, config.recipe.batch_size, config.seed, start),
         optimizer, ema, generator=noise, start_step=start, steps=config.steps - start, config=config.recipe,
-        autocast=torch.bfloat16 if config.bf16 else None,
+        autocast=torch.bfloat16 if config.bf16 else None, processes=processes,
     )  # fmt: skip
-    with _LossFile(out, start) as log, _bar(config, start, progress) as bar, _signals_asked() as asked:
+    with _LossFile(out if main else None, start) as log, _bar(config, start, progress and main) as bar:
+        _follow(steps, config, out, log, bar, save, save_every, on_step, processes)
+    if processes is not None:
+        processes.wait()  # the last checkpoint is written
+    return RunResult(out, start, config.steps, time.perf_counter() - began, images.source)
+
+
+def _follow(steps, config, out, log, bar, save, save_every, on_step, processes) -> None:
+    """Take one training step after the other: write it down, show it, save, stop when asked."""
+    with _signals_asked() as asked:
         for step in steps:
             log.add(step)
             bar(step)
             if on_step is not None:
                 on_step(step)
-            if step.step % save_every == 0 or step.step == config.steps or asked:
+            stop = bool(asked) if processes is None else processes.any(bool(asked))  # all after the same step
+            if step.step % save_every == 0 or step.step == config.steps or stop:
                 log.flush()  # first the losses, then the checkpoint that counts on them
                 save(step.step)
-            if asked and step.step < config.steps:
-                raise Interrupted(step.step, out, asked[0])
-    return RunResult(out, start, config.steps, time.perf_counter() - began, images.source)
+            if stop and step.step < config.steps:
+                raise Interrupted(step.step, out, asked[0] if asked else signal.SIGTERM)
 
 
 def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device: torch.device, out: Path) -> str:
@@ -299,9 +316,15 @@ def _check_same_run(saved: Checkpoint, config: RunConfig, images: ImageSet) -> N
 
 
 class _LossFile:
-    """loss.csv of a run. On resuming, lines later than the checkpoint are dropped: those steps are made again."""
+    """loss.csv of a run. On resuming, lines later than the checkpoint are dropped: those steps are made again.
 
-    def __init__(self, folder: Path, start: int) -> None:
+    Without a folder nothing is written: another process of the run does.
+    """
+
+    def __init__(self, folder: Path | None, start: int) -> None:
+        if folder is None:
+            self.file = open(os.devnull, "a")  # noqa: SIM115 - closed by __exit__
+            return
         path, kept = folder / "loss.csv", ["step,loss,grad_norm\n"]
         if start and path.is_file():
             lines = path.read_text().splitlines(keepends=True)[1:]
@@ -316,7 +339,8 @@ class _LossFile:
         self.file.flush()  # a reader can follow the run
 
     def flush(self) -> None:
-        os.fsync(self.file.fileno())
+        if self.file.name != os.devnull:
+            os.fsync(self.file.fileno())
 
     def __enter__(self) -> _LossFile:
         return self

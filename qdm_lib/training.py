@@ -202,6 +202,7 @@ def train(
     steps: int | None = None,
     config: TrainConfig | None = None,
     autocast: torch.dtype | None = None,
+    processes=None,
 ) -> Iterator[TrainStep]:
     """Train, yielding a `TrainStep` after each optimiser step; leave the loop at any time with `break`.
 
@@ -210,7 +211,7 @@ def train(
     where it lives (take a CPU generator) and moved to the model's device, so that one seed means the same
     noise on any device. start_step: steps finished in an earlier run. steps: how many to make now; None
     goes on as long as there are batches. config: the loss weight. autocast: torch.bfloat16 runs the model
-    in lower precision.
+    in lower precision. processes: a `distributed.Processes`, if several processes share each batch.
 
     Raises ValueError or TypeError for bad arguments at the call; FloatingPointError when the loss or a
     gradient is no longer a finite number, before the optimiser touches the weights; ValueError when the
@@ -225,11 +226,12 @@ def train(
         raise ValueError(f"autocast must be None or torch.bfloat16, not {autocast}.")
     last_step = math.inf if steps is None else start_step + steps
     config = config or TrainConfig()
-    return _train_steps(model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast)
+    args = (model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast, processes)
+    return _train_steps(*args)
 
 
 def _train_steps(
-    model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast
+    model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast, processes
 ) -> Iterator[TrainStep]:
     device = next(model.parameters()).device
     batches, step = iter(batches), start_step
@@ -240,6 +242,8 @@ def _train_steps(
                 raise ValueError(f"The batches ended after step {step}; {last_step} were wanted.")
             return
         t, eps = _draw(x_0, schedule.T, generator)
+        if processes is not None:
+            x_0, t, eps = processes.share(x_0, t, eps)
         x_0, t, eps = x_0.to(device), t.to(device), eps.to(device)
 
         if not model.training:  # a caller may have drawn samples in eval mode since the last step
@@ -248,7 +252,11 @@ def _train_steps(
         loss = p2_loss(model, schedule, x_0, t, eps, config.p2_k, config.p2_gamma, autocast=autocast)
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        loss, norm = torch.stack([loss.detach(), norm.to(loss)]).tolist()  # one wait for the device, not two
+        both = torch.stack([loss.detach(), norm.to(loss)])
+        both = (
+            both if processes is None else processes.mean(both)
+        )  # the gradients, and their norm, are averaged already
+        loss, norm = both.tolist()  # one wait for the device, not two
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"The loss is {loss} and the gradient norm {norm} in step {step + 1}; training stopped with "

@@ -1,0 +1,65 @@
+"""One training run on several processes or GPUs, through Hugging Face Accelerate (`pip install accelerate`).
+
+    accelerate launch --num_processes 2 -m qdm_lib train --preset 1hqconv --out runs/x
+    torchrun --nproc-per-node 2 -m qdm_lib train --preset 1hqconv --out runs/x
+
+Every process draws the whole global batch, its time steps and its noise from the same seeds and works on its own rows;
+gradients are averaged. So the run is the one that a single process makes at the same batch size, up to rounding, and
+checkpoints of the one continue the other.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+
+class Processes:
+    """What `training.train` and `runs.train_run` need to know of the other processes of a run."""
+
+    def __init__(self, accelerator) -> None:
+        self.accelerator = accelerator
+        self.rank, self.size = accelerator.process_index, accelerator.num_processes
+        self.device, self.is_main = accelerator.device, accelerator.is_main_process
+
+    def share(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """This process's rows of each tensor. ValueError unless all processes get equally many."""
+        if len(tensors[0]) % self.size:
+            raise ValueError(f"{self.size} processes cannot share a batch of {len(tensors[0])} images equally.")
+        return tuple(tensor[self.rank :: self.size] for tensor in tensors)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        return self.accelerator.reduce(value, "mean")
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says yes."""
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), "sum") > 0)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over the processes; it starts from the weights of the main one."""
+        return self.accelerator.prepare_model(model)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the group, at the end of the program."""
+        self.accelerator.end_training()
+
+
+def launched_processes(device: str | None = None) -> Processes | None:
+    """The processes that accelerate launch or torchrun started together; None for a program that stands alone.
+
+    device: "cpu" keeps the GPUs out. ValueError where Accelerate is missing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise ValueError("Training on several processes needs accelerate; 'pip install accelerate' gets it.") from None
+    return Processes(Accelerator(cpu=device == "cpu" or not torch.cuda.is_available()))
