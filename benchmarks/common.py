@@ -177,6 +177,28 @@ def measure(
     return rows
 
 
+def measure_against(jobs: Iterable[Job], baseline: str, *, at_once: int = 5, **options) -> list[dict]:
+    """`measure`, a few contenders at a time and the baseline among them each time.
+
+    An idle contender keeps one to several GB, so not all fit into memory at once. Every row also gets
+    baseline_median_s, the baseline's median in the same group, and relative, its own median divided by
+    that (None where one of them failed). The baseline's row is that of its first group.
+    """
+    jobs = list(jobs)
+    base = [job for job in jobs if job.name == baseline]
+    others = [job for job in jobs if job.name != baseline]
+    size = at_once - len(base)
+    rows = []
+    for k in range(0, max(1, len(others)), size):
+        new = measure([*base, *others[k : k + size]], **options)
+        median = new[0].get("median_s") if base else None
+        for row in new:
+            row["baseline_median_s"] = median
+            row["relative"] = row["median_s"] / median if median and "median_s" in row else None
+        rows += new[len(base) if rows else 0 :]
+    return rows
+
+
 # ---- in the contender's process ----------------------------------------------------------------
 
 

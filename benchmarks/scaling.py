@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py
 
-Three sweeps from one middle point, the other two sizes held: circuits 1 … 13 and layers 1 … 5 at 128
+Three sweeps from one middle point, the other two sizes held: circuits 1 … 13 and layers 1 … 7 at 128
 rows, rows 16 … 1024. The slope is that of a straight line through the points in log-log axes: 1 means
 proportional to the size, 0 free. "last slope" is that of the two largest sizes alone, where fixed costs
 weigh least. For the layers the table also says which plan the engine chose.
@@ -11,9 +11,12 @@ weigh least. For the layers the table also says which plan the engine chose.
 import common
 import numpy as np
 
+from qdm_lib.circuits import ANSATZE
+from qdm_lib.engine import decide
+
 SWEEPS = {
     "circuits": (1, 2, 4, 7, 10, 13),
-    "layers": (1, 2, 3, 4, 5),
+    "layers": (1, 2, 3, 4, 5, 6, 7),
     "rows": (16, 32, 64, 128, 256, 512, 1024),
 }
 MIDDLE = {"circuits": 4, "layers": 3, "rows": 128}
@@ -45,7 +48,9 @@ def sweep(ansatz: str, along: str, sizes: list[int], options) -> list[dict]:
         new = common.measure(
             jobs, rounds=options.rounds, seconds=options.seconds, budget=options.budget, threads=options.threads
         )
-        rows_of += [row | {"along": along, "size": size, "backend": row["arguments"]["name"], **case} for row in new]
+        plan = sorted({part.chosen.kind for part in decide(ANSATZE[ansatz](case["layers"])).components})
+        more = {"along": along, "size": size, "plan": ", ".join(plan), **case}
+        rows_of += [row | {"backend": row["arguments"]["name"], **more} for row in new]
     return rows_of
 
 
@@ -72,6 +77,9 @@ def show(rows: list[dict], slopes: list[dict]) -> str:
             times = {row["size"]: common.time_text(row) for row in mine if row["backend"] == fit["backend"]}
             numbers = ["–" if fit[key] is None else f"{fit[key]:.2f}" for key in ("slope", "last_slope")]
             lines.append([fit["backend"], *(times.get(size, "–") for size in sizes), *numbers])
+        if along == "layers":
+            plans = {row["size"]: row["plan"] for row in mine}
+            lines.append(["plan of the fast engine", *plans.values(), "", ""])
         rest = ", ".join(f"{value} {key}" for key, value in MIDDLE.items() if key != along)
         text.append(f"{ansatz}, {rest}\n\n{common.table([along, *sizes, 'slope', 'last slope'], lines)}")
     return "\n\n".join(text)

@@ -1,6 +1,6 @@
 """One training step and one sampling step: the plain U-Net, the faster forms, and every model of the paper.
 
-    python benchmarks/training_step.py                      # forms, presets, sampling, limit
+    python benchmarks/training_step.py                      # all but the curves
     python benchmarks/training_step.py --only curves        # losses of single precision and bfloat16
     python benchmarks/training_step.py --only forms --compile
 
@@ -10,7 +10,8 @@ Every part replaces its own rows in the JSON and keeps the others, so a stopped 
 with --only.
 
 - forms: the classical U-Net as `qdm_lib.blocks` writes it down ("plain"), and as it runs by default.
-- presets: every model, its circuits on the fast engine; 1hqconv on the other backends too.
+- presets: every model, its circuits on the fast engine.
+- backends: 1hqconv with its circuits on the other backends (PennyLane's takes some 7 GB of memory).
 - sampling: the forms again, without gradients.
 - limit: floating-point operations of a step against a large matrix product on the same threads.
 - curves: the loss over the first steps in single precision and in bfloat16, same weights, images and noise.
@@ -29,10 +30,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from qdm_lib.blocks import plain_forms, plain_forms_in_use
 from qdm_lib.data import batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddpm_sample
+from qdm_lib.quantum import BACKENDS
 from qdm_lib.training import EMA, make_optimizer, train
 from qdm_lib.unet import PRESETS, build_unet
 
-PARTS = ("forms", "presets", "sampling", "limit", "curves")
+PARTS = ("forms", "presets", "backends", "sampling", "limit", "curves")
 DEFAULT_ALLOCATOR = {}
 BF16 = torch.bfloat16
 FOR_THIS_PROCESS = ExitStack()  # never closed: a contender has one form for its whole life
@@ -112,13 +114,8 @@ def forms_of(options) -> list[tuple[str, str, bool, dict]]:
 
 def timed(jobs: list[common.Job], options, baseline: str) -> list[dict]:
     """Measure, and divide by the baseline's median."""
-    rows = common.measure(
-        jobs, rounds=options.rounds, seconds=options.seconds, budget=options.budget, threads=options.threads
-    )
-    base = {row["name"]: row.get("median_s") for row in rows}.get(baseline)
-    for row in rows:
-        row["relative"] = row["median_s"] / base if base and "median_s" in row else None
-    return rows
+    limits = {"rounds": options.rounds, "seconds": options.seconds, "budget": options.budget}
+    return common.measure_against(jobs, baseline, at_once=4, threads=options.threads, **limits)
 
 
 def forms(options) -> list[dict]:
@@ -133,8 +130,17 @@ def forms(options) -> list[dict]:
 
 def presets(options) -> list[dict]:
     """The training step of every model."""
+    return steps_of([(preset, "fast") for preset in PRESETS], options)
+
+
+def backends(options) -> list[dict]:
+    """The training step of 1hqconv on every backend of its circuits."""
+    return steps_of([("unet", "fast"), *(("1hqconv", backend) for backend in BACKENDS)], options)
+
+
+def steps_of(names: list[tuple[str, str]], options) -> list[dict]:
+    """The training step of models (preset, backend), against that of the first."""
     fixed = {"form": "default", "batch": options.batch, "device": options.device, "bf16": False}
-    names = [(preset, "fast") for preset in PRESETS] + [("1hqconv", "statevector"), ("1hqconv", "pennylane")]
     jobs = [
         common.Job(
             preset if backend == "fast" else f"{preset}, {backend}",
@@ -210,7 +216,7 @@ def show(part: str, rows: list[dict]) -> str:
         return rate + common.table(["training step", "GFLOP", "at that rate"], cells)
     if part == "curves":
         return common.table(["precision", "steps"], [[row["name"], len(row["loss"])] for row in rows])
-    relative = "× unet" if part == "presets" else "× plain"
+    relative = "× unet" if part in ("presets", "backends") else "× plain"
     lines = []
     for row in rows:
         name = row["name"] + (f", batch {row['batch']}" if part == "sampling" else "")
@@ -230,7 +236,7 @@ def figure(content: dict, path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    parts = [part for part in ("forms", "presets", "sampling") if part in content["parts"]]
+    parts = [part for part in ("forms", "presets", "backends", "sampling") if part in content["parts"]]
     if not parts:
         return
     rows = {part: [r for r in content["parts"][part]["rows"] if "median_s" in r] for part in parts}
@@ -245,7 +251,7 @@ def figure(content: dict, path) -> None:
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.invert_yaxis()
         ax.set(xlabel="seconds", title=f"{part}: one step", xlim=(0, 1.3 * max(seconds)))
-        if part == "presets":  # PennyLane takes many times longer than the rest
+        if part == "backends":  # PennyLane takes many times longer than the rest
             ax.set(xscale="log", xlim=(min(seconds) / 2, 5 * max(seconds)))
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=150)
