@@ -1,0 +1,105 @@
+"""The files for mybinder.org: what repo2docker would take from them, and what its two scripts do.
+
+A live launch needs the repository at a public address and is not tested here.
+"""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BINDER = ROOT / "binder"
+
+
+def requirements() -> dict[str, str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return dict(re.fullmatch(r"([\w.-]+)>=([\d.]+)", line).groups() for line in lines if line and line[0] != "#")
+
+
+def test_one_folder_with_the_three_files():
+    assert not (ROOT / ".binder").exists()  # repo2docker takes one of the two
+    assert {p.name for p in BINDER.iterdir()} == {"environment.yml", "postBuild", "start"}
+    for name in ("environment.yml", "Dockerfile", "runtime.txt", "apt.txt", "setup.py", "Pipfile"):
+        assert not (ROOT / name).exists()  # at the top they would be read instead
+
+
+def test_environment_pins_python_and_matches_the_requirements():
+    text = (BINDER / "environment.yml").read_text()
+    assert re.search(r"^  - python=3\.1[1-9]$", text, re.M)
+    assert "cuda" not in text.lower().replace("without cuda", "") and "- pytorch-cpu" in text
+    assert not re.search(r"-(e|r|c) ", text)  # such a line would cost the cache of the layers
+    found = dict(re.findall(r"- ([\w-]+)>=([\d.]+)$", text, re.M))
+    for name, version in requirements().items():
+        conda = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}.get(name, name)
+        if conda != "scipy":
+            assert found.pop(conda) == version, name
+    assert not found
+
+
+@pytest.mark.parametrize("name", ["postBuild", "start"])
+def test_scripts_can_run(name):
+    path = BINDER / name
+    assert os.access(path, os.X_OK) and path.read_text().startswith("#!/bin/bash\n")
+    listed = subprocess.run(["git", "ls-files", "-s", path], cwd=ROOT, capture_output=True, text=True)
+    assert not listed.stdout or listed.stdout.startswith("100755")  # in the repository too
+    subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_start_sets_fast_mode_and_becomes_the_command():
+    assert (BINDER / "start").read_text().rstrip().endswith('exec "$@"')
+    out = subprocess.run([BINDER / "start", "printenv", "QDM_FAST"], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "1"
+    assert subprocess.run([BINDER / "start", "sh", "-c", "exit 7"]).returncode == 7
+
+
+@pytest.fixture
+def stubs(tmp_path):
+    """A pip and a python that note how they were called; python answers for sys.prefix."""
+    (tmp_path / "bin").mkdir()
+    for name, answer in (
+        ("pip", "exit ${PIP_CODE:-0}"),
+        ("python", 'case "$2" in *prefix*) echo "$STUBS/prefix";; esac'),
+    ):
+        path = tmp_path / "bin" / name
+        path.write_text(f'#!/bin/bash\necho "{name} $@" >> "$STUBS/calls"\n{answer}\n')
+        path.chmod(0o755)
+    return tmp_path
+
+
+def build(stubs, **more):
+    env = {"PATH": f"{stubs / 'bin'}:{os.environ['PATH']}", "STUBS": str(stubs), **more}
+    return subprocess.run([BINDER / "postBuild"], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_post_build_installs_the_package_alone_and_opens_the_first_notebook(stubs):
+    assert build(stubs).returncode == 0
+    assert (stubs / "calls").read_text().splitlines()[0] == "pip install --no-deps -e ."
+    config = json.loads((stubs / "prefix/etc/jupyter/jupyter_server_config.d/qdm.json").read_text())
+    notebook = config["ServerApp"]["default_url"].removeprefix("/lab/tree/")
+    assert (ROOT / notebook).exists()
+    json.loads((stubs / "prefix/share/jupyter/lab/settings/overrides.json").read_text())
+
+
+def test_post_build_stops_at_the_first_error(stubs):
+    assert build(stubs, PIP_CODE="3").returncode == 3
+    assert len((stubs / "calls").read_text().splitlines()) == 1
+
+
+def test_repo2docker_reads_it_that_way():
+    """With repo2docker installed (it is no requirement): the image it would build, without building it."""
+    if subprocess.run(["sh", "-c", "command -v jupyter-repo2docker"], capture_output=True).returncode:
+        pytest.skip("jupyter-repo2docker is not installed")
+    command = ["jupyter-repo2docker", "--no-build", "--debug", "."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text[-1000:]
+    assert (
+        "for python=3.12" in text
+        and "binder/environment.yml" in text
+        and "chmod +x binder/postBuild" in text
+        and "binder/start" in text
+    )
