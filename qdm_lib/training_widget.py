@@ -21,7 +21,7 @@ from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample, sample
 from qdm_lib.plotting import image_grid, loss_curve
 from qdm_lib.training import EMA, make_optimizer, train
 from qdm_lib.unet import PRESETS, build_unet
-from qdm_lib.widget_tools import picture_of
+from qdm_lib.widget_tools import Picture, picture_of
 
 BATCH_SIZES = (16, 32, 64, 128)
 REDRAW = 0.5  # seconds between two pictures, at least
@@ -173,7 +173,7 @@ def training_job(
     after a stop; "Stop" ends after the step under way; "From scratch" throws the run away. Changing the model or the
     batch size does that, too, at the next start.
 
-    Returns a VBox; its attributes `controls` (by name), `job` (a `TrainingJob` or None), `picture` (the PNG) and
+    Returns a VBox; its attributes `controls` (by name), `job` (a `TrainingJob` or None), `picture` and
     `status` are there for tests and for the curious.
     Raises ValueError for an unknown preset or batch size.
     """
@@ -197,7 +197,7 @@ class _TrainingBox(widgets.VBox):
             "stop": widgets.Button(description="Stop", disabled=True),
             "scratch": widgets.Button(description="From scratch"),
         }
-        self.picture, self.status = widgets.Image(format="png"), widgets.HTML()
+        self.picture, self.status = Picture(), widgets.HTML()
         rows = list(self.controls.values())
         super().__init__([widgets.HBox(rows[:3]), widgets.HBox(rows[3:]), self.status, self.picture])
         self.job: TrainingJob | None = None
@@ -241,8 +241,10 @@ class _TrainingBox(widgets.VBox):
         with self.lock:  # the job's thread and the reader's clicks may both get here
             losses = [] if job is None else list(job.losses)
             figure = self.view.update(losses, getattr(job, "samples", None), getattr(job, "sampled_at", 0))
-            self.picture.value, self.drawn = picture_of(figure), time.monotonic()
-            self.picture.tooltip = f"Loss of {len(losses)} steps, and samples"
+            self.picture.show(
+                picture_of(figure), f"Loss of {len(losses)} training steps, and images drawn by the model"
+            )
+            self.drawn = time.monotonic()
         self.status.value = _status(job)
 
     def _step_done(self, job: TrainingJob) -> None:

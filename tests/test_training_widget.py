@@ -99,8 +99,9 @@ def test_bad_choices_are_refused(images, bad):
 
 def test_the_widget_by_its_buttons(images):
     box = training_job(images, preset="unet", steps=10_000, batch_size=16)
-    controls, empty = box.controls, box.picture.value
+    controls, empty = box.controls, box.picture.png
     assert all(isinstance(c, NAMED) and c.description for c in controls.values())
+    assert "<img" in box.picture.value and 'alt="Loss of 0' in box.picture.value
     assert controls["stop"].disabled and "Not started" in box.status.value and 'role="status"' in box.status.value
     controls["start"].click()
     assert controls["start"].disabled and not controls["stop"].disabled and controls["preset"].disabled
@@ -112,7 +113,7 @@ def test_the_widget_by_its_buttons(images):
     wait_for(lambda: not controls["start"].disabled)
     stopped = box.job.step
     assert "stopped" in box.status.value and f"step {stopped} " in box.status.value
-    assert box.picture.value != empty and controls["stop"].disabled
+    assert box.picture.png != empty and controls["stop"].disabled
 
     controls["steps"].value = 2
     controls["start"].click()
@@ -127,7 +128,7 @@ def test_the_widget_by_its_buttons(images):
     assert box.job is not before and box.job.step == 1
 
     controls["scratch"].click()
-    assert box.job is None and "Not started" in box.status.value and box.picture.value == empty
+    assert box.job is None and "Not started" in box.status.value and box.picture.png == empty
 
 
 def test_the_figure_is_none_of_pyplots():
