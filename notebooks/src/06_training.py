@@ -36,7 +36,7 @@ from torch.testing import assert_close
 
 import qdm_lib
 from qdm_lib import diffusion
-from qdm_lib.checkpoint import load_checkpoint, load_model, restore, save_checkpoint
+from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, restore, save_checkpoint
 from qdm_lib.data import batches, load_images, to_model_range
 from qdm_lib.performance import keep_memory
 from qdm_lib.plotting import OKABE_ITO, image_grid, show_described
@@ -377,7 +377,7 @@ assert forgotten != after
 # η = 1 with all 1000 steps is DDPM, and η = 1 with fewer steps is DDPM in larger strides.
 
 # %%
-trained = load_model(Path("../checkpoints/fashion-mnist/1hqconv"))
+trained = load_model(SHIPPED / "fashion-mnist" / "1hqconv")
 pure_noise = torch.randn(N_DRAWN, 1, 28, 28, generator=seeded(8))
 samplers = {f"DDIM, {n} steps": (diffusion.ddim_sample, {"steps": n}) for n in (5, 10, 20, 50, LIMIT)}
 samplers |= {f"DPM-Solver++, {n} steps": (diffusion.dpm_solver_sample, {"steps": n}) for n in (5, 10, 20)}
@@ -419,7 +419,7 @@ rows_of_images(
 
 # %%
 gallery = {}
-for path in sorted(Path("../checkpoints/fashion-mnist").rglob("model.json"))[:N_CHECKPOINTS]:
+for path in sorted((SHIPPED / "fashion-mnist").rglob("model.json"))[:N_CHECKPOINTS]:
     card = json.loads(path.read_text())["card"]
     epochs = card["steps"] * 128 / 60_000
     name = f"{path.parent.name}, {epochs:.3g} epochs"

@@ -24,7 +24,6 @@ import math
 import os
 import platform
 import time
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -34,7 +33,7 @@ from torch.testing import assert_close
 
 import qdm_lib
 from qdm_lib import diffusion
-from qdm_lib.checkpoint import load_model
+from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, hqconv
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.plotting import OKABE_ITO, image_grid, show_described
@@ -78,7 +77,7 @@ def check(answer, right):
 # of step t = 300 through the model and write down what the circuits get and give.
 
 # %%
-model = load_model(Path("../checkpoints/fashion-mnist/1hqconv"))
+model = load_model(SHIPPED / "fashion-mnist" / "1hqconv")
 schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
 circuits = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantumLayer)}
 seen = {}  # name of a circuit -> its inputs (B, 12) in the last call of the model
