@@ -216,9 +216,9 @@ def open_and_run(page, address, name):
     page.get_by_text("Run All Cells", exact=True).click()
     page.wait_for_function(
         """() => {
-            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.innerText);
+            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent);
             window.qdm_started ||= prompts.some(p => p.includes('*'));
-            return window.qdm_started && prompts.every(p => /\\d/.test(p));
+            return window.qdm_started && !prompts.some(p => p.includes('*')) && /\\d/.test(prompts.at(-1));
         }""",
         timeout=PATIENCE,
         polling=200,

@@ -1,0 +1,631 @@
+# %% [markdown]
+# # 5 · The hybrid U-Net
+#
+# Notebook 01 needed a function that looks at a noisy image x_t and a step t and guesses the noise ε in it. In the
+# paper of this course ([arXiv:2402.16147](https://arxiv.org/abs/2402.16147)) that function is a **U-Net**, a network
+# that shrinks the image, works on it while it is small, and grows it back. The quantum circuits sit where it is
+# smallest. Here you take the whole network apart, rebuild its parts, count its parameters, and then decide how much
+# of it should be quantum.
+#
+# **Objectives.** After this notebook you can
+#
+# 1. draw the U-Net of the paper from memory: sizes, channels, skips, vertex;
+# 2. write its time embedding and its two kinds of attention by hand;
+# 3. run the network step by step, with the skips in the right order;
+# 4. count the parameters of any hybrid, and say where the paper's −1.66 %, −8.76 % and −11.03 % come from;
+# 5. measure what the vertex, and the circuits in it, do in a trained model.
+#
+# **Prerequisites.** Notebook 01 for x_t, t, ε and ᾱ. Notebooks 02 and 03 tell what is inside a circuit; here a circuit
+# is a box that maps 12 numbers to 12 numbers and has 84 (HQConv) or 72 (FQConv) weights. Notebook 04 builds the ResNet
+# block and its hybrid convolution; here they are used as they are.
+#
+# **Measured** on one CPU core, including the start of Python: 41 s of processor time and 0.9 GB of memory; with
+# `QDM_FAST=1` 14 s and 0.9 GB. A busy machine takes longer. No network is needed.
+
+# %%
+import math
+import os
+import platform
+import time
+
+import matplotlib
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+import qdm_lib
+from qdm_lib.blocks import LinearAttention, TimeEmbedding, VertexAttention
+from qdm_lib.checkpoint import SHIPPED, load_model
+from qdm_lib.data import load_images, to_model_range
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample, sample
+from qdm_lib.hybridization_widget import parameter_count
+from qdm_lib.plotting import OKABE_ITO, image_grid, show_described
+from qdm_lib.plotting_models import describe_unet, draw_unet, unet_blocks
+from qdm_lib.unet import PRESETS, build_unet, count_parameters
+from qdm_lib.widgets import hybridization
+
+for name, version in {
+    "Python": platform.python_version(),
+    "torch": torch.__version__.split("+")[0],
+    "matplotlib": matplotlib.__version__,
+    "qdm_lib": qdm_lib.__version__,
+}.items():
+    print(f"{name:10} {version}")
+
+# %%
+FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+N_TEST = 32 if FAST else 256  # images for the measurements of section 8
+N_DRAWN, N_STEPS = (4, 5) if FAST else (8, 50)  # samples of section 8, and sampler steps
+N_ROUNDS = 2 if FAST else 7  # repetitions of each timing
+CHECKPOINT = SHIPPED / "fashion-mnist" / "1hqconv"
+torch.manual_seed(0)
+plt.rcParams["figure.dpi"] = 90
+
+
+def check(answer, right):
+    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
+    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
+
+
+# %% [markdown]
+# ## 1 · The whole network in one picture
+#
+# Each block is drawn to scale: its height is the number of pixels on a side, its width the number of channels. The
+# notation 14×14×10 means 14 by 14 pixels and 10 channels.
+
+# %%
+show_described(draw_unet("unet", title="The classical U-Net"), describe_unet("unet"))
+
+# %% [markdown]
+# *Figure: the encoder on the left goes down from 28×28×10 to 2×2×30; the vertex at the bottom works on 2×2×40; the
+# decoder climbs back to 28×28×10. Dashed lines, the skips, connect the levels of equal size.*
+#
+# The network reads from left to right:
+#
+# - a first 7×7 convolution turns the one grey channel into 10;
+# - the **encoder** has four levels. Each has two ResNet blocks and an attention block, and ends by shrinking the map;
+# - the **vertex**: a ResNet block, attention, a ResNet block, on 40 channels of 2×2 pixels;
+# - the **decoder** mirrors the encoder. At each level it also receives, through the **skips**, what the encoder had at
+#   that size: the vertex is too small to remember where an edge was;
+# - a last ResNet block and a 1×1 convolution give the guess of ε.
+#
+# The paper's text gives the second level as 14×14×20. With its parameter count, and in its released code, that level
+# has 10 channels, as here.
+
+# %%
+for group in unet_blocks("unet"):
+    print(f"{group[0].size:2}×{group[0].size:<2} ", "  ".join(f"{block.name} ({block.channels})" for block in group))
+
+# %% [markdown]
+# ## 2 · How the network knows t
+#
+# One network serves all 1000 steps, so it must be told t. A single number between 0 and 999 is a poor input for a
+# linear layer. So t is first turned into the sines and cosines of five angles, $\omega_k t$, with frequencies from
+# fast to slow,
+#
+# $$ \omega_k = e^{-\ln(10000)\,k/4}, \qquad k = 0, \dots, 4, $$
+#
+# and then passes two linear layers with a GELU between them. (GELU is a smooth relative of ReLU.) The result has 40
+# numbers. Every ResNet block projects them to one scale and one shift for each channel.
+
+
+# %%
+def sines_and_cosines(t):
+    """t: (B,) → (B, 10)."""
+    frequencies = torch.exp(-math.log(10000) * torch.arange(5) / 4)
+    angles = t[:, None].float() * frequencies
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+embedding = TimeEmbedding(10)
+t = torch.tensor([0, 1, 500, 999])
+assert_close(embedding.layers(sines_and_cosines(t)), embedding(t))
+
+steps = torch.arange(1000)
+fig, axes = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
+for ax, part, what in zip(axes, sines_and_cosines(steps).split(5, 1), ("sin", "cos"), strict=True):
+    image = ax.imshow(part.T.numpy(), aspect="auto", cmap="cividis", vmin=-1, vmax=1, interpolation="none")
+    ax.set(title=rf"{what}($\omega_k t$)", xlabel="t", ylabel="k")
+fig.colorbar(image, ax=axes)
+text = "Two heat maps of the five sines and five cosines against t; upper rows flicker, lower ones change slowly."
+show_described(fig, text)
+
+# %% [markdown]
+# *Figure: the ten numbers for every t. The rows k = 0 and k = 1 change from step to step, k = 4 hardly changes in
+# 1000 steps. Fast rows tell neighbouring steps apart, slow rows tell early from late.*
+#
+# ## 3 · Down and up
+#
+# A convolution with kernel size k, stride s and padding p turns n pixels into ⌊(n + 2p − k)/s⌋ + 1. The encoder uses
+# k = 4 twice, then k = 7, always with stride 2 and padding 1.
+
+
+# %%
+def size_after(n, kernel, stride=2, padding=1):
+    return (n + 2 * padding - kernel) // stride + 1
+
+
+sizes = [28]
+for kernel in (4, 4, 7):
+    sizes.append(size_after(sizes[-1], kernel))
+print(" → ".join(map(str, sizes)))
+assert sizes == [28, 14, 7, 2]
+
+# %% [markdown]
+# Seven pixels cannot be halved evenly, hence the wide kernel and the 2.
+#
+# The decoder repeats pixels (nearest-neighbour upsampling), then smooths with a 3×3 convolution. From 2 to 7 pixels
+# it matters where the pixels' centres are taken to be: pixel i of 7 covers the place (i + ½)/7 of the width, which
+# falls on pixel ⌊2(i + ½)/7⌋ of the two. PyTorch calls this `nearest-exact`; its older `nearest` leaves out the ½.
+
+# %%
+two = torch.tensor([[[0.0, 1.0]]])
+by_hand = torch.tensor([[[float(math.floor(2 * (i + 0.5) / 7)) for i in range(7)]]])
+assert_close(F.interpolate(two, size=7, mode="nearest-exact"), by_hand)
+print("nearest-exact:", by_hand[0, 0].int().tolist())
+print("nearest:      ", F.interpolate(two, size=7, mode="nearest")[0, 0].int().tolist())
+
+# %% [markdown]
+# ## 4 · Attention, the cheap kind and the full kind
+#
+# A convolution looks at neighbours. **Attention** lets every pixel collect from all others. From each pixel's channels
+# three vectors are made: a query q, a key k, and a value v. The output at pixel i is a weighted mean of the values of
+# all pixels j; the weight is large where q_i fits k_j. This is done four times side by side (four **heads**), with
+# vectors of 32 numbers each.
+#
+# *Full attention* needs a weight for each pair of pixels: 28·28 = 784 pixels make 614,656 pairs. At the vertex there
+# are 4 pixels and 16 pairs, so the network can afford it. There the weights are
+#
+# $$ w_{ij} = \operatorname{softmax}_j\big(10 \cos(q_i, k_j)\big), \qquad \text{output}_i = \sum_j w_{ij} v_j, $$
+#
+# where cos is the cosine of the angle between the two vectors.
+
+
+# %%
+def vertex_attention(block, x):
+    """The vertex's attention with one loop over heads; x: (B, C, H, W)."""
+    B, C, H, W = x.shape
+    q, k, v = block.qkv(block.norm(x)).reshape(B, 3, 4, 32, H * W).unbind(1)
+    heads = []
+    for head in range(4):
+        unit_q, unit_k = (F.normalize(part[:, head], dim=1) for part in (q, k))  # (B, 32, pixels), of length 1
+        weights = (10 * unit_q.mT @ unit_k).softmax(-1)  # (B, pixel i, pixel j)
+        heads.append(v[:, head] @ weights.mT)
+    return x + block.out(torch.cat(heads, 1).reshape(B, 128, H, W))
+
+
+block, x = VertexAttention(40), torch.randn(3, 40, 2, 2)
+assert_close(vertex_attention(block, x), block(x))
+
+# %% [markdown]
+# Everywhere else the network uses **linear attention**. It changes the order of the products. With positive
+# features of q and k in place of the softmax over pairs, the weighted sum is
+#
+# $$ \text{output}_i = \sum_j (q_i \cdot k_j)\, v_j = q_i \cdot \Big(\sum_j k_j v_j^{\mathsf T}\Big), $$
+#
+# and the sum in brackets, a 32×32 matrix called the *context*, is the same for every pixel i: it is computed once.
+# Here q is a softmax over its 32 features, k a softmax over the pixels.
+
+
+# %%
+def linear_attention(block, x):
+    """x: (B, C, H, W)."""
+    B, C, H, W = x.shape
+    q, k, v = block.qkv(block.norm(x)).reshape(B, 3, 4, 32, H * W).unbind(1)
+    q, k = q.softmax(2) / math.sqrt(32), k.softmax(3)
+    context = k @ (v / (H * W)).mT  # (B, heads, 32, 32): no pixels left
+    h = (context.mT @ q).reshape(B, 128, H, W)
+    return x + block.out_norm(block.out(h))
+
+
+block, x = LinearAttention(10), torch.randn(3, 10, 28, 28)
+assert_close(linear_attention(block, x), block(x), rtol=1e-4, atol=1e-5)  # the library's order of products is another
+
+print("side  pairs of pixels: products   with a context")
+for side in (28, 14, 7, 2):
+    n = side * side
+    print(f"{side:4}  {2 * 4 * n * n * 32:25,}  {2 * 4 * n * 32 * 32:15,}")
+
+# %% [markdown]
+# The table counts multiplications of the four heads. At 28×28 the context saves a factor of 24; below 32 pixels it
+# costs more than it saves, and at the vertex the full form is the cheaper one.
+#
+# ## 5 · The wiring, by hand
+#
+# The blocks are ready; what is left is their order. The encoder keeps two maps of each level for the decoder, after
+# its first ResNet block and after its attention. The decoder takes them **last in, first out**, and joins each to its
+# own map along the channels. The very first map is kept for the end.
+
+
+# %%
+def run(model, x_t, t):
+    """What `model(x_t, t)` computes, step by step, with the shapes of the maps on the way."""
+    time_embedding = model.time(t)
+    h = outermost = model.first(x_t)
+    skips, shapes = [], []
+    for stage in model.encoder:
+        h = stage["block1"](h, time_embedding)
+        skips.append(h)
+        h = stage["attention"](stage["block2"](h, time_embedding))
+        skips.append(h)
+        shapes.append(tuple(h.shape[1:]))
+        h = stage["down"](h)
+    h = model.vertex_block1(h, time_embedding)
+    h = model.vertex_block2(model.vertex_attention(h), time_embedding)
+    shapes.append(tuple(h.shape[1:]))
+    for stage in model.decoder:
+        h = stage["block1"](torch.cat([h, skips.pop()], 1), time_embedding)
+        h = stage["block2"](torch.cat([h, skips.pop()], 1), time_embedding)
+        shapes.append(tuple(h.shape[1:]))
+        h = stage["up"](stage["attention"](h))
+    assert not skips  # each was used once
+    h = model.last_block(torch.cat([h, outermost], 1), time_embedding)
+    return model.last(h), shapes
+
+
+model = build_unet("unet", seed=0)
+x_t, t = torch.randn(2, 1, 28, 28), torch.tensor([10, 900])
+with torch.no_grad():
+    eps, shapes = run(model, x_t, t)
+    assert_close(eps, model(x_t, t), rtol=1e-4, atol=1e-5)
+print("channels, height, width:", *shapes, sep="\n")
+
+# %% [markdown]
+# The drawing of section 1 claims the same sizes. This cell checks it: one block of each of its groups, from the first
+# encoder level to the last decoder level, against the shapes just printed.
+
+# %%
+drawn = [(group[0].channels, group[0].size, group[0].size) for group in unet_blocks("unet")[1:-1]]
+assert drawn == shapes
+print("the drawing agrees")
+
+# %% [markdown]
+# ## 6 · Counting parameters, and the paper's percentages
+#
+# A 3×3 convolution from c to c channels has 9·c·c weights and c biases. The vertex has two ResNet blocks of two
+# convolutions each: four of them, with c = 40.
+
+
+# %%
+def conv(c):
+    return 9 * c * c + c
+
+
+classical = count_parameters(model)
+vertex = sum(p.numel() for name, p in model.named_parameters() if name.startswith("vertex"))
+print(f"classical U-Net             {classical:9,}")
+print(f"  the vertex                {vertex:9,}  {vertex / classical:.1%}")
+print(f"  its four convolutions     {4 * conv(40):9,}  {4 * conv(40) / classical:.1%}")
+assert classical == 483_321
+
+# %% [markdown]
+# Now the hybrid. In each vertex convolution, n circuits take 3 channels each; each circuit sees the 3 · 4 = 12 numbers
+# of its channels on 12 qubits. A classical convolution keeps the other 40 − 3n channels, and loses twice: it has
+# fewer outputs, and fewer inputs. With w weights a circuit, four times
+#
+# $$ \underbrace{9\,(40-3n)^2 + (40-3n)}_{\text{convolution}} + \underbrace{n\,w}_{\text{circuits}} $$
+#
+# takes the place of four times 14,440. At n = 13 one channel is left over. In the *full* hybrid it goes through a
+# small circuit of its own, called Basic, with 4 qubits and 16 weights.
+
+
+# %%
+def hybrid_count(n, w, full=False):
+    rest = 16 if full else conv(40 - 3 * n)
+    return classical + 4 * (rest + n * w - conv(40))
+
+
+for name in ("1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv", "fullfqconv"):
+    config = PRESETS[name]
+    count = hybrid_count(config.n_circuits, 84 if config.ansatz == "hqconv" else 72, config.full)
+    assert count == count_parameters(build_unet(name, seed=0)) == parameter_count(config)
+    print(f"{name:11} {count:9,}  {count / classical - 1:+.2%}   {config.quantum_channels} of 40 channels")
+
+# %% [markdown]
+# The paper prints −1.66 %, −8.76 % and −11.03 % for 10, 50 and 100 %. The last two are our `7hqconv` and
+# `fullhqconv`. The first is the count of `1fqconv`; `1hqconv` has 475,329 parameters, which the paper prints too, and
+# that is −1.65 %. "10 %" is one circuit, 3 of 40 channels or 7.5 %; "50 %" is 7 circuits, 52.5 %.
+#
+# Where does the saving come from?
+
+# %%
+ns = range(14)
+fig, ax = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
+for ansatz, w, colour, style in (("HQConv", 84, "orange", "o-"), ("FQConv", 72, "vermilion", "s--")):
+    ax.plot(ns, [hybrid_count(n, w) for n in ns], style, ms=5, color=OKABE_ITO[colour], label=f"{ansatz} circuits")
+nothing = [hybrid_count(n, 0) for n in ns]
+ax.plot(ns, nothing, ":", color="black", label="nothing in their place (w = 0)")
+ax.axhline(classical, color="#777777", lw=1, label="classical U-Net")
+ax.set(xlabel="circuits in each vertex convolution, n", ylabel="trainable parameters", xticks=ns)
+ax.legend(frameon=False)
+ax.grid(alpha=0.3)
+text = "Parameters against the number of circuits: both curves fall, steeply at first, and flatten after ten circuits."
+show_described(ax, text)
+
+# %% [markdown]
+# *Figure: parameters against n. Both ansätze fall from 483,321, steeply at first and flat at the end, a little above
+# the dotted line, on which the channels are dropped and nothing takes their place.*
+#
+# The dotted line tells what to make of the percentage. All of the saving comes from the smaller convolution, and the
+# circuits' weights give a little of it back. It would be there for anything small in their place. Fewer parameters are
+# a fact about the architecture. They are not evidence that circuits do the convolution's work; that takes trained
+# models and controls (notebook 08).
+
+# %%
+saved = classical - hybrid_count(7, 84)
+print(f"7hqconv saves {saved:,} parameters; removing the channels alone would save {classical - hybrid_count(7, 0):,}.")
+assert saved < classical - hybrid_count(7, 0)
+
+# %% [markdown]
+# ## 7 · The hybridization widget
+#
+# Choose how many channels are quantum, with which circuit, and whether the level at 14×14 is quantum too (the
+# *quanvolution* of notebook 04). The drawing recolours. Below stand the parameters beside the paper's number, the time
+# of a training step as benchmarked, and, where a trained checkpoint is shipped, images that it drew. "Measure a step"
+# and "Draw samples" compute here; "Stop" stops them. With the keyboard: Tab goes to the next control, Space opens a
+# list or presses a button.
+
+# %%
+hybridization("1hqconv")
+
+# %% [markdown]
+# Without a running kernel, here are two of its settings as pictures:
+
+# %%
+for name in ("1hqconv", "quanv-fqconv"):
+    show_described(draw_unet(name), describe_unet(name))
+
+# %% [markdown]
+# *Figures: `1hqconv`, with 3 of the 40 vertex channels in colour; and `quanv-fqconv`, where in addition 3 of the 10
+# channels at 14×14 go through a circuit that slides over the 49 patches of 2×2 pixels.*
+#
+# What does a step cost? Fewer parameters do not mean less time: a circuit of 12 qubits is simulated with exact
+# arithmetic, a convolution on 2×2 pixels is a small matrix product. Here each model runs forward and backward on 16
+# images, in turns, and the median counts. (Whole training steps, on a quiet machine, are in the folder `benchmarks`.)
+
+# %%
+contenders = {name: build_unet(name, seed=0) for name in ("unet", "1hqconv", "7hqconv", "fullhqconv", "quanv-hqconv")}
+x_t, t = torch.randn(16, 1, 28, 28), torch.randint(0, 1000, (16,))
+seconds = {name: [] for name in contenders}
+for round_ in range(N_ROUNDS + 1):
+    for name, contender in contenders.items():
+        start = time.perf_counter()
+        contender(x_t, t).square().mean().backward()
+        if round_ > 0:  # the first round plans the circuits
+            seconds[name].append(time.perf_counter() - start)
+median = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
+for name, value in median.items():
+    print(f"{name:13} {1e3 * value:6.0f} ms  {value / median['unet']:5.2f} × unet")
+
+# %% [markdown]
+# ## 8 · Does the vertex matter? Does the circuit?
+#
+# A drawing shows where the circuits are, not what they do. Here is a direct test on the shipped `1hqconv` model, in
+# three conditions:
+#
+# - **intact**: the model as trained;
+# - **circuits silent**: every output ⟨Z⟩ of its circuits replaced by 0, all other weights as trained;
+# - **vertex cut out**: the three vertex blocks pass their input on unchanged.
+#
+# For real test images at several t, we compare the mean squared error of the guessed noise. The noise ε has variance 1,
+# so a model that always guesses 0 has error 1.
+#
+# First the tool: a *hook*, a function that PyTorch calls after a module and whose result replaces the module's output.
+
+# %%
+trained = load_model(CHECKPOINT)
+print(trained.config.describe())
+
+
+def silence(circuits, inputs, output):
+    return torch.zeros_like(output)
+
+
+def pass_on(block, inputs, output):
+    return inputs[0]
+
+
+def modules_for(condition):
+    """The (module, hook) pairs that make a condition."""
+    blocks = (trained.vertex_block1, trained.vertex_attention, trained.vertex_block2)
+    if condition == "circuits silent":
+        return [(c.quantum, silence) for b in (blocks[0], blocks[2]) for c in (b.conv1, b.conv2)]
+    return [(b, pass_on) for b in blocks] if condition == "vertex cut out" else []
+
+
+def under(condition, function):
+    """Call `function` with the model in a condition."""
+    handles = [module.register_forward_hook(hook) for module, hook in modules_for(condition)]
+    with torch.no_grad():
+        result = function()
+    for handle in handles:
+        handle.remove()
+    return result
+
+
+# %%
+CONDITIONS = ("intact", "circuits silent", "vertex cut out")
+schedule = NoiseSchedule(cosine_betas())
+x_0 = to_model_range(load_images("fashion-mnist", "test", bundled=True).images[:N_TEST])
+eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
+errors = {condition: [] for condition in CONDITIONS}
+STEPS = (50, 200, 400, 600, 800, 950)
+for step in STEPS:
+    t = torch.full((N_TEST,), step)
+    x_t = schedule.q_sample(x_0, t, eps)
+    for condition in CONDITIONS:
+        guess = under(condition, lambda x_t=x_t, t=t: trained(x_t, t))
+        errors[condition].append((guess - eps).square().mean().item())
+
+change = {c: [e / i - 1 for e, i in zip(errors[c], errors["intact"], strict=True)] for c in CONDITIONS[1:]}
+print("t".rjust(24), *(f"{step:9}" for step in STEPS))
+print("error, intact".rjust(24), *(f"{value:9.4f}" for value in errors["intact"]))
+for condition, values in change.items():
+    print(f"change, {condition}".rjust(24), *(f"{value:+9.3%}" for value in values))
+assert max(map(abs, change["circuits silent"])) < 0.01 < max(change["vertex cut out"]) < 0.2
+
+# %%
+fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+for (condition, values), style, colour in zip(change.items(), ("s--", "^-"), ("orange", "vermilion"), strict=True):
+    ax.plot(STEPS, [100 * abs(value) for value in values], style, color=OKABE_ITO[colour], label=condition)
+ax.set(xlabel="t", ylabel="change of the error, %, without its sign", yscale="log")
+ax.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
+ax.legend(frameon=False)
+ax.grid(alpha=0.3)
+show_described(ax, "Two curves against t: cutting out the vertex changes the error by about 0.3 to 10 percent, "
+               "silencing the circuits by far less than 1 percent.")  # fmt: skip
+
+# %% [markdown]
+# *Figure: how much the error changes, on a logarithmic scale. Cutting out the whole vertex costs a fraction of a
+# percent at small t and around ten percent at large t. Silencing the circuits alone changes less than a tenth of a
+# percent everywhere, and not always for the worse.*
+#
+# At small t the noise is fine grain, and the outer levels see all that is needed. At large t only the coarse shape of
+# the garment is left to go by, and that is where the vertex helps. The circuits of this model contribute next to
+# nothing: it would draw the same clothes without them.
+#
+# An average hides much, so look at samples too: the same start noise, drawn in the three conditions.
+
+# %%
+noise = torch.randn(N_DRAWN, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+fig, axes = plt.subplots(3, 1, figsize=(8.5, 3.9), layout="constrained")
+for ax, condition in zip(axes, CONDITIONS, strict=True):
+    drawn = under(condition, lambda: sample(ddim_sample(trained, schedule, noise.shape, x_T=noise, steps=N_STEPS)))
+    image_grid(drawn, ax, columns=8, title=condition)
+show_described(
+    fig, "Three rows of eight drawn garments; the upper two look the same, in the lower one a few shapes differ."
+)
+
+# %% [markdown]
+# *Figure: the same eight start noises in three conditions. Intact and with silent circuits, the clothes look the same.
+# With the vertex cut out most are close to the others too; one or two change their outline.*
+#
+# This is an *ablation* of one model that was trained for two passes over the data, with one seed. It says how much
+# this model leans on its circuits. It does not say how well a model trained without them would do: that is what the
+# controls of notebook 08 are for.
+#
+# ## 9 · A reason to look inside the norm
+#
+# After each vertex convolution comes a GroupNorm: the 40 channels form 10 groups of 4, and each group is shifted and
+# scaled to mean 0 and variance 1 (over its 4 channels and 4 pixels). With one circuit, channels 0, 1, 2 are quantum and
+# share their group with channel 3, which is classical. An output ⟨Z⟩ lies between −1 and 1. A convolution's output has
+# no such bound. If channel 3 is large, dividing by the group's common deviation makes the quantum channels small.
+
+# %%
+maps = {}
+names = ("conv1", "norm1", "conv2", "norm2")
+inside = trained.vertex_block1
+
+
+def keep(name):
+    return lambda module, inputs, output: maps.__setitem__(name, output)
+
+
+handles = [inside.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+t = torch.full((N_TEST,), 400)
+with torch.no_grad():
+    trained(schedule.q_sample(x_0, t, eps), t)
+for handle in handles:
+    handle.remove()
+deviation = {name: maps[name].std((0, 2, 3)).numpy() for name in names}
+for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2")):
+    before, after = deviation[conv_name], deviation[norm_name]
+    print(
+        f"after {conv_name}: channel 3 varies {before[3] / before[:3].mean():.1f} times as much as the quantum channels"
+    )
+    print(f"after {norm_name}: quantum channels {after[:3].mean():.2f}, the others {after[3:].mean():.2f}")
+
+# %%
+fig, axes = plt.subplots(2, 1, figsize=(8.5, 4.2), sharex=True, layout="constrained")
+colours = [OKABE_ITO["orange"]] * 3 + [OKABE_ITO["sky blue"]] * 37
+for ax, name, what in zip(axes, ("conv1", "norm1"), ("before the norm", "after the norm"), strict=True):
+    bars = ax.bar(range(40), deviation[name], color=colours, edgecolor="black", lw=0.5)
+    for bar in bars[:3]:
+        bar.set_hatch("////")
+    ax.set(ylabel="standard deviation", title=f"{what} ({name})")
+    for edge in range(1, 10):
+        ax.axvline(4 * edge - 0.5, color="#777777", lw=0.7, ls=":")
+axes[1].set_xlabel("channel; dotted lines separate the groups of the norm")
+show_described(
+    fig,
+    "Two bar charts of the deviation of 40 channels. Before the norm the three quantum channels are hardly "
+    "visible beside the others; after it they reach about a quarter of the others, and channel 3 is the largest.",
+)
+
+# %% [markdown]
+# *Figure: the standard deviation of each vertex channel over 2×2 pixels and the test images, before and after the first
+# GroupNorm of the vertex. The first three bars, hatched, are the quantum channels: hardly visible before the norm, and
+# about a quarter of the others after it. Channel 3, in their group, is the largest after the norm.*
+#
+# So the circuits' outputs start small beside their neighbour, stay small after the norm, and are then added to the
+# block's input. This is one mechanical reason for what section 8 measured. With 7 circuits it is milder: 20 of the 21
+# quantum channels fill five groups of their own, and only the last one shares its group with classical channels.
+#
+# ## Exercises
+#
+# **Exercise 1.** How many products does full attention need at 7×7 pixels, in all four heads together, for the
+# weights and the weighted sums (as in the table of section 4)?
+
+# %%
+answer = None
+
+check(answer, lambda n: n == 2 * 4 * 49 * 49 * 32)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 49 pixels make 49·49 pairs. Each needs 32 products for its weight and 32 for its part of the sum, in 4 heads:
+# `2 * 4 * 49 * 49 * 32` = 614,656.
+# </details>
+#
+# **Exercise 2.** Someone proposes circuits of 16 qubits that take 4 channels each, with 112 weights. How many
+# parameters would a U-Net have with 5 of them in each vertex convolution? Use `conv` and `classical`.
+
+# %%
+answer = None
+
+check(answer, lambda n: n == classical + 4 * (conv(20) + 5 * 112 - conv(40)))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `classical + 4 * (conv(40 - 5 * 4) + 5 * 112 - conv(40))`: 20 channels stay with the convolution.
+# </details>
+#
+# **Exercise 3.** What is the smallest whole number of weights w at which 13 circuits, with the last channel classical,
+# no longer save any parameters?
+
+# %%
+answer = None
+
+check(answer, lambda w: hybrid_count(13, w) >= classical > hybrid_count(13, w - 1))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 13·w + conv(1) ≥ conv(40), so w ≥ (14,440 − 10)/13 = 1110. That is 13 times as many as HQConv has.
+# </details>
+#
+# **Exercise 4.** Swap the two skips of each level in `run` (append them in the other order). Predict first: does the
+# network still run? Does it compute the same? Fill in the function, which gets the list of skips and returns it in
+# another order.
+
+
+# %%
+def swapped(skips):
+    """skips: [a1, b1, a2, b2, …] → [b1, a1, b2, a2, …]."""
+    return None  # your line here
+
+
+check(swapped(["a", "b", "c", "d"]), lambda s: s == ["b", "a", "d", "c"])
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `return [skips[i + 1 if i % 2 == 0 else i - 1] for i in range(len(skips))]`. It runs, because the two skips of a level
+# have the same shape, and computes something else. An error that raises nothing: only a comparison with a reference,
+# as in section 5, finds it.
+# </details>
+#
+# **Next:** notebook 06 trains such a model.
