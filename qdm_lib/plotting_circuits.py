@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PatchCollection, PolyCollection
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm
 from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.text import Text
 
@@ -262,10 +262,3 @@ def liveness_map(audit: CircuitAudit, ax: Axes | None = None, *, of: str = "weig
     ax.set_yticks(range(0, table.shape[0], 1 if table.shape[0] < 7 else 4 if of == "weights" else 2))
     ax.set_title(title or audit.circuit.name, fontsize=11)
     return ax
-
-
-def colour_scale(ax: Axes, label: str = "⟨Z⟩") -> None:
-    """A colour bar from -1 to 1 for the fills of `draw_interaction_graph`."""
-    bar = ax.figure.colorbar(ScalarMappable(Normalize(-1, 1), "PuOr"), ax=ax, pad=0.02, shrink=0.8)
-    bar.set_label(label, fontsize=9)
-    bar.ax.tick_params(labelsize=8)

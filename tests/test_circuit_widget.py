@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from qdm_lib.audit import audit_circuit
 from qdm_lib.circuit_widget import EXPLORER_ANSATZE, EXPLORER_INPUTS, CircuitFigure
-from qdm_lib.circuits import Circuit, Gate, hqconv
-from qdm_lib.plotting_circuits import draw_interaction_graph, draw_pennylane, draw_wire_map, sketch_circuit
+from qdm_lib.circuits import Circuit, Gate, basic, hqconv
+from qdm_lib.plotting_circuits import (
+    draw_interaction_graph,
+    draw_pennylane,
+    draw_wire_map,
+    liveness_map,
+    sketch_circuit,
+)
 from qdm_lib.simulator import simulate
 from qdm_lib.widgets import circuit_explorer
 
@@ -130,3 +137,16 @@ def test_the_static_figure_and_its_parts():
     assert sum("θ" in t.get_text() for t in ax.texts) == 28
     assert len({p.get_edgecolor() for p in ax.patches}) >= 4  # encoding, A, B and the meters
     plt.close("all")
+
+
+def test_liveness_maps():
+    audit = audit_circuit(basic())
+    for of, shape in (("weights", (4, 16)), ("inputs", (4, 4))):
+        ax = liveness_map(audit, of=of)
+        shown = ax.images[0].get_array()
+        assert shown.shape == shape
+        dead = getattr(audit, f"{of[:-1]}_to_output").T.numpy() <= audit.tolerance
+        assert (np.ma.getmaskarray(shown) == dead).all()  # white exactly where there is no effect
+        plt.close(ax.figure)
+    with pytest.raises(ValueError, match="weights"):
+        liveness_map(audit, of="gates")
