@@ -22,8 +22,8 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-	OMP_NUM_THREADS=1 QDM_FAST=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/test_notebooks_run.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_notebooks_run.py
 
 notebooks: $(VENV)/dev
 	$(BIN)/python tools/build_notebooks.py

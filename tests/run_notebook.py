@@ -3,7 +3,7 @@
     python tests/run_notebook.py NOTEBOOK FOLDER [--timeout SECONDS]
 
 FOLDER is the kernel's working directory. The last line printed is JSON: seconds, processor time of the kernel and its
-largest memory, and the images of the outputs that have no description. The notebook on disk stays as it is; a cell
+largest memory, and what it wrote to stderr. The notebook on disk stays as it is; a cell
 that prevents connections and turns warnings into errors is put before its first one.
 """
 
@@ -21,6 +21,8 @@ import socket, warnings
 warnings.simplefilter("error")
 for machinery in ("ipykernel", "zmq", "tornado", "traitlets", "jupyter_client", "asyncio"):  # the kernel's own
     warnings.filterwarnings("default", module=machinery)
+# What matplotlib meets when it is handed a torch tensor, up to torch 2.15 at least; nothing a notebook could do.
+warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
 
 def _local(address):
     return isinstance(address, (str, bytes)) or address[0] in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")

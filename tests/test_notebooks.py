@@ -1,6 +1,6 @@
 """What a committed notebook must be: in step with its source, small, and free of errors and paths.
 
-`make test` also executes every notebook with nbmake.
+tests/test_notebooks_run.py executes them.
 """
 
 import importlib.util
@@ -51,3 +51,34 @@ def test_no_code_cell_is_longer_than_a_screen(source):
     for cell in notebook(source).cells:
         if cell.cell_type == "code":
             assert cell.source.count("\n") < 40, cell.source[:80]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_every_picture_has_a_description(source):
+    """The alternative text that `plotting.show_described` stores: a sentence, not a file name."""
+    for cell in notebook(source).cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(alt) > 15 and " " in alt, f"a picture of this cell has none:\n{cell.source[-300:]}"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_links_lead_somewhere(source):
+    for cell in notebook(source).cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)\s]+)\)", cell.source):
+                if not re.match(r"https://|#", target):
+                    assert (ROOT / "notebooks" / target).exists(), target
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_opens_with_what_it_takes(source):
+    first = notebook(source).cells[0].source
+    assert first.startswith("# ") and measured(first)
+
+
+def measured(text: str) -> tuple[int, float] | None:
+    """(seconds, GB) of fast mode, as the first cell states them."""
+    found = re.search(r"QDM_FAST=1`\D*(\d+) s\D*?([\d.]+) GB", " ".join(text.split()))
+    return found and (int(found[1]), float(found[2]))

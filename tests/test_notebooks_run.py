@@ -1,0 +1,35 @@
+"""Every notebook runs to its end in fast mode: offline, from two folders, within its stated time and in 1.5 GB.
+
+A warning is an error, and nothing may be written to stderr. `make test` runs this file on its own, two notebooks at a
+time; normal mode is `make notebooks`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_notebooks import ROOT, SOURCES, measured, notebook
+
+RUNNER = Path(__file__).with_name("run_notebook.py")
+
+
+@pytest.mark.parametrize("place", ["notebooks", "elsewhere"])
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_runs_in_fast_mode(source, place, tmp_path):
+    folder = ROOT / "notebooks" if place == "notebooks" else tmp_path
+    # The bundled images, whatever full data sets this machine has; pip's and other programs' proxies lead nowhere.
+    env = os.environ | {"QDM_FAST": "1", "QDM_DATA_DIR": "", "OMP_NUM_THREADS": "1"}
+    env |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    command = [sys.executable, RUNNER, ROOT / "notebooks" / f"{source.stem}.ipynb", folder]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr[-4000:]
+    used = json.loads(done.stdout.splitlines()[-1])
+    print(f"{source.stem}: {used['cpu_s']:.0f} s of processor time, {used['peak_gb']:.2f} GB")
+    assert not used["stderr"]
+    assert used["peak_gb"] < 1.5
+    seconds, gigabytes = measured(notebook(source).cells[0].source)
+    assert used["cpu_s"] < 2 * seconds + 10, f"{used['cpu_s']:.0f} s, stated are {seconds} s"  # machines differ
+    assert used["peak_gb"] < gigabytes + 0.35, f"{used['peak_gb']:.2f} GB, stated are {gigabytes} GB"
