@@ -501,10 +501,10 @@ for name, model in models.items():
     assert change < 0.05
 
 # %% [markdown]
-# So at 10 % hybridization, circuits can sit in a model, be trained, act by the audit's measure (their gradient is small
-# but not zero), and hardly take part. (That is a measurement of these two models, not of every hybrid model.) Small
-# numbers also feed on themselves: the second convolution's circuits get the small channels as input, and return nearly
-# a constant, as the printed scales show.
+# So at 10 % hybridization, circuits can sit in a model, be trained, have a gradient in every weight (section 7), and
+# hardly take part. (That is a measurement of these two models, not of every hybrid model.) Small numbers also feed on
+# themselves: the second convolution's circuits get the small channels as input, and return nearly a constant, as the
+# printed scales show.
 #
 # With more circuits most groups are all quantum, and the effect is confined to the one mixed group. The norm's gain can
 # learn to make up for the scale; the design of a hybrid layer can avoid the problem, by groups that do not mix or by a
@@ -739,8 +739,7 @@ check(answer, lambda factor: abs(factor / (before[3] / before[:3].mean()) - 1) <
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# The first line printed in section 6 says it. A factor in front of ⟨Z⟩ is free to learn, one number a channel, and is
-# common in hybrid models.
+# The first line printed in section 6 says it. Such a factor could also be learned, one number a channel.
 # </details>
 #
 # **Next:** notebook 05 puts the blocks into the U-Net.
