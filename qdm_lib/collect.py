@@ -1,4 +1,4 @@
-"""Tables and figures from the files of `results/` alone: the same files give the same bytes.
+"""Tables and figures from the files of `results/` (and the list of cells): the same files give the same bytes.
 
 results/<protocol>/…/seed-k.json   one job each (`experiment_run`), beside a picture of its first images
 results/paper.json                 what the paper reports, with its source
@@ -19,6 +19,8 @@ from pathlib import Path
 
 from qdm_lib.comparison import Difference, classical_null, mean_over_seeds, paired_difference, score_and_noise
 from qdm_lib.controls import CONTROLS
+from qdm_lib.experiment_plan import hours, job_seconds, kind
+from qdm_lib.experiments import Experiment, load_experiment
 
 # Score: its heading, and which way is better.
 SCORES = {
@@ -79,8 +81,15 @@ def read_results(folder: str | os.PathLike) -> list[Group]:
     return [Group(*key, cells, Path(folder)) for key, cells in sorted(groups.items())]
 
 
-def collect(folder: str | os.PathLike = "results", out: str | os.PathLike | None = None) -> list[Path]:
-    """Write every table and figure; returns their paths. FileNotFoundError where there is no results folder."""
+def collect(
+    folder: str | os.PathLike = "results",
+    out: str | os.PathLike | None = None,
+    experiments: str | os.PathLike = "experiments",
+) -> list[Path]:
+    """Write every table and figure; returns their paths. FileNotFoundError where there is no results folder.
+
+    experiments: the folder of the experiment files, for the table of what is still open.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; 'experiment run' makes one.")
@@ -96,8 +105,11 @@ def collect(folder: str | os.PathLike = "results", out: str | os.PathLike | None
     if paper.is_file():
         header, rows = paper_table(json.loads(paper.read_text(encoding="utf-8")), groups)
         written += write_table(out / "tables" / "paper-and-ours", header, rows)
-    from qdm_lib.collect_figures import figures  # needs matplotlib
+    for path in sorted(Path(experiments).glob("*.toml")):
+        written += write_table(out / "tables" / f"open-{path.stem}", *open_table(load_experiment(path), folder))
+    from qdm_lib.collect_figures import figures, sampling_figures  # need matplotlib
 
+    written += sampling_figures(groups, out / "figures")
     return written + [path for group in groups for path in figures(group, out / "figures")]
 
 
@@ -184,6 +196,29 @@ def cost_table(group: Group) -> Table:
                      mean(draw), machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread(s)"])  # fmt: skip
     header = ["cell", "parameters", "seconds per step (clock)", "CPU seconds per step", "seconds per image", "machine"]
     return header, rows
+
+
+def open_table(experiment: Experiment, folder: Path) -> Table:
+    """Each cell of an experiment file: seeds done, seeds open, and what the open ones cost as measured."""
+    path, rows = folder / "seconds.json", []
+    seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    jobs = experiment.jobs()
+    for cell in experiment.cells:
+        mine = [job for job in jobs if job.cell == cell]
+        todo = [job for job in mine if not job.result(folder).is_file() or not _finished(job.result(folder))]
+        texts = []
+        for machine, costs in sorted(seconds.items()):
+            if todo and kind(cell) in costs:
+                epochs, scored_at = mine[0].own_epochs()
+                each = job_seconds(experiment, costs[kind(cell)], mine[0].steps(epochs), len(scored_at))
+                texts.append(f"{hours(len(todo) * each)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
+        cost = "; ".join(texts) or ("not measured" if todo else "")
+        rows.append([experiment.cell_name(cell), str(len(mine) - len(todo)), str(len(todo)), cost])
+    return ["cell", "seeds done", "seeds open", "time for the open ones, without scoring"], rows
+
+
+def _finished(path: Path) -> bool:
+    return bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
 
 
 def paper_table(paper: dict, groups: Iterable[Group]) -> Table:

@@ -92,6 +92,36 @@ def by_epoch(group: Group) -> Figure:
     return figure
 
 
+def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
+    """FID against sampling steps, a figure for each protocol whose runs were drawn from in several ways.
+
+    Groups named <protocol>-ddim-10 and the like are other draws of the same runs (`experiment run --sampler`).
+    """
+    paths = []
+    for base in groups:
+        ways = [g for g in groups if g.dataset == base.dataset and g.protocol.startswith(f"{base.protocol}-d")]
+        if not ways:
+            continue
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        ax = figure.subplots()
+        for k, cell in enumerate(base.ordered()):
+            found: dict[str, list[tuple[int, float]]] = {}
+            for group in (base, *ways):
+                values = [value for value, _ in group.scores(cell, "fid").values()]
+                config = next(iter(group.cells.get(cell, {}).values()), {"config": None})["config"]
+                if values and any(cell in g.cells for g in ways):
+                    found.setdefault(config["sampler"], []).append((config["sampler_steps"], float(np.mean(values))))
+            for sampler, points in sorted(found.items()):
+                style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+                line = "-" if sampler == "ddim" else ":"
+                ax.plot(*zip(*sorted(points), strict=True), line, label=f"{cell}, {sampler}", **style)
+        ax.set(xlabel="model calls for an image", ylabel="FID (lower is better)", xscale="log")
+        ax.legend(fontsize=8)
+        ax.set_title(f"{base.dataset}, runs of the {base.protocol} protocol", fontsize=10)
+        paths.append(_save(figure, folder / f"{base.name}-sampling-steps.png"))
+    return paths
+
+
 def _save(figure: Figure, path: Path) -> Path:
     """A PNG that depends on the figure and on matplotlib's version only: no date, no user's style."""
     with matplotlib.rc_context({"savefig.dpi": 110}):

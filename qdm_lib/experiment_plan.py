@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import torch
 
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.experiment_run import Runner, write_json
-from qdm_lib.experiments import Job
+from qdm_lib.experiment_run import Runner, machine, write_json
+from qdm_lib.experiments import Cell, Experiment, Job
 from qdm_lib.training import EMA, make_optimizer, train
 
 WARM, TIMED = 1, 3  # training steps: not counted, counted
 
 
 def measure(runner: Runner, job: Job) -> dict[str, float]:
-    """Seconds of a training step, and of drawing one image, of a job's model on this machine; a few steps are made.
+    """Seconds of a training step, and of one model call for one image, on this machine; a few steps are made.
 
     On the CPU it is CPU time over the number of threads, so that other programs on the machine do not count.
     """
@@ -41,8 +40,7 @@ def measure(runner: Runner, job: Job) -> dict[str, float]:
         model.eval()(x, t)
         began = clock()
         model(x, t)
-    forward = (clock() - began) / len(batch)
-    return {"step": round(training, 4), "image": round(forward * job.experiment.sampler_steps, 4)}
+    return {"step": round(training, 4), "call": round((clock() - began) / len(batch), 7)}
 
 
 def _clock(device: torch.device):
@@ -56,24 +54,37 @@ def _clock(device: torch.device):
     return clock
 
 
+def kind(cell: Cell) -> str:
+    """What the cost depends on: 1hqconv, fullhqconv+zero."""
+    return f"{cell.preset}+{cell.control}" if cell.control else cell.preset
+
+
+def place(device: torch.device) -> str:
+    """The machine, as far as speed goes."""
+    about = machine(device)
+    return about["gpu"] or f"{about['cpu']}, {about['threads']} thread(s)"
+
+
 def costs(runner: Runner) -> dict[str, dict[str, float]]:
-    """`measure` of each kind of model that is left to run, kept in runs/seconds.json."""
-    path = Path(runner.runs) / "seconds.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    found = {}
+    """`measure` of each kind of model that is left to run; kept, by machine, in results/seconds.json."""
+    path, found = runner.results / "seconds.json", {}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    here = known.setdefault(f"{place(runner.device)}, batch {runner.experiment.batch_size}", {})
     for job in runner.jobs:
-        cell, e = job.cell, job.experiment
-        kind = f"{cell.preset}{'+' + cell.control if cell.control else ''}"
-        if kind in found or runner.finished(job):
+        name = kind(job.cell)
+        if name in found or runner.finished(job):
             continue
-        key = f"{kind} batch {e.batch_size} {e.sampler} {e.sampler_steps} {runner.device}"
-        key += f" {torch.get_num_threads()} threads"
-        if key not in known:
-            known[key] = measure(runner, job)
+        if name not in here:
+            here[name] = measure(runner, job)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, known)
-        found[kind] = known[key]
+        found[name] = here[name]
     return found
+
+
+def job_seconds(experiment: Experiment, cost: dict[str, float], steps: int, draws: int) -> float:
+    """Time for so many training steps and so many evaluations, without the scoring itself."""
+    return steps * cost["step"] + draws * experiment.n_images * experiment.sampler_steps * cost["call"]
 
 
 def plan(runner: Runner) -> list[str]:
@@ -86,18 +97,20 @@ def plan(runner: Runner) -> list[str]:
         if not left:
             lines.append(f"{name:32} {len(jobs)} of {len(jobs)} seeds done")
             continue
-        cell = left[0].cell
-        cost = kinds[f"{cell.preset}{'+' + cell.control if cell.control else ''}"]
-        steps = sum(max(0, runner.steps(job, e.epochs) - runner.trained(job)) for job in left) if runner.train else 0
-        draws = sum(len(e.evaluate_at) - len(runner.scored(job)) for job in left) if runner.evaluate else 0
-        seconds = steps * cost["step"] + draws * e.n_images * cost["image"]
+        cost = kinds[kind(left[0].cell)]
+        steps = draws = 0
+        for job in left:
+            epochs, scored_at = job.own_epochs()
+            whole, rest = runner.steps(job, epochs), runner.steps(job, e.epochs) - runner.trained(job)
+            steps += max(0, min(whole, rest)) if runner.train else 0
+            draws += len(scored_at) - len(runner.scored(job)) if runner.evaluate else 0
+        seconds = job_seconds(e, cost, steps, draws)
         total += seconds
         lines.append(
             f"{name:32} {len(jobs) - len(left)} of {len(jobs)} seeds done, {steps:,} steps of {cost['step']:.3f} s and "
-            f"{draws} x {e.n_images:,} images of {cost['image']:.3f} s: {hours(seconds)}"
+            f"{draws} x {e.n_images:,} images of {cost['call'] * e.sampler_steps:.3f} s: {hours(seconds)}"
         )
-    place = str(runner.device) if runner.device.type != "cpu" else f"{torch.get_num_threads()} CPU thread(s)"
-    return [*lines, f"Total, for one process on {place}, without the scoring itself: {hours(total)}"]
+    return [*lines, f"Total, for one process on {place(runner.device)}, without the scoring itself: {hours(total)}"]
 
 
 def hours(seconds: float) -> str:

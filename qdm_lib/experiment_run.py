@@ -88,7 +88,7 @@ class Runner:
 
     def finished(self, job: Job) -> bool:
         """Whether nothing is left to do that this runner was asked to do."""
-        if all(str(epoch) in self.scored(job) for epoch in self.experiment.evaluate_at):
+        if all(str(epoch) in self.scored(job) for epoch in job.own_epochs()[1]):
             return True
         to_train = self.train and self.trained(job) < self.steps(job, self.experiment.epochs)
         return not to_train and not (self.evaluate and self._to_score(job))

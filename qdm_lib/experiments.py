@@ -200,6 +200,11 @@ class Job:
         """Optimiser steps in so many epochs, rounded up."""
         return -(-epoch * n_training // self.experiment.batch_size)
 
+    def own_epochs(self) -> tuple[int, list[int]]:
+        """The epochs it trains itself, without those of a source, and the epochs at which it can be scored."""
+        before = self.cell.transfer.epochs if self.cell.transfer else 0
+        return self.experiment.epochs - before, [epoch for epoch in self.experiment.evaluate_at if epoch > before]
+
     def config(self, steps: int, n_training: int = TRAINING_IMAGES) -> RunConfig:
         """What `train_run` is to do, up to a step."""
         cell, recipe = self.cell, TrainConfig(batch_size=self.experiment.batch_size)

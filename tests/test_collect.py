@@ -15,10 +15,10 @@ from qdm_lib.comparison import Difference
 from qdm_lib.evaluation import SCORE_NAMES
 from qdm_lib.experiment_run import read_picture, write_json, write_picture
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / name for name in ("results", "experiments"))
 
 
-def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",)) -> None:
+def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",), steps=50) -> None:
     """A result file with round numbers, and its picture."""
     path = folder / protocol / cell / f"seed-{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +31,11 @@ def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epoch
     scores = {name: score(0.5) for name in SCORE_NAMES} | {"fid": score(fid)}
     entry = {"step": 938, "loss": 0.03, "scores": scores, "sampling_seconds": 200.0, "samples": picture.name}
     config = {"protocol": protocol, "cell": cell, "dataset": "fashion-mnist", "seed": seed, "n_images": 2000,
-              "features": "classifier"}  # fmt: skip
+              "features": "classifier", "sampler": "ddim", "sampler_steps": steps}  # fmt: skip
     write_json(path, {
         "config": config, "parameters": 483321, "machine": {"cpu": "x", "threads": 1, "gpu": None},
         "seconds_per_step": {"seconds": 1.5, "cpu_seconds": 1.0} if seed else None,
-        "by_epoch": {epoch: entry for epoch in epochs}, "scores": scores,
+        "by_epoch": {epoch: entry for epoch in epochs}, "scores": scores, "finished": True,
     })  # fmt: skip
 
 
@@ -46,24 +46,27 @@ def results(tmp_path):
         made_up(folder, "short", "unet", seed, fid)
         made_up(folder, "short", "fullhqconv", seed, fid - 30 - seed)
         made_up(folder, "short", "control-zero", seed, fid + 0.1 * seed)
+    made_up(folder, "short-ddim-10", "unet", 0, 120, steps=10)
+    write_json(folder / "seconds.json", {"a machine": {"1hqconv": {"step": 1.0, "call": 0.001}}})
     made_up(folder, "paper", "unet", 0, 40, ("1", "10", "20"))
     shutil.copy(RESULTS / "paper.json", folder)
     return folder
 
 
 def test_collect_twice_gives_the_same_bytes(results, tmp_path):
-    first = collect(results)
+    first = collect(results, experiments=EXPERIMENTS)
     before = {path: path.read_bytes() for path in first}
-    assert collect(results) == first and {path: path.read_bytes() for path in first} == before
-    elsewhere = collect(results, tmp_path / "out")
+    assert collect(results, experiments=EXPERIMENTS) == first and {path: path.read_bytes() for path in first} == before
+    elsewhere = collect(results, tmp_path / "out", EXPERIMENTS)
     assert [path.read_bytes() for path in elsewhere] == list(before.values())
     names = {path.name for path in first}
-    assert {"short-fashion-mnist-scores.csv", "short-fashion-mnist-ladder.png", "paper-and-ours.md",
-            "paper-fashion-mnist-fid-by-epoch.png", "short-fashion-mnist-samples.png"} <= names  # fmt: skip
+    wanted = ["scores.csv", "differences.md", "ladder.png", "samples.png", "sampling-steps.png"]
+    wanted = [f"short-fashion-mnist-{name}" for name in wanted] + ["open-short.csv", "paper-and-ours.md"]
+    assert {*wanted, "paper-fashion-mnist-fid-by-epoch.png"} <= names
 
 
 def test_what_the_tables_say(results):
-    collect(results)
+    collect(results, experiments=EXPERIMENTS)
     tables = results / "tables"
     rows = (tables / "short-fashion-mnist-differences.md").read_text().splitlines()
     (row,) = [r for r in rows if r.startswith("| fullhqconv - unet | FID")]
@@ -73,6 +76,9 @@ def test_what_the_tables_say(results):
     assert any(r.startswith("| fullhqconv - control-zero | FID") for r in rows)
     null = (tables / "short-fashion-mnist-null.csv").read_text().splitlines()[1]
     assert null == "FID,3,2.667,4,5.544"  # pairs 2, 2, 4; 1.96 · √2 · 2
+    todo = (tables / "open-short.csv").read_text().splitlines()
+    assert todo[1] == "unet,3,2,not measured"
+    assert "1hqconv,0,3,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
     paper = (tables / "paper-and-ours.md").read_text()
     assert "| fashion-mnist | unet | 39.4563 | 40 | 0.0275 |" in paper and "| mnist | unet | 45.2762 | open |" in paper
     seeds = (tables / "short-fashion-mnist-seeds.csv").read_text()
@@ -106,7 +112,7 @@ def test_pictures_go_around(tmp_path):
 
 def test_the_shared_tables_and_figures_follow_from_the_shared_results(tmp_path):
     """What stands in results/ is what `experiment collect` makes of it; figures if this matplotlib drew them."""
-    for path in collect(RESULTS, tmp_path):
+    for path in collect(RESULTS, tmp_path, EXPERIMENTS):
         shared = RESULTS / path.relative_to(tmp_path)
         assert shared.is_file(), f"{shared} is missing: run 'python -m qdm_lib experiment collect'"
         if path.suffix == ".png":
