@@ -31,5 +31,6 @@ def test_runs_in_fast_mode(source, place, tmp_path):
     assert not used["stderr"]
     assert used["peak_gb"] < 1.5
     seconds, gigabytes = measured(notebook(source).cells[0].source)
-    assert used["cpu_s"] < 2 * seconds + 10, f"{used['cpu_s']:.0f} s, stated are {seconds} s"  # machines differ
+    # A machine that is slow, or shares its cores with other tests, has been seen to need four times the processor time.
+    assert used["cpu_s"] < 5 * seconds + 30, f"{used['cpu_s']:.0f} s, stated are {seconds} s"
     assert used["peak_gb"] < gigabytes + 0.35, f"{used['peak_gb']:.2f} GB, stated are {gigabytes} GB"
