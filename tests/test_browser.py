@@ -214,14 +214,16 @@ def open_and_run(page, address, name):
     page.get_by_text(re.compile(r"\| Idle")).first.wait_for(timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.wait_for_function(
-        """() => {
-            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent);
-            window.qdm_started ||= prompts.some(p => p.includes('*'));
-            return window.qdm_started && !prompts.some(p => p.includes('*')) && /\\d/.test(prompts.at(-1));
-        }""",
-        timeout=PATIENCE,
-        polling=200,
+    wait_for(lambda: "*" in prompts(page), 60, "the start of the run")
+    wait_for(
+        lambda: re.search(r"\d\]:$", prompts(page)) and "*" not in prompts(page), PATIENCE / 1000, "the end of the run"
+    )
+
+
+def prompts(page) -> str:
+    """What stands before the code cells, one after the other: [*]: while a cell waits or runs, [7]: after it."""
+    return page.evaluate(
+        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent).join('')"
     )
 
 
