@@ -232,10 +232,14 @@ def test_widget_in_jupyterlab(browser, lab, name):
     page, errors = new_page(browser)
     open_and_run(page, lab, name)
     cell = page.locator(".jp-CodeCell").filter(has=page.locator(".jupyter-widgets")).first
-    assert WIDGETS[name] in cell.locator(".jp-InputArea").inner_text()
     widget = cell.locator(".jp-OutputArea .jupyter-widgets").first
-    widget.scroll_into_view_if_needed()
-    wait_for(lambda: seen(widget)[0], what="a picture")
+
+    def shown():  # JupyterLab draws a cell when it comes near the window
+        cell.evaluate("e => e.scrollIntoView()")
+        return seen(widget)[0]
+
+    wait_for(shown, what="a picture")
+    assert WIDGETS[name] in cell.locator(".jp-InputArea").text_content()
     widget.screenshot(path=OUTPUT / f"{name}-start.png")
     start = seen(widget)
     idle = drive(page, widget)
