@@ -1,0 +1,685 @@
+# %% [markdown]
+# # 8 · Evaluation
+#
+# Which of two models draws better? Looking at images does not decide it: one picks what one likes. Scores do, if one
+# knows what they measure and how they mislead. This notebook builds the three scores of the paper from their formulas,
+# shows five ways in which they fool people, and ends with the question of the course: do the circuits help?
+#
+# **Objectives.** After this notebook you can
+#
+# 1. compute FID, KID and IS from features by hand, and say what each one sees;
+# 2. put an interval and a floor beside a score;
+# 3. recognise five mistakes: unequal N, cut-off pixels, resizing, one seed, the best of several;
+# 4. read the paper's table and ours, and say which of their differences mean something;
+# 5. say what a control ladder is for, and reach a verdict: better, worse, equivalent, or undecided.
+#
+# **Prerequisites.** Notebook 06 (drawing samples). Covariance matrices and eigenvalues.
+#
+# **Measured** on one CPU core, including the start of Python: 88 s of processor time and 1.2 GB of memory; with
+# `QDM_FAST=1` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
+
+# %%
+import copy
+import json
+import math
+import os
+import platform
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+import torchmetrics
+from torch.testing import assert_close
+
+import qdm_lib
+from qdm_lib import diffusion, metrics
+from qdm_lib.checkpoint import SHIPPED, load_model
+from qdm_lib.data import load_images, to_model_range, to_uint8
+from qdm_lib.extractors import extract, load_extractor
+from qdm_lib.plotting import OKABE_ITO, image_grid, show_described
+from qdm_lib.quantum import QuantumLayer
+
+for name, version in {"Python": platform.python_version(), "torch": torch.__version__.split("+")[0],
+                      "torchmetrics": torchmetrics.__version__, "matplotlib": matplotlib.__version__,
+                      "qdm_lib": qdm_lib.__version__}.items():  # fmt: skip
+    print(f"{name:12} {version}")
+
+# %%
+FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+N = 150 if FAST else 500  # generated images
+DDIM_STEPS = 3 if FAST else 10  # sampler steps for them
+N_LADDER = 40 if FAST else 250  # generated images of each control in section 8
+REPEATS = 5 if FAST else 40  # of random experiments
+N_BOOTSTRAP = 20 if FAST else 200
+torch.set_grad_enabled(False)  # nothing is trained in this notebook
+plt.rcParams["figure.dpi"] = 90
+BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "green", "vermilion")), "#777777")
+
+
+def seeded(seed):
+    """A source of random numbers that gives the same ones in every run."""
+    return torch.Generator().manual_seed(seed)
+
+
+def check(answer, right):
+    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
+    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
+
+
+# %% [markdown]
+# ## 1 · From images to features
+#
+# Two sets of images are compared, generated and real. Comparing pixels would be useless: a shirt moved by one pixel is
+# far from itself. So each image first passes a network, and its **features**, the numbers before the last layer, are
+# compared. The usual network is Inception, trained on photographs. This library brings a small classifier trained on
+# the data set itself: 128 features, no download. **Scores of different networks are on different scales; never compare
+# them.**
+#
+# The generated images come from the checkpoint of notebook 00; the real ones are the bundled subset.
+
+# %%
+train_set, test_set = (load_images("fashion-mnist", split, bundled=True) for split in ("train", "test"))
+model = load_model(SHIPPED / "fashion-mnist" / "1hqconv")
+schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
+
+
+def drawn(net, n, seed):
+    """n images as floats in [-1, 1], by DDIM, in batches of 50."""
+    starts = torch.randn(n, 1, 28, 28, generator=seeded(seed)).split(50)
+    walks = (diffusion.ddim_sample(net, schedule, x.shape, steps=DDIM_STEPS, x_T=x) for x in starts)
+    return torch.cat([diffusion.sample(walk) for walk in walks])
+
+
+floats = drawn(model, N, 1)
+generated = to_uint8(floats)
+extractor = load_extractor("classifier", "fashion-mnist", device="cpu")
+print(extractor.title)
+fake, train_f, test_f = (extract(extractor, x) for x in (generated, train_set.images, test_set.images))
+print(f"features: generated {tuple(fake.features.shape)}, train {tuple(train_f.features.shape)}, "
+      f"test {tuple(test_f.features.shape)}")  # fmt: skip
+
+# %%
+centre = train_f.features.mean(0)
+_, _, V = torch.linalg.svd(train_f.features - centre, full_matrices=False)
+figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.3), layout="constrained", width_ratios=(1.25, 1))
+for features, colour, marker, name in (
+    (train_f.features[:500], GREY, ".", "real"),
+    (fake.features, ORANGE, "^", "generated"),
+):
+    x, y = ((features - centre) @ V[:2].T).T
+    axes[0].plot(x, y, marker, ms=4, color=colour, alpha=0.6, label=name)
+axes[0].set(xlabel="first principal component", ylabel="second")
+axes[0].legend(frameon=False)
+image_grid(torch.cat([test_set.images[:16], generated[:16]]), axes[1], columns=8)
+axes[1].set_title("real (two rows above), generated (below)", fontsize=10)
+show_described(figure, "Left: features of real and generated images in the plane; right: sixteen images of each kind.")
+
+# %% [markdown]
+# *Figure: left, features of real (grey) and generated images (orange), along the two directions in which the real ones
+# vary most: the clouds overlap in part. Right, 16 real images above 16 generated ones.*
+#
+# ## 2 · FID by hand
+#
+# The **Fréchet inception distance** ([arXiv:1706.08500](https://arxiv.org/abs/1706.08500)) replaces each cloud by the
+# Gaussian with its mean μ and covariance S, and takes the distance of the two Gaussians:
+#
+# $$ \mathrm{FID} = \|\mu-\mu'\|^2 + \mathrm{Tr}\big(S + S' - 2\,(S S')^{1/2}\big). $$
+#
+# In one dimension it is (μ − μ')² + (σ − σ')², with standard deviations σ: how far to move, and how much to stretch.
+# The square root of SS' is awkward, as SS' is not symmetric. But its trace is the sum of the square roots of its
+# eigenvalues, and SS' has the eigenvalues of the symmetric matrix S^{1/2} S' S^{1/2}.
+
+
+# %%
+def fid(a, b):
+    """FID of two sets of features (N, D), (M, D)."""
+    a, b = a.double(), b.double()
+    S, T = (torch.atleast_2d(torch.cov(one.T)) for one in (a, b))
+    values, vectors = torch.linalg.eigh(S)
+    root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ T @ root).clamp(min=0).sqrt().sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + S.trace() + T.trace() - 2 * cross).item()
+
+
+a, b = torch.randn(5000, 1, generator=seeded(0)), 2 + 3 * torch.randn(5000, 1, generator=seeded(1))
+in_one_dimension = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
+assert_close(fid(a, b), in_one_dimension.double().item(), rtol=1e-4, atol=1e-4)
+print(f"one dimension: {fid(a, b):.3f}, by eye 2² + 2² = 8")
+
+by_hand, by_library = fid(fake.features, train_f.features), metrics.fid(fake.features, train_f.features)
+print(f"generated against real: {by_hand:.4f} by hand, {by_library:.4f} by torchmetrics")
+assert_close(by_hand, by_library, rtol=1e-4, atol=1e-3)
+
+# %% [markdown]
+# ## 3 · KID by hand
+#
+# FID sees means and covariances only, and it is *biased*: two samples of the same distribution have FID > 0. The
+# **kernel inception distance** ([arXiv:1801.01401](https://arxiv.org/abs/1801.01401)) compares averages of a kernel
+# k(x, y) = (x·y/D + 1)³ within and between the sets:
+#
+# $$ \mathrm{KID} = \overline{k(x, x')} + \overline{k(y, y')} - 2\,\overline{k(x, y)}, $$
+#
+# where a bar is the mean over all pairs of *different* images. Leaving out the pairs of an image with itself makes it
+# unbiased: for two samples of one distribution it is 0 on average, so single values can be negative. The library
+# averages over 100 random subsets of at most 1,000 images; with two sets of equal size below that, each subset is the
+# whole set.
+
+
+# %%
+def kid(x, y):
+    """KID of two sets of features (N, D), (M, D)."""
+    x, y = x.double(), y.double()
+    n, m, dim = len(x), len(y), x.shape[1]
+    within_x, within_y, between = ((p @ q.T / dim + 1) ** 3 for p, q in ((x, x), (y, y), (x, y)))
+    mean_x = (within_x.sum() - within_x.diagonal().sum()) / (n * (n - 1))
+    mean_y = (within_y.sum() - within_y.diagonal().sum()) / (m * (m - 1))
+    return (mean_x + mean_y - 2 * between.mean()).item()
+
+
+real = train_f.features[:N]
+by_hand, by_library = kid(fake.features, real), metrics.kid(fake.features, real)
+print(f"generated against real: {by_hand:.5f} by hand, {by_library:.5f} by torchmetrics")
+assert_close(by_hand, by_library, rtol=1e-3, atol=1e-4)
+print(f"real against real: {kid(test_f.features, train_f.features):+.5f}")
+
+# %% [markdown]
+# ## 4 · IS by hand
+#
+# The **inception score** ([arXiv:1606.03498](https://arxiv.org/abs/1606.03498)) needs no real images. The classifier
+# gives each generated image x class probabilities p(y|x). Good images should be recognised (p(y|x) is peaked), and all
+# classes should occur (the mean p(y) is flat). Both make the Kullback–Leibler divergence large:
+#
+# $$ \mathrm{IS} = \exp\Big(\overline{\textstyle\sum_y p(y|x)\,\log\frac{p(y|x)}{p(y)}}\Big), $$
+#
+# between 1 and the number of classes, 10. By custom the images are shuffled, cut into 10 parts, and the scores of the
+# parts averaged.
+
+
+# %%
+def inception_score(logits):
+    p = logits.double().softmax(1)
+    divergence = (p * (p.log() - p.mean(0).log())).sum(1)
+    return divergence.mean().exp().item()
+
+
+with torch.random.fork_rng():
+    torch.manual_seed(0)  # torchmetrics shuffles by the global generator
+    order = torch.randperm(N)
+by_hand = sum(inception_score(part) for part in fake.logits[order].chunk(10)) / 10
+by_library = metrics.inception_score(fake.logits)
+print(f"generated: {by_hand:.4f} by hand, {by_library:.4f} by torchmetrics")
+print(f"real test images: {metrics.inception_score(test_f.logits):.4f}")
+assert_close(by_hand, by_library, rtol=1e-5, atol=1e-5)
+
+perfect = 20 * torch.eye(10).repeat(10, 1)  # every class equally often, always certain
+assert_close(inception_score(perfect), 10.0, rtol=1e-3, atol=0)
+assert_close(inception_score(torch.zeros(50, 10)), 1.0)
+
+# %% [markdown]
+# What IS does not see: whether the images look like the real ones. Ten images, one of each class, repeated for ever,
+# score as well as a data set. So IS alone proves nothing.
+#
+# ## 5 · A score is not one number
+#
+# `qdm_lib.metrics.evaluate` returns each score with an **interval** (how far it would move, had other images been
+# drawn: a bootstrap) and a **floor** (what as many *real* images score). Without the floor a FID of 5 may be superb or
+# poor.
+
+# %%
+scores = metrics.evaluate(generated, train_set, features=extractor, floor_images=test_set, n_bootstrap=N_BOOTSTRAP)
+print(f"{'':5} {'generated':>10} {'95 % interval':>20} {'real images':>12}")
+for score in scores.values():
+    print(f"{score.name:5} {score.value:10.3f} {score.low:9.3f} … {score.high:8.3f} {score.floor:12.3f}")
+assert scores["fid"].floor < scores["fid"].low and scores["is"].floor > scores["is"].high
+
+# %% [markdown]
+# The model is far from the floor by every score; no statistics are needed for that. They are needed where two models
+# are close together, as in the paper.
+#
+# ## 6 · Five ways to be fooled
+#
+# **1. Unequal N.** FID is biased: the fewer images, the larger. Real images against real images show it best, since
+# their true distance is 0.
+
+# %%
+sizes = (40, 60, 100, 150) if FAST else (50, 100, 200, 350, 500)
+curves = {"real": test_f.features, "generated": fake.features}
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
+means = {}
+for (name, features), ax, colour in zip(curves.items(), axes, (GREY, ORANGE), strict=True):
+    g = seeded(2)
+    for n in sizes:
+        values = [fid(features[torch.randperm(len(features), generator=g)[:n]], train_f.features) for _ in range(5)]
+        ax.plot([n] * 5, values, ".", color=colour, alpha=0.6)
+        means[name, n] = sum(values) / 5
+    ax.plot(sizes, [means[name, n] for n in sizes], color=colour, lw=2)
+    ax.set(xlabel="number of images N", ylabel="FID", title=f"{name} against 2,000 real")
+    print(f"{name:9}", "  ".join(f"N = {n}: {means[name, n]:.1f}" for n in sizes))
+show_described(figure, "FID against the number of images, for real and for generated ones: both curves fall with N.")
+assert means["real", sizes[0]] > 2 * means["real", sizes[-1]]
+
+# %% [markdown]
+# *Figure: FID of N real images (left) and N generated ones (right) against 2,000 real ones; dots are five random
+# choices, the line their mean. Both fall with N.*
+#
+# **Compare only at equal N**, and put the floor at that N beside it. The paper uses 7,000.
+#
+# **2. Cut-off pixels.** Images are stored as whole numbers 0 … 255. Who converts by casting, (x + 1)·127.5 →
+# `uint8`, cuts the fraction off and darkens every image by half a grey level on average.
+
+# %%
+cut = ((floats + 1) * 127.5).to(torch.uint8)
+print(f"mean grey: rounded {generated.float().mean():.3f}, cut off {cut.float().mean():.3f}")
+cut_f = extract(extractor, cut)
+print(f"FID: rounded {fid(fake.features, train_f.features):.3f}, cut off {fid(cut_f.features, train_f.features):.3f}")
+normalised = to_model_range(test_set.images)  # real images take the same road: to [-1, 1] and back
+back, back_cut = to_uint8(normalised), ((normalised + 1) * 127.5).to(torch.uint8)
+changed = (back_cut != test_set.images).float().mean()
+print(f"real images to [-1, 1] and back: rounding changes none, cutting changes {changed:.1%} of all pixels")
+assert torch.equal(back, test_set.images) and cut.float().mean() < generated.float().mean()
+
+# %% [markdown]
+# Half a grey level is invisible, and yet the score moves: here even for the better, and for no good reason. With
+# another extractor it moves by another amount. The point is that it moves without any change of the model.
+#
+# **3. Resizing.** Inception wants large images, and there are many ways to enlarge or shrink. Here nothing but real
+# test images, sent through a smaller or larger size and back:
+
+
+# %%
+def through(images, size, **how):
+    small = F.interpolate(images.float(), size=(size, size), **how)
+    return F.interpolate(small, size=(28, 28), mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
+
+
+ways = {
+    "as they are": test_set.images,
+    "56 pixels, bilinear": through(test_set.images, 56, mode="bilinear"),
+    "24 pixels, bilinear, antialiased": through(test_set.images, 24, mode="bilinear", antialias=True),
+    "24 pixels, nearest": through(test_set.images, 24, mode="nearest"),
+    "14 pixels, bilinear, antialiased": through(test_set.images, 14, mode="bilinear", antialias=True),
+    "14 pixels, nearest": through(test_set.images, 14, mode="nearest"),
+}
+resized = {name: fid(extract(extractor, images).features, train_f.features) for name, images in ways.items()}
+for name, value in resized.items():
+    print(f"real test images, {name:33} FID {value:7.2f}")
+assert min(value for name, value in resized.items() if name != "as they are") > 5 * resized["as they are"]
+
+# %%
+figure, axes = plt.subplots(len(ways), 1, figsize=(7.5, 0.72 * len(ways)), layout="constrained")
+for ax, (name, images) in zip(axes, ways.items(), strict=True):
+    image_grid(images[:8], ax, columns=8)
+    ax.text(-0.02, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=9)
+show_described(figure, "Rows of the same real images sent through other sizes: slightly blurred to blocky.")
+
+# %% [markdown]
+# *Figure: eight real images, and what is left of them after a trip through another size.*
+#
+# These are all real images, of the right classes in the right numbers, and each trip through another size makes FID
+# several times larger, with no model involved. Which way costs most is not what one would guess: the smooth pictures
+# score worse than the jagged ones here. Two programs that resize differently give FIDs that cannot be compared.
+#
+# **4. One seed.** A score depends on the start noise of the drawing, and far more on the seed of the training. The
+# first can be tried here: the same model, five sets of images of the same size, nothing else changed.
+
+# %%
+part = N // 5
+values = [fid(chunk, train_f.features) for chunk in fake.features.split(part)]
+spread = torch.tensor(values).std().item()
+print(f"one model, five sets of {part} images: FID", [round(v, 2) for v in values], f"standard deviation {spread:.2f}")
+
+# %% [markdown]
+# Two models whose scores differ by less than such a spread are not known to differ. And this is the *small* part:
+# another training seed gives another model. Section 7 shows it where there are results with several seeds.
+#
+# **5. Best of six.** A paper compares six models and reports the best. Suppose they are all the same: six sets of
+# *real* images, equally good by construction. How much better does the best of six look than an average one?
+
+# %%
+reference, pool = train_f.features[:1000], torch.cat([train_f.features[1000:], test_f.features])
+g, best, all_values = seeded(4), [], []
+for _ in range(REPEATS):
+    sets = pool[torch.randperm(len(pool), generator=g)[:1200]].split(200)
+    six = [fid(one, reference) for one in sets]
+    best.append(min(six))
+    all_values += six
+all_values, best = torch.tensor(all_values), torch.tensor(best)
+gain = ((all_values.mean() - best.mean()) / all_values.std()).item()
+print(f"FID of 200 real images: {all_values.mean():.2f} ± {all_values.std():.2f}; best of six: {best.mean():.2f}")
+print(f"the winner looks better by {gain:.2f} standard deviations, for nothing")
+
+figure, ax = plt.subplots(figsize=(6.5, 2.5), layout="constrained")
+edges = torch.linspace(all_values.min().item(), all_values.max().item(), 25).tolist()
+ax.hist(all_values.numpy(), bins=edges, color=GREY, density=True, label="each of six equal models")
+ax.hist(best.numpy(), bins=edges, color=ORANGE, alpha=0.75, density=True, label="the best of the six")
+ax.set(xlabel="FID", yticks=[])
+ax.legend(frameon=False)
+show_described(figure, "Two histograms of FID: of equal models, and of the best of each six, which lies to the left.")
+assert gain > 0.5
+
+# %% [markdown]
+# *Figure: FID of six equally good sets (grey) and of the best in each group of six (orange). For normally distributed
+# scores the best of six lies 1.27 standard deviations below the mean.*
+#
+# The remedies: decide before looking which comparison counts, or train the winner again with new seeds.
+#
+# ## 7 · The paper's table, and ours
+#
+# The paper's scores: Inception features, 7,000 images, 20 epochs, one seed for each number.
+
+# %%
+paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())
+for dataset, table in paper["scores"].items():
+    plain = table["unet"]
+    print(f"\n{dataset}: the paper{'':12} FID (− unet)          KID         IS")
+    for name, s in table.items():
+        print(f"   {name:18} {s['fid']:9.2f} ({s['fid'] - plain['fid']:+.2f}) {s['kid']:12.4f} {s['is']:10.4f}")
+    control = paper["classical_transfer"][dataset]["fid"]
+    print(f"   {'unet → unet':18} {control:9.2f} ({control - plain['fid']:+.2f})   a control, nothing quantum in it")
+moves = [abs(paper["classical_transfer"][d]["fid"] - paper["scores"][d]["unet"]["fid"]) for d in paper["scores"]]
+largest = {d: min(s["fid"] for s in t.values()) - t["unet"]["fid"] for d, t in paper["scores"].items()}
+print(f"\nthe control moves FID by {moves[0]:.2f} and {moves[1]:.2f}; the best of five others gains "
+      + " and ".join(f"{-v:.2f}" for v in largest.values()))  # fmt: skip
+
+# %% [markdown]
+# The best hybrid is better than `unet` by about as much as the classical control differs from it, and it is the best of
+# five. Both sections above apply. The table cannot tell a gain from chance, nor exclude one: there is no scatter in it.
+#
+# **Ours.** Results of this project lie as JSON files under `results/`, one for each model, control and seed. The next
+# cell reads what your copy has. *Protocol* says how long was trained; the short one (2 epochs) is not the paper's.
+
+# %%
+RESULTS = SHIPPED.parent / "results"
+ours = {}  # (protocol, data set, model or control, score) -> {seed: entry}
+for path in sorted(RESULTS.rglob("*.json")):
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict) or not content.get("scores") or "preset" not in content.get("config", {}):
+        continue  # another kind of file, or a run that is not finished
+    config, found = content["config"], content["scores"]
+    label = config.get("cell", config["preset"])  # "unet", "control-zero", …
+    protocol = config.get("protocol") or path.relative_to(RESULTS).parts[0]
+    for key in ("fid", "kid", "is"):
+        ours.setdefault((protocol, config.get("dataset"), label, key), {})[config.get("seed")] = found[key]
+
+rows = sorted({key[:3] for key in ours})
+print(f"{'protocol':10} {'data set':14} {'model':26} seeds    FID ± std      KID        IS" if rows else
+      "There are no result files in this copy yet: our side of the table is empty.")  # fmt: skip
+for row in rows:
+    mean = {key: torch.tensor([s["value"] for s in ours[*row, key].values()]) for key in ("fid", "kid", "is")}
+    n = len(mean["fid"])
+    scatter = f"± {mean['fid'].std():5.2f}" if n > 1 else "       "
+    print(f"{row[0]:10} {row[1]:14} {row[2]:26} {n:5} {mean['fid'].mean():8.2f} {scatter} {mean['kid'].mean():9.4f} "
+          f"{mean['is'].mean():8.3f}")  # fmt: skip
+entries = [entry for by_seed in ours.values() for entry in by_seed.values()]
+for text in sorted({f"{e['n']:,} images, features of {e['extractor']}" for e in entries}):
+    print("scored with", text)
+
+# %% [markdown]
+# Beside it, what the cards of the shipped checkpoints say:
+
+# %%
+for path in sorted(SHIPPED.rglob("model.json")):
+    card = json.loads(path.read_text())["card"]
+    found = card.get("scores") or {}
+    found = found.get("scores") or found
+    if "fid" in found:
+        s = found["fid"]
+        print(f"{card['dataset']}/{path.parent.name}, {card.get('steps')} steps: FID {s['value']:.2f} "
+              f"({s['low']:.2f} … {s['high']:.2f}), floor {s['floor']:.2f}, {s['n']:,} images")  # fmt: skip
+        print("   features of", s["extractor"])
+
+# %% [markdown]
+# (Sections 2 and 5 gave this checkpoint a larger FID: fewer images, fewer sampler steps, a smaller reference.) These
+# FIDs are on the scale of the bundled classifier, the paper's on Inception's. The two columns may be compared in
+# their *order* and in the size of their gaps against their scatter, never number with number.
+#
+# ## 8 · The control ladder
+#
+# Suppose a hybrid model beats the classical one. Was it the quantum part? The vertex convolution was changed in many
+# ways at once: fewer weights, bounded outputs, a cosine, entangling gates. A **control ladder** changes one of them at
+# a time. Each rung takes the circuit's place in the model, is trained with the same recipe and seeds, and answers one
+# question:
+#
+# | rung | what it does | the question it answers |
+# |---|---|---|
+# | zero | outputs 0 | do these channels matter at all? |
+# | identity | outputs its input | does it matter that something is computed? |
+# | cos(x) | the encoding alone, ⟨Z⟩ after RX(x) | is a bounded nonlinearity enough? |
+# | classical | a classical layer with as many live weights | are the weights enough? |
+# | frozen | a random circuit, never trained | does training the circuit matter? |
+# | uncontrolled | the circuit without its controlled gates | does coupling the wires matter? |
+# | hqconv_released | the circuit as the released code runs it | what did the published numbers measure? |
+# | HQConv, FQConv | the circuits of the paper | |
+#
+# A claim for the circuit needs it to beat *every* rung below it. Training all rungs takes hours (see the experiments of
+# this project). What takes seconds: put some rungs into the *trained* model, without training, and see how far its
+# images move. That does not say what such a model could learn, but it says what this one uses.
+
+
+# %%
+class Rung(torch.nn.Module):
+    """A function of the 12 inputs in the place of a circuit: (B, 1, 12) → (B, 1, 12)."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def with_rung(make):
+    other = copy.deepcopy(model)
+    for name, layer in model.named_modules():
+        if isinstance(layer, QuantumLayer):
+            other.get_submodule(name.removesuffix(".layer")).layer = make(layer)
+    return other
+
+
+def random_circuit(layer):
+    return QuantumLayer(layer.circuit, generator=seeded(5))
+
+
+rungs = {
+    "zero": with_rung(lambda layer: Rung(torch.zeros_like)),
+    "identity": with_rung(lambda layer: Rung(lambda x: x)),
+    "cos(x)": with_rung(lambda layer: Rung(torch.cos)),
+    "random circuit": with_rung(random_circuit),
+    "trained circuit": model,
+}
+pictures = {name: drawn(net, N_LADDER, 1) for name, net in rungs.items()}  # the same start noise for all
+for name, images in pictures.items():
+    features = extract(extractor, to_uint8(images)).features
+    distance = (images - pictures["trained circuit"]).square().mean().sqrt().item()
+    print(f"{name:16} KID {kid(features, train_f.features):7.4f}   images differ by {distance:.4f} (scale -1 … 1)")
+    assert distance < (0.03 if name in ("zero", "identity") else 0.01)
+
+# %%
+figure, axes = plt.subplots(len(rungs), 1, figsize=(7.4, 0.72 * len(rungs)), layout="constrained")
+for ax, (name, images) in zip(axes, pictures.items(), strict=True):
+    image_grid(images[:8], ax, columns=8)
+    ax.text(-0.02, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=9)
+show_described(figure, "Rows of the same eight images, drawn with other functions in the place of the circuits.")
+
+# %% [markdown]
+# *Figure: the same start noise with other functions in the place of the four trained circuits.*
+#
+# Whatever stands in the place of the circuits, the images and their score hardly move. Zero and identity move them
+# most, and that by little; cos(x), which is a circuit without any trainable gate, or a circuit with random weights
+# give nearly the pictures of the trained one. So *this* model makes no use of what its circuits have learned (notebook
+# 09 finds the reason). It is one checkpoint after two epochs, and rungs were swapped, not trained: a reason to run the
+# ladder properly, not a verdict.
+#
+# ## 9 · A verdict
+#
+# Two models A and B, the same seeds for both, so that differences are **paired**: d_s = FID of B − FID of A for seed s.
+# The mean of d and its scatter give a 95 % interval, mean ± t · std/√n, with t from Student's distribution for n seeds.
+# Before looking, one fixes a **margin**: the difference below which nobody would care. Then there are three honest
+# outcomes:
+#
+# - the interval lies on one side of 0: *better* or *worse*;
+# - it lies within ± margin: *equivalent* (for practical purposes);
+# - otherwise: *undecided*. Not "no difference", and not "a trend".
+
+# %%
+STUDENT = {
+    2: 12.706,
+    3: 4.303,
+    4: 3.182,
+    5: 2.776,
+    6: 2.571,
+    7: 2.447,
+    8: 2.365,
+    9: 2.306,
+    10: 2.262,
+}  # 97.5 % quantiles, n - 1 degrees
+
+
+def verdict(differences, margin):
+    """95 % interval of the mean of paired differences (B − A), and the verdict on B; smaller scores are better."""
+    d = torch.as_tensor(differences, dtype=torch.float64)
+    half = STUDENT[len(d)] * d.std().item() / math.sqrt(len(d))
+    low, high = d.mean().item() - half, d.mean().item() + half
+    if high < 0 or low > 0:
+        word = "better" if high < 0 else "worse"
+        return low, high, word + (", but within the margin" if max(-low, high) < margin else "")
+    return low, high, "equivalent" if max(-low, high) < margin else "undecided"
+
+
+for example in ([-3.1, -2.2, -2.9, -3.4, -2.5], [0.2, -0.3, 0.1, 0.0, -0.1], [-3.0, 1.0, -4.0], [2.0, 1.5, 1.9]):
+    low, high, word = verdict(example, margin=1.0)
+    print(f"{str(example):32} interval {low:+6.2f} … {high:+6.2f}: {word}")
+assert [verdict(e, 1.0)[2] for e in ([-3.0, 1.0, -4.0], [0.2, -0.3, 0.1, 0.0, -0.1])] == ["undecided", "equivalent"]
+
+# %% [markdown]
+# How often does that rule cry wolf? When both models are the same, in 5 % of all cases, whatever the number of seeds.
+# And how often does it *miss* a true difference? Say FID scatters by 2 between seeds, and B is truly better by 2:
+
+# %%
+g, power = seeded(6), {}
+for n in (2, 3, 5, 10):
+    hits = 0
+    for _ in range(25 * REPEATS):
+        noise = torch.randn(2, n, generator=g, dtype=torch.float64) * 2.0
+        hits += verdict(noise[1] - noise[0] - 2.0, margin=1.0)[2].startswith("better")
+    power[n] = hits / (25 * REPEATS)
+    print(f"{n:2} seeds: a true gain of one standard deviation is found in {power[n]:.0%} of the cases")
+assert power[2] < power[5] < power[10]
+
+# %% [markdown]
+# With two or three seeds even a difference as large as the scatter is rarely found. One seed cannot find anything.
+#
+# Now the results of your copy, where there are at least two seeds in common: each model against `unet`, in FID.
+
+# %%
+MARGIN = 2.0  # chosen before looking: about half of what the paper's control moves on MNIST
+compared = 0
+for protocol, dataset, label in rows:
+    base, other = ours.get((protocol, dataset, "unet", "fid"), {}), ours[protocol, dataset, label, "fid"]
+    seeds = sorted(base.keys() & other.keys())
+    if label == "unet" or len(seeds) not in STUDENT:
+        continue
+    low, high, word = verdict([other[s]["value"] - base[s]["value"] for s in seeds], MARGIN)
+    print(f"{protocol}, {dataset}: {label:26} {len(seeds)} seeds, FID − unet {low:+7.2f} … {high:+7.2f}: {word}")
+    compared += 1
+if not compared:
+    print("No model of this copy shares two or more seeds with unet: no verdict can be given from results/.")
+
+# %% [markdown]
+# **Write yours.** Fill in the five entries in your own words, from what this page has shown you. There is no right
+# answer, but there are answers without support; the check only asks that each entry says something.
+
+# %%
+my_verdict = {
+    "question": "",  # which two models, which data, which score
+    "evidence": "",  # numbers, N, seeds, floor
+    "control": "",  # what rules out the plainest other explanation, or that nothing does
+    "outcome": "",  # better, worse, equivalent or undecided
+    "what would change my mind": "",
+}
+missing = [name for name, text in my_verdict.items() if len(text.split()) < 3 and name != "outcome"]
+missing += [] if my_verdict["outcome"] in ("better", "worse", "equivalent", "undecided") else ["outcome"]
+print("not written yet: " + ", ".join(missing) if missing else "complete: show it to somebody who disagrees")
+
+# %% [markdown]
+# ## Exercises
+#
+# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
+#
+# **Exercise 1.** A model draws only one image, a perfect ankle boot, again and again. What is its IS?
+
+# %%
+answer = None
+
+boot = torch.zeros(50, 10)
+boot[:, 9] = 20.0
+check(answer, lambda v: abs(v - inception_score(boot)) < 1e-3)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 1: p(y|x) equals p(y) for every image, so each divergence is 0. Certainty without variety is worth nothing.
+# </details>
+#
+# **Exercise 2.** All features are multiplied by 2. By which factor does FID change?
+
+# %%
+answer = None
+
+check(
+    answer,
+    lambda v: abs(v - fid(2 * fake.features, 2 * train_f.features) / fid(fake.features, train_f.features)) < 1e-3,
+)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 4: means double, covariances grow fourfold, and all terms are squares. The scale of FID is that of the features,
+# which is why scores of two extractors cannot be compared.
+# </details>
+#
+# **Exercise 3.** FID of real images falls roughly like c/N. From `means["real", n]` at the two largest sizes, estimate
+# its value at N → ∞ by a straight line in 1/N.
+
+# %%
+answer = None
+
+
+def extrapolated():
+    (n, m), (f, h) = sizes[-2:], [means["real", size] for size in sizes[-2:]]
+    return (m * h - n * f) / (m - n)
+
+
+check(answer, lambda v: abs(v - extrapolated()) < 0.05)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# f(N) = f_∞ + c/N at two sizes n < m gives f_∞ = (m f(m) − n f(n))/(m − n):
+#
+# ```python
+# n, m = sizes[-2:]
+# answer = (m * means["real", m] - n * means["real", n]) / (m - n)
+# ```
+#
+# It is much nearer to 0 than each of the two; not exactly, since the 2,000 reference images are few, too.
+# </details>
+#
+# **Exercise 4.** Five paired differences are −1.0, −2.0, 0.5, −1.5, −0.5. Is B better? Use `verdict` with margin 2 and
+# answer with its word.
+
+# %%
+answer = None
+
+check(answer, lambda word: word == verdict([-1.0, -2.0, 0.5, -1.5, -0.5], 2.0)[2])
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# "undecided": the interval is −2.09 … 0.29. It contains 0, and it is not within ± 2. Four of five seeds favour B, which
+# is what one would like to call a trend.
+# </details>
+#
+# **Next:** notebook 09 takes the circuits towards a real device.
