@@ -266,6 +266,7 @@ class _Hybridization(widgets.VBox):
             wide = {"percent": "210px", "circuits": "250px", "ansatz": "170px", "quanv": "200px", "seed": "150px"}
             if isinstance(control, widgets.Dropdown | widgets.BoundedIntText):
                 control.style.description_width = "initial"
+            control.layout.margin = "2px 14px 2px 0"
             control.layout.width = wide.get(name, "230px" if name == "dataset" else "130px")
         self.picture, self.samples = Picture(), Picture()
         self.readout, self.status = widgets.HTML(), widgets.HTML()
@@ -382,7 +383,7 @@ class _Hybridization(widgets.VBox):
         self.controls["draw"].disabled = now or not self._has_checkpoint()
         self.controls["stop"].disabled = not now
         self.progress.value = 0
-        self.progress.layout.visibility = "visible" if now else "hidden"
+        self.progress.layout.display = "" if now else "none"
 
     def _item(self, job: _Job, share: float, text: str, png: bytes | None = None) -> None:
         with self.lock:
