@@ -1,7 +1,6 @@
 """Tables and figures from the files of `results/` (and the list of cells): the same files give the same bytes.
 
 results/<protocol>/…/seed-k.json   one job each (`experiment_run`), beside a picture of its first images
-results/paper.json                 what the paper reports, with its source
 results/seconds.json               measured seconds per step, for what is still open
 results/tables, results/figures    what `python -m qdm_lib experiment collect` writes
 """
@@ -21,6 +20,8 @@ from qdm_lib.comparison import Difference, classical_null, mean_over_seeds, pair
 from qdm_lib.controls import CONTROLS
 from qdm_lib.experiment_plan import hours, job_seconds, kind
 from qdm_lib.experiments import Experiment, load_experiment
+
+PAPER = Path(__file__).parent / "assets" / "paper_tables.json"  # what the paper reports, with its source
 
 # Score: its heading, and which way is better.
 SCORES = {
@@ -101,10 +102,8 @@ def collect(
     for group in groups:
         for name, (header, rows) in tables(group).items():
             written += write_table(out / "tables" / f"{group.name}-{name}", header, rows)
-    paper = folder / "paper.json"
-    if paper.is_file():
-        header, rows = paper_table(json.loads(paper.read_text(encoding="utf-8")), groups)
-        written += write_table(out / "tables" / "paper-and-ours", header, rows)
+    header, rows = paper_table(json.loads(PAPER.read_text(encoding="utf-8")), groups)
+    written += write_table(out / "tables" / "paper-and-ours", header, rows)
     for path in sorted(Path(experiments).glob("*.toml")):
         written += write_table(out / "tables" / f"open-{path.stem}", *open_table(load_experiment(path), folder))
     from qdm_lib.collect_figures import figures, sampling_figures  # need matplotlib
@@ -236,9 +235,10 @@ def paper_table(paper: dict, groups: Iterable[Group]) -> Table:
     ]
     by_dataset = {group.dataset: group for group in groups if group.protocol == "paper"}
     rows = []
-    for dataset, cells in paper["tables"].items():
+    for dataset, cells in paper["scores"].items():
         group = by_dataset.get(dataset)
-        for cell, theirs in cells.items():
+        control = {"classical transfer control": paper["classical_transfer"][dataset]}
+        for cell, theirs in (cells | control).items():
             ours = [name for name in (group.cells if group else ()) if _same_cell(name, cell)]
             row, n = [dataset, cell], 0
             for key in ("fid", "kid", "is"):
