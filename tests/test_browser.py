@@ -115,7 +115,8 @@ def new_page(browser):
     return page, errors
 
 
-# What the reader sees of a widget: its texts, the bytes of its pictures, whether buttons can be pressed.
+# What the reader sees of a widget: the bytes of its pictures, its texts, and what stands in the controls that are not
+# being moved.
 SEEN = """async root => {
     const pictures = [...root.querySelectorAll('img')].filter(i => i.src && i.offsetParent !== null);
     const bytes = await Promise.all(pictures.map(async i => {
@@ -124,11 +125,12 @@ SEEN = """async root => {
         for (const x of b) h = (h * 31 + x) | 0;
         return b.length + ':' + h;
     }));
-    return [bytes.join(' '), root.innerText];
+    const others = [...root.querySelectorAll('input, select')].filter(e => e !== document.activeElement);
+    return [bytes.join(' '), root.innerText, others.map(e => e.value).join(' ')];
 }"""
 
 
-def seen(widget) -> tuple[str, str]:
+def seen(widget) -> tuple[str, str, str]:
     for _ in range(20):  # a picture may be replaced while it is read
         try:
             return tuple(widget.evaluate(SEEN))
