@@ -2,6 +2,7 @@
 
     python benchmarks/circuits.py              # everything that is installed
     python benchmarks/circuits.py --sizes 13x128 --ansatz fqconv --only fast "default.qubit, torch"
+    python benchmarks/circuits.py --ansatz fqconv --keep   # the other ansatz as measured before
 
 Every contender computes ⟨Z⟩ of 12 wires and the gradients in inputs and weights, in single precision
 where it can, and is checked against the plain statevector in double precision before it is timed.
@@ -12,6 +13,7 @@ the columns "µs a row" and "× fast" divide by the rows that were run. "first c
 compilation; a JAX program that was compiled for one size is read from a cache for the next.
 """
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -140,6 +142,15 @@ def figure(rows: list[dict], path: Path) -> None:
     fig.savefig(path, dpi=150)
 
 
+def kept(old: dict, new: dict, options) -> list[dict]:
+    """An earlier run's rows that this one will not measure again, if machine and settings are the same."""
+    same = ("rounds", "seconds", "budget", "threads", "layers", "device")
+    if old["machine"] != new["machine"] or any(old["settings"][key] != new["settings"][key] for key in same):
+        raise SystemExit(f"--keep: {options.out / 'circuits.json'} is of another machine, other versions or settings.")
+    again = {(ansatz, f"{circuits}x{rows}") for ansatz in options.ansatz for circuits, rows in options.sizes}
+    return [row for row in old["rows"] if (row["ansatz"], row["size"]) not in again]
+
+
 def main() -> None:
     parser = common.arguments(__doc__.splitlines()[0], budget=30)
     parser.add_argument("--ansatz", nargs="+", default=["hqconv", "fqconv"], help="(%(default)s)")
@@ -148,6 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=CONTENDERS, metavar="NAME", help=f"some of {', '.join(CONTENDERS)}"
     )
+    parser.add_argument("--keep", action="store_true", help="keep what the JSON holds of other ansätze and sizes")
     options = parser.parse_args()
     names = []
     for name in options.only or CONTENDERS:
@@ -155,15 +167,18 @@ def main() -> None:
             print(f"{name} is left out: not installed. To include it: pip install {CONTENDERS[name].install}")
         else:
             names.append(name)
-    settings = {key: value for key, value in vars(options).items() if key != "out"}
+    settings = {key: value for key, value in vars(options).items() if key not in ("out", "keep")}
     content = {"benchmark": "circuits", "machine": common.machine(*PACKAGES), "settings": settings, "rows": []}
+    path = options.out / "circuits.json"
+    if options.keep and path.exists():
+        content["rows"] = kept(json.loads(path.read_text()), content, options)
     with tempfile.TemporaryDirectory() as folder:
         for ansatz in options.ansatz:
             for circuits, rows in options.sizes:
                 new = compare(ansatz, circuits, rows, names, options, Path(folder))
                 print("\n" + show(new), flush=True)
                 content["rows"] += new
-                common.write_json(options.out / "circuits.json", content)  # so far: the whole takes a while
+                common.write_json(path, content)  # so far: the whole takes a while
     figure(content["rows"], options.out / "circuits.png")
     print(f"\n* measured on this piece only. Wrote {options.out}/circuits.json and circuits.png")
 

@@ -41,6 +41,8 @@ def test_circuits_measures_equal_computations(tmp_path):
         assert "error" not in row, row
         assert row["run"] == [2, 3] and row["median_s"] > 0 and row["iqr_s"] >= 0 and row["peak_mb"] >= 0
         assert row["error_out"] < 1e-5 and row["error_x"] < 1e-4 and row["error_theta"] < 1e-4
+    more = run("circuits", tmp_path, "--sizes", "1x2", "--only", "fast", "--keep")
+    assert [(row["name"], row["size"]) for row in more["rows"]] == [*((name, "2x3") for name in names), ("fast", "1x2")]
 
 
 def test_scaling_fits_slopes(tmp_path):
