@@ -222,7 +222,7 @@ _TC = {"package": "tensorcircuit", "install": "tensorcircuit-ng jax"}
 _ALL = 10**9
 CONTENDERS = {
     "fast": Contender(layer("fast"), bank=True, limit=_ALL),
-    "statevector": Contender(layer("statevector"), bank=True, limit=_ALL),
+    "statevector": Contender(layer("statevector"), bank=True),
     "default.qubit, torch": Contender(default_qubit, note="PennyLane, backprop and broadcasting; computes in double"),
     "lightning.qubit": Contender(lightning_qubit, limit=CHUNK, note="PennyLane, adjoint, row by row"),
     "default.qubit, jax": Contender(
