@@ -14,7 +14,7 @@ from qdm_lib.samples import Film, check_sampler, generate, score_to_json
 from qdm_lib.training import TrainConfig
 
 PRESET, DATASET = "1hqconv", "fashion-mnist"
-DEMO_STEPS = 370
+DEMO_STEPS = 340
 DEMO_EMA = 0.9  # averages over about 100 steps; the recipe's 0.995, about 2,000, would still remember the first weights
 REFERENCE = 10_000  # real images to compare with: more change the scores little and take longer
 OWN_FILES = (
@@ -36,7 +36,7 @@ def run_demo(
 
     A demo that was stopped goes on where it was. A finished one is not trained again: it draws and scores anew.
     fresh=True deletes what an earlier demo left in the folder, and nothing else, and starts over.
-    steps, seed: None means 370 and 0, or those of the demo that is in the folder.
+    steps, seed: None means 340 and 0, or those of the demo that is in the folder.
 
     Raises the errors of `train_run`.
     """
