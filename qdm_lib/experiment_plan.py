@@ -8,8 +8,9 @@ import time
 import torch
 
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.experiment_run import Runner, machine, write_json
+from qdm_lib.experiment_run import Runner, machine
 from qdm_lib.experiments import Cell, Experiment, Job
+from qdm_lib.samples import write_json
 from qdm_lib.training import EMA, make_optimizer, train
 
 WARM, TIMED = 1, 3  # training steps: not counted, counted

@@ -28,7 +28,7 @@ from qdm_lib.evaluation import Judge
 from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
 from qdm_lib.handover import start_transfer
 from qdm_lib.runs import pick_device, read_losses, run_info, train_run
-from qdm_lib.samples import generate
+from qdm_lib.samples import generate, write_json
 from qdm_lib.unet import count_parameters
 
 RECENT = 100  # steps in the reported loss
@@ -261,19 +261,6 @@ def _copy_state(folder: Path, target: Path) -> None:
     for name in (info["file"], "checkpoint.json"):
         shutil.copy2(folder / name, temporary / name)
     os.replace(temporary, target)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file so that its name always stands for complete contents."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_picture(images: Tensor, path: Path, columns: int = 8) -> None:

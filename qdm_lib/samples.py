@@ -108,14 +108,18 @@ def score_to_json(
 
     scores = evaluate(generated, reference, floor_images=held_out, **options)
     content = about | {"scores": {key: score.to_json() for key, score in scores.items()}}
-    path = Path(path)
+    write_json(Path(path), content)
+    return scores
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file so that its name always stands for complete contents."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return scores

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,10 +91,9 @@ def test_post_build_stops_at_the_first_error(stubs):
 
 
 def test_repo2docker_reads_it_that_way():
-    """With repo2docker installed (it is no requirement): the image it would build, without building it."""
-    if subprocess.run(["sh", "-c", "command -v jupyter-repo2docker"], capture_output=True).returncode:
-        pytest.skip("jupyter-repo2docker is not installed")
-    command = ["jupyter-repo2docker", "--no-build", "--debug", "."]
+    """The image that repo2docker would build, without building it."""
+    pytest.importorskip("repo2docker", reason="jupyter-repo2docker is not installed (requirements-dev.txt)")
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     text = done.stdout + done.stderr
     assert done.returncode == 0, text[-1000:]

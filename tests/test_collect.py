@@ -12,7 +12,8 @@ from PIL import Image
 from qdm_lib.collect import collect, number, read_results, with_interval
 from qdm_lib.comparison import Difference
 from qdm_lib.evaluation import SCORE_NAMES
-from qdm_lib.experiment_run import read_picture, write_json, write_picture
+from qdm_lib.experiment_run import read_picture, write_picture
+from qdm_lib.samples import write_json
 
 RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / name for name in ("results", "experiments"))
 
