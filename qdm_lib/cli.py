@@ -283,6 +283,21 @@ def demo(
 
 
 @app.command()
+def download(dataset: Annotated[str, typer.Argument(help="Data set, such as fashion-mnist.")]) -> None:
+    """Fetch a full data set, once: every command and notebook finds it.
+
+    \b
+    Example:
+      python -m qdm_lib download fashion-mnist
+    """
+    from qdm_lib.data import load_images
+
+    for split in ("train", "test"):
+        images = load_images(dataset, split, download=True, bundled=False)
+        print(f"{dataset} {split}: {len(images):,} images, {images.source}", flush=True)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine and installation are: paste the answer into a bug report.
 

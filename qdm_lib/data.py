@@ -154,7 +154,8 @@ def load_images(
         subset = _load_bundled(info, split)
         print(f"qdm_lib: {name} {split}: using the {subset.source}, because {problem}.", file=sys.stderr)
         return subset
-    advice = "pass download=True, or root= or QDM_DATA_DIR= for another folder"
+    advice = f"`python -m qdm_lib download {name}` (in Python download=True) fetches it, QDM_DATA_DIR (root=) names"
+    advice += " another folder"
     advice = "check the network" if download else advice
     subset = "has no bundled subset" if info.bundled_sha256 is None else "may not use its bundled subset"
     raise FileNotFoundError(f"{name} {split} cannot be loaded and {subset}: {problem}; {advice}.")

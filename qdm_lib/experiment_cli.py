@@ -26,6 +26,9 @@ def run(
         str | None, typer.Option(help="Draw from the finished runs in another way, as a protocol of its own.")
     ] = None,
     sampler_steps: Annotated[int | None, typer.Option(help="Of --sampler.")] = None,
+    bundled: Annotated[
+        bool, typer.Option("--bundled", help="Use the bundled subset, as a protocol of its own, to try things out.")
+    ] = False,
     runs: RunsFolder = Path("runs"),
     results: ResultsFolder = Path("results"),
     save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 100,
@@ -48,6 +51,8 @@ def run(
     from qdm_lib.runs import Interrupted, check_count
 
     experiment = load_experiment(file)
+    if bundled:
+        experiment = experiment.on_subset()
     if sampler is not None:
         experiment = experiment.with_sampler(sampler, sampler_steps)
     _set_threads(threads)

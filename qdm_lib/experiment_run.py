@@ -66,9 +66,10 @@ class Runner:
     # ------------------------------------------------------------------------------ what is there
 
     def images(self, dataset: str, split: str = "train") -> ImageSet:
-        """A data set, read once."""
+        """A data set, read once: the full one, unless the experiment is on the subset. FileNotFoundError without it."""
         if (dataset, split) not in self._images:
-            self._images[dataset, split] = load_images(dataset, split)
+            subset = self.experiment.subset
+            self._images[dataset, split] = load_images(dataset, split, bundled=subset)
         return self._images[dataset, split]
 
     def steps(self, job: Job, epoch: int) -> int:
@@ -111,6 +112,8 @@ class Runner:
     def run(self) -> int:
         """Do all that can be done here; returns how many jobs other processes still hold."""
         failed: dict[str, str] = {}
+        for dataset in {job.cell.dataset for job in self.jobs}:  # a data set that is missing is missed before the work
+            self.images(dataset), self.images(dataset, "test")
         while True:
             left = [job for job in self.jobs if job.name not in failed and not self.finished(job)]
             for job in left:  # from the top each time: what another process held may be free now

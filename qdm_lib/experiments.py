@@ -116,8 +116,9 @@ class Experiment:
 
     epochs of training at `batch_size`; scores after each of the epochs `evaluate_at` (by default the last), from
     `n_images` images drawn by `sampler` in `sampler_steps`, seen through `features`. keep_at: further epochs whose
-    training state is kept, as the start of a transfer. runs_of: score the runs of this other protocol, which must
-    differ in the sampler only; nothing is trained (see `with_sampler`).
+    training state is kept, as the start of a transfer. subset: the bundled subset instead of the full set (see
+    `on_subset`). runs_of: score the runs of this other protocol, which must differ in the sampler only; nothing is
+    trained (see `with_sampler`).
     """
 
     protocol: str
@@ -131,6 +132,7 @@ class Experiment:
     sampler_steps: int | None = None
     n_images: int = 7000
     features: str = "classifier"
+    subset: bool = False
     runs_of: str | None = None
 
     def __post_init__(self) -> None:
@@ -167,6 +169,10 @@ class Experiment:
         steps = check_sampler(sampler, steps)
         protocol, runs_of = f"{self.protocol}-{sampler}-{steps}", self.runs_of or self.protocol
         return dataclasses.replace(self, protocol=protocol, sampler=sampler, sampler_steps=steps, runs_of=runs_of)
+
+    def on_subset(self) -> Experiment:
+        """The same on the subset in this package, to try things out, as a protocol of its own: short-subset."""
+        return dataclasses.replace(self, protocol=f"{self.protocol}-subset", subset=True)
 
     def jobs(self) -> list[Job]:
         """All cells with their first seed, then all with their second, …: early results compare."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_lib import runs
+from qdm_lib import data, runs
 from qdm_lib.checkpoint import load_checkpoint, load_model, save_model
 from qdm_lib.cli import main
 from qdm_lib.runs import RunConfig, read_losses, train_run
@@ -18,7 +18,7 @@ from qdm_lib.samples import generate
 from qdm_lib.training import TrainConfig, TrainStep
 
 SMALL = ["--preset", "unet", "--batch-size", "2", "--device", "cpu"]
-COMMANDS = ["presets", "draw", "train", "sample", "evaluate", "demo", "doctor"]
+COMMANDS = ["presets", "draw", "train", "sample", "evaluate", "demo", "download", "doctor"]
 
 
 @pytest.fixture(autouse=True)
@@ -250,6 +250,25 @@ def test_resume_refuses_other_images(run, tmp_path):
     config = RunConfig("unet", steps=3, recipe=TrainConfig(batch_size=2))
     with pytest.raises(ValueError, match="set QDM_DATA_DIR"):
         train_run(config, run, resume=True, images=load_images("fashion-mnist", "test"), progress=False)
+
+
+def test_experiment_refuses_the_subset_unless_asked(tmp_path, capsys):
+    (tmp_path / "mini.toml").write_text("protocol = 'mini'\ncells = [{preset = 'unet', seeds = [0]}]\nbatch_size = 4")
+    command = ["experiment", "run", str(tmp_path / "mini.toml"), "--dry-run"]
+    command += [f"--{name}={tmp_path / name}" for name in ("runs", "results")]
+    message = check_error(capsys, *command)
+    assert "fashion-mnist train cannot be loaded" in message and "qdm_lib download fashion-mnist" in message
+    assert main([*command, "--bundled"]) == 0
+    assert "10,000 steps" in capsys.readouterr().out  # 20 epochs of 2,000 images, 4 at a time
+
+
+def test_download(monkeypatch, capsys):
+    def fetch(info, split, folder):
+        return "the network is down"
+
+    monkeypatch.setattr(data, "_download", fetch)
+    assert "the network is down" in check_error(capsys, "download", "mnist")
+    assert "unknown data set 'cifar'" in check_error(capsys, "download", "cifar")
 
 
 def test_epochs_are_rounded_up_to_whole_steps(tmp_path, monkeypatch):

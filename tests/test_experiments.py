@@ -217,6 +217,12 @@ def test_another_sampler_draws_from_the_same_runs(tmp_path):
     assert results[0]["scores"] != results[1]["scores"] and len(list((tmp_path / "runs").iterdir())) == 2  # and cache
 
 
+def test_the_subset_is_a_protocol_of_its_own():
+    experiment = tiny(Cell("unet", (0,))).on_subset()
+    assert experiment.jobs()[0].name == "mini-subset/fashion-mnist/unet/seed-0"
+    assert len(Runner(experiment).images("fashion-mnist")) == 2000
+
+
 def test_seconds_of_a_run_of_the_command_line(tmp_path):
     (tmp_path / "seed-0.log").write_text("938 steps in 844 s (0.900 s each), saved in x. To draw:\n")
     assert seconds_per_step(tmp_path / "seed-0") == {"seconds": round(844 / 938, 4)}
