@@ -37,8 +37,9 @@ CHECKPOINT = SHIPPED / "fashion-mnist" / "1hqconv"
 # %% [markdown]
 # ## Does it work here?
 #
-# `doctor` lists versions, threads, memory and the data it found. It is also what to paste into a
-# bug report. (The same from a terminal: `python -m qdm_lib doctor`.)
+# `doctor` checks the installation and ends with a self-test. Three of its parts are printed here; the
+# whole, with memory, processor and the data it found, is what to paste into a bug report:
+# `python -m qdm_lib doctor` in a terminal.
 
 # %%
 for line in doctor.report():
@@ -75,7 +76,7 @@ plotting.show_described(figure, "One Fashion-MNIST picture at six steps, from cl
 
 # %% [markdown]
 # *Figure: one Fashion-MNIST picture at six steps. At t = 0 it is clean, at t = 400 grainy but easy
-# to recognise, at t = 800 barely visible, at t = 999 only noise.*
+# to recognise, at t = 600 barely visible; at t = 800 and 999 the eye sees only noise.*
 #
 # The network is a **U-Net**: it shrinks the picture from 28×28 to 2×2 pixels, works on 40 channels
 # there, and grows it back. The 2×2 part is called the **vertex**. In a *hybrid* model, some of the
@@ -97,7 +98,7 @@ ax.text(-0.15, 0, "$x_t, t$", ha="right", va="center", fontsize=12)
 ax.text(8.75, 0, r"guess of $\varepsilon$", ha="left", va="center", fontsize=12)
 ax.set(xlim=(-0.8, 10), ylim=(-1.1, 0.75))
 ax.axis("off")
-text = "Nine boxes from left to right, shrinking from 28×28 to 2×2 and growing; the smallest, the vertex, is orange."
+text = "Nine boxes in a row, shrinking from 28×28 to 2×2 and growing back; the middle one, the vertex, is orange."
 plotting.show_described(figure, text)
 
 # %% [markdown]
@@ -107,8 +108,10 @@ plotting.show_described(figure, text)
 # ## The models of the paper
 #
 # A *preset* is a model of the paper by name. `7hqconv` means: 7 circuits of the HQConv kind, on
-# 21 of the 40 vertex channels. Fewer parameters than the classical `unet` is the paper's point:
-# each circuit has 84 (HQConv) or 72 (FQConv) weights where the convolution had hundreds.
+# 21 of the 40 vertex channels. Fewer parameters than the classical `unet` is the paper's point. The
+# first circuit of a convolution brings 84 weights (HQConv) or 72 (FQConv), and the convolution of 40
+# channels becomes one of 37, with 2,082 weights less. Notebook 3 asks how much of that saving is the
+# circuit's.
 
 # %%
 classical = unet.count_parameters(unet.build_unet("unet", seed=0))
@@ -117,9 +120,9 @@ for name, config in unet.PRESETS.items():
     print(f"{name:13}{count:>9,}{count / classical - 1:>9.2%}   {config.describe()}")
 
 # %% [markdown]
-# These counts are held by tests, and seven of them are printed in the paper. (The paper gives
-# 474,293 for `quanv-hqconv`, its QuanvU-Net, where its released code has 473,817; the README says
-# why there are two.)
+# These counts are held by tests. Five of them are printed in the paper: those of `unet`, `1hqconv`,
+# `7hqconv`, `fullhqconv` and `1fqconv`. For a sixth, `quanv-hqconv`, its QuanvU-Net, it gives 474,293,
+# where its released code has 473,817; notebook 4 says why there are two.
 #
 # ## A trained hybrid model draws clothes
 #
@@ -141,8 +144,8 @@ plotting.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
 plotting.show_described(figure, "32 grey pictures of clothes that the model drew from noise, most of them grainy.")
 
 # %% [markdown]
-# *Figure: 32 pictures that the model drew from noise. Shirts, dresses and trousers can be made out,
-# shoes less so; most are grainy and some are blobs. The training was short: two passes over the
+# *Figure: 32 pictures that the model drew from noise. Shirts, coats and dresses can be made out, and a
+# shoe here and there; most are grainy and some are faint blobs. The training was short: two passes over the
 # data, where the paper makes twenty.*
 #
 # And this is how it got there. In each pair of rows, the upper shows what the network sees, $x_t$;
@@ -181,15 +184,39 @@ plotting.show_described(figure, text)
 # model, and its own classical controls move by as much. This course gives you the means to judge:
 # exact circuits, controls in which the circuit is switched off, several seeds, and error bars.
 # We do not know the answer in advance, and results that disappoint stay in.
+#
+# ## The course
+#
+# | notebook | you will | needs |
+# |---|---|---|
+# | [01 · Diffusion models](01_ddpm.ipynb) | build the process by hand, first for numbers, then for images | PyTorch |
+# | [02 · Variational circuits](02_variational_circuits.ipynb) | build a circuit, train it, differentiate it | PyTorch |
+# | [03 · HQConv and FQConv](03_hqconv_fqconv.ipynb) | take the paper's two circuits apart | 02 |
+# | [04 · The quantum ResNet block](04_qresnet.ipynb) | put circuits into a block and audit its weights | 03 |
+# | [05 · The hybrid U-Net](05_hybrid_unet.ipynb) | build the network, choose how much of it is quantum | 01, 04 |
+# | [06 · Training](06_training.ipynb) | train a hybrid model, stop it, go on, draw | 01 |
+# | [07 · Transfer learning](07_transfer_learning.ipynb) | start it from a trained classical model, with controls | 06 |
+# | [08 · Evaluation](08_evaluation.ipynb) | score models by hand, and see how scores mislead | 06 |
+# | [09 · Towards hardware](09_towards_hardware.ipynb) | give the circuits shots and noise; count runs | 02 |
+#
+# Each opens with its prerequisites and with the time and memory it took, and ends with exercises that check themselves.
 
 # %% [markdown]
 # ## Exercises
 #
+# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
+#
 # **1.** How many trainable weights does HQConv have with 5 layers? Put your answer below.
 
+
 # %%
+def check(answer, right):
+    """Say whether an answer is there and right."""
+    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
+
+
 answer_1 = None
-print("not answered yet" if answer_1 is None else answer_1 == circuits.hqconv(5).n_weights)
+check(answer_1, lambda n: n == circuits.hqconv(5).n_weights)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -203,7 +230,7 @@ print("not answered yet" if answer_1 is None else answer_1 == circuits.hqconv(5)
 # %%
 answer_2 = None
 half = int((schedule.alphas_cumprod - 0.5).abs().argmin())
-print("not answered yet" if answer_2 is None else abs(answer_2 - half) <= 5)
+check(answer_2, lambda t: abs(t - half) <= 5)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -216,11 +243,14 @@ print("not answered yet" if answer_2 is None else abs(answer_2 - half) <= 5)
 
 # %%
 answer_3 = None  # a number of circuits
-print("not answered yet" if answer_3 is None else answer_3 == unet.resolve_hybridization(0.25)[0])
+check(answer_3, lambda n: n == unet.resolve_hybridization(0.25)[0])
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # `model = unet.build_unet("unet", hybridization=0.25)` says: 3 circuits on 9 of 40 channels,
-# because a circuit takes 3 channels and 10 channels are not a multiple of 3.
+# because a circuit takes 3 channels and 10 channels are not a multiple of 3. For its size:
+# `unet.count_parameters(model)`.
 # </details>
+#
+# **Next:** [01 · Diffusion models](01_ddpm.ipynb).
