@@ -54,7 +54,10 @@ def build(source: Path) -> float:
     """Execute one source and write its notebook; returns seconds."""
     notebook = from_source(source)
     start = time.perf_counter()
-    NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
+    where = {"metadata": {"path": FOLDER}}
+    NotebookClient(  # coalesce_streams: what one cell prints stays one piece, without gaps on GitHub
+        notebook, timeout=3600, kernel_name="python3", resources=where, coalesce_streams=True
+    ).execute()
     clean(notebook)
     target = FOLDER / f"{source.stem}.ipynb"
     temporary = target.with_suffix(".tmp")

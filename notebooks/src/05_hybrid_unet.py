@@ -79,12 +79,15 @@ show_described(draw_unet("unet", title="The classical U-Net"), describe_unet("un
 
 # %% [markdown]
 # *Figure: the encoder on the left goes down from 28×28×10 to 2×2×30; the vertex at the bottom works on 2×2×40; the
-# decoder climbs back to 28×28×10. Dashed lines, the skips, connect the levels of equal size.*
+# decoder climbs back to 28×28×10. The white block is the first convolution, the black line at the far right the last
+# one, with one channel. Dashed lines, the skips, connect the levels of equal size. Below, two convolutions channel by
+# channel: in a hybrid model these change.*
 #
 # The network reads from left to right:
 #
 # - a first 7×7 convolution turns the one grey channel into 10;
 # - the **encoder** has four levels. Each has two ResNet blocks and an attention block, and ends by shrinking the map;
+#   the last one, at 2×2, only widens it from 30 to 40 channels;
 # - the **vertex**: a ResNet block, attention, a ResNet block, on 40 channels of 2×2 pixels;
 # - the **decoder** mirrors the encoder. At each level it also receives, through the **skips**, what the encoder had at
 #   that size: the vertex is too small to remember where an edge was;
@@ -179,7 +182,8 @@ print("nearest:      ", F.interpolate(two, size=7, mode="nearest")[0, 0].int().t
 #
 # $$ w_{ij} = \operatorname{softmax}_j\big(10 \cos(q_i, k_j)\big), \qquad \text{output}_i = \sum_j w_{ij} v_j, $$
 #
-# where cos is the cosine of the angle between the two vectors.
+# where cos is the cosine of the angle between the two vectors. In both kinds of attention the channels of each pixel
+# are normalised first (`block.norm`), and the block's input is added to its output, as in a ResNet block.
 
 
 # %%
@@ -205,7 +209,8 @@ assert_close(vertex_attention(block, x), block(x))
 # $$ \text{output}_i = \sum_j (q_i \cdot k_j)\, v_j = q_i \cdot \Big(\sum_j k_j v_j^{\mathsf T}\Big), $$
 #
 # and the sum in brackets, a 32×32 matrix called the *context*, is the same for every pixel i: it is computed once.
-# Here q is a softmax over its 32 features, k a softmax over the pixels.
+# Here q is a softmax over its 32 features, k a softmax over the pixels. (Two constants come with it: q is divided by
+# √32, and v by the number of pixels.)
 
 
 # %%
@@ -228,8 +233,8 @@ for side in (28, 14, 7, 2):
     print(f"{side:4}  {2 * 4 * n * n * 32:25,}  {2 * 4 * n * 32 * 32:15,}")
 
 # %% [markdown]
-# The table counts multiplications of the four heads. At 28×28 the context saves a factor of 24; below 32 pixels it
-# costs more than it saves, and at the vertex the full form is the cheaper one.
+# The table counts multiplications of the four heads. At 28×28 the context saves a factor of 24; where there are fewer
+# than 32 pixels in all, as at the vertex, the full form is the cheaper one.
 #
 # ## 5 · The wiring, by hand
 #
@@ -348,7 +353,7 @@ show_described(ax, text)
 # the dotted line, on which the channels are dropped and nothing takes their place.*
 #
 # The dotted line tells what to make of the percentage. All of the saving comes from the smaller convolution, and the
-# circuits' weights give a little of it back. It would be there for anything small in their place. Fewer parameters are
+# circuits' weights use up a little of it. It would be there for anything small in their place. Fewer parameters are
 # a fact about the architecture. They are not evidence that circuits do the convolution's work; that takes trained
 # models and controls (notebook 08).
 
@@ -564,19 +569,19 @@ show_described(
 #
 # ## Exercises
 #
-# **Exercise 1.** How many products does full attention need at 7×7 pixels, in all four heads together, for the
+# **Exercise 1.** How many products does full attention need at 10×10 pixels, in all four heads together, for the
 # weights and the weighted sums (as in the table of section 4)?
 
 # %%
 answer = None
 
-check(answer, lambda n: n == 2 * 4 * 49 * 49 * 32)
+check(answer, lambda n: n == 2 * 4 * 100 * 100 * 32)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 49 pixels make 49·49 pairs. Each needs 32 products for its weight and 32 for its part of the sum, in 4 heads:
-# `2 * 4 * 49 * 49 * 32` = 614,656.
+# 100 pixels make 100·100 pairs. Each needs 32 products for its weight and 32 for its part of the sum, in 4 heads:
+# `2 * 4 * 100 * 100 * 32` = 2,560,000.
 # </details>
 #
 # **Exercise 2.** Someone proposes circuits of 16 qubits that take 4 channels each, with 112 weights. How many
@@ -599,7 +604,7 @@ check(answer, lambda n: n == classical + 4 * (conv(20) + 5 * 112 - conv(40)))
 # %%
 answer = None
 
-check(answer, lambda w: hybrid_count(13, w) >= classical > hybrid_count(13, w - 1))
+check(answer, lambda w: w == int(w) and hybrid_count(13, w) >= classical > hybrid_count(13, w - 1))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
