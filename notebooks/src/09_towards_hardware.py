@@ -151,8 +151,8 @@ for shots in (100, 1000, 10_000):
     assert ((many.mean(0) - z).abs() < 5 * predicted / N_REPEAT**0.5 + 1e-4).all()  # right on average
 
 # %% [markdown]
-# PennyLane samples in the same way. Its 10,000 shots agree with the exact values as well as ours do: the squared
-# distance, in units of the expected one, is about 1 for both.
+# PennyLane samples in the same way. Its 10,000 shots agree with the exact values as ours do: the mean squared distance
+# of the 12 wires, in units of the expected one, is of the order of 1 for both.
 
 # %%
 device = qml.device("default.qubit", wires=12, seed=1)
@@ -231,7 +231,7 @@ print("relative change of the guessed noise at t =", *(f"{level:9}" for level in
 error = {name: [error_of(net, level) for level in LEVELS] for name, net in versions.items()}
 for name, row in error.items():
     print(f"{name:42}", *(f"{e:9.3%}" for e in row))
-assert max(error["1 shot"]) < max(error["circuits give 0"]) < 0.005  # all three are small …
+assert max(error["1 shot"]) < max(error["circuits give 0"]) < 0.005  # both are small …
 assert min(error["whole vertex gives 0"]) > 0.02  # … and not because the vertex did not matter
 
 # %%
@@ -250,12 +250,15 @@ show_described(figure, "Five rows of the same images: exact, 100 shots, 1 shot, 
 
 # %% [markdown]
 # *Figure: images from the same start noise: with exact circuits, with 100 shots, with a single shot, with circuits
-# that always answer 0, and with a vertex that always answers 0.*
+# that always answer 0, and with a vertex that always answers 0. The first four rows look the same; in the last one
+# shades and outlines shift a little.*
 #
 # One shot is the worst estimate there is, each output +1 or −1, and yet it moves the guessed noise by a few
 # hundredths of a per cent, and the images by nothing one can see. Good news for hardware? Read on: circuits that
 # answer **0 to everything** change the guess by 0.16 % at most, while a vertex that answers 0 changes it by 4 to
-# 15 %. So shots do no harm here because *this model hardly listens to its circuits*. Where does their signal get lost?
+# 15 %. So shots do no harm here because *this model hardly listens to its circuits*. (Notebook 05 measures another
+# thing: by how much the *error* grows, when the vertex passes its input on. As the error itself is small at large t,
+# the vertex counts most there.) Where does the circuits' signal get lost?
 
 # %%
 block, maps = model.vertex_block1, []
@@ -348,11 +351,11 @@ for wires in (4, 8, 12):
 # %% [markdown]
 # ## 5 · Noise by trajectories
 #
-# A density matrix of 12 wires takes 268 MB, and each of 252 gates and channels touches all of it. The other way:
-# play the accidents. Run the circuit with an ordinary state; after each gate throw the dice for both wires, and apply a
-# random Pauli matrix where they say so. One such **trajectory** is what happens in one shot on a device. The average
-# over many has the expectation values of ρ, with a scatter like 1/√(number of trajectories). A batch of states is a
-# batch of trajectories, and only the rows that were hit need work.
+# A density matrix of 12 wires takes 268 MB, and each of 84 controlled gates and 168 channels touches all of it. The
+# other way: play the accidents. Run the circuit with an ordinary state; after each gate throw the dice for both wires,
+# and apply a random Pauli matrix where they say so. One such **trajectory** is what happens in one shot on a device.
+# The average over many has the expectation values of ρ, with a scatter like 1/√(number of trajectories). A batch of
+# states is a batch of trajectories, and only the rows that were hit need work.
 
 
 # %%
@@ -380,8 +383,8 @@ assert ((mean - z_of(rho)).abs() < 4 * scatter + 1e-4).all()
 # %% [markdown]
 # Now the trained circuit of the first block, 12 wires and 84 controlled rotations, for one real input. What p is
 # realistic? Section 7 shows that a controlled rotation is two CNOTs; if a CNOT errs with probability e, shared by its
-# two wires, then p ≈ e. Two published values: 0.08 % for a two-qubit gate of a superconducting pair
-# ([arXiv:2402.18926](https://arxiv.org/abs/2402.18926), fidelity 99.92 %) and 0.03 % for trapped ions
+# two wires, then p ≈ e. Two published values: 0.10 % for a CZ gate, as good as a CNOT, of a superconducting pair
+# ([arXiv:2402.18926](https://arxiv.org/abs/2402.18926), fidelity 99.90 %), and 0.03 % for entangling two trapped ions
 # ([arXiv:2407.07694](https://arxiv.org/abs/2407.07694), 99.97 %). These are best pairs in a laboratory. We take 0.1 %
 # as good, 1 % as poor.
 
@@ -411,8 +414,8 @@ assert kept[2] > (1 - 0.01) ** 168  # an accident does not spoil every wire
 # %% [markdown]
 # *Figure: the 12 expectation values of a trained circuit (black) and their averages under noise (left); the share of
 # the signal that is left against p, and the share of runs without any accident (right). Noise pulls all values towards
-# 0; much more is left than the count of accident-free runs suggests, since an accident spoils only those wires that
-# its gate reaches.*
+# 0; much more is left than the count of accident-free runs suggests, since an accident spoils its own wire and
+# those to which later gates carry it, not all 12.*
 #
 # The same in the model, as the change of the guessed noise at t = 300:
 
@@ -506,9 +509,9 @@ print(f"HQConv: {len(controlled)} controlled rotations, {2 * len(controlled)} CN
 # **Time, under named assumptions.** We count only the time of the shots: no queue, no network, no loading of programs.
 #
 # - *Superconducting*: 250 µs a shot. The circuit itself takes far less, but the qubits have to fall back to |0⟩
-#   before the next shot. IBM's documentation describes this repetition delay; it is usually set to the order of the
-#   time that a qubit keeps its excitation
-#   ([repetition rate execution](https://qiskit.github.io/documentation/main/docs/guides/repetition-rate-execution)).
+#   before the next shot. IBM's documentation describes this repetition delay; each device has its own default, a
+#   balance between a clean start and the total time
+#   ([repetition rate execution](https://quantum.cloud.ibm.com/docs/en/guides/repetition-rate-execution)).
 #   250 µs is our round number, not a measurement.
 # - *Trapped ions*: 1 ms for each two-qubit gate with the moving of ions that it needs, one after another: 168 ms a
 #   shot. Again our round number. Exercise 4 asks you to replace both.
