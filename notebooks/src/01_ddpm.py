@@ -10,7 +10,7 @@
 # **Objectives.** After this notebook you can
 #
 # 1. write the forward chain and its closed form, and say what ᾱ and the SNR mean;
-# 2. derive the posterior q(x_{t−1} | x_t, x_0) and the training loss that follows from it;
+# 2. derive the posterior $q(x_{t-1} \mid x_t, x_0)$ and the training loss that follows from it;
 # 3. explain the P2 weight of the paper's recipe, and why it is 1 − ᾱ;
 # 4. write two samplers by hand, DDPM (denoising diffusion probabilistic model) and DDIM (denoising diffusion implicit
 #    model), and say how they differ;
@@ -111,20 +111,20 @@ assert abs(torch.trapezoid(density(line), line) - 1) < 1e-3  # a density integra
 # %% [markdown]
 # ## 2 · The forward chain: add a little noise, T times
 #
-# Choose T small variances β_0 … β_{T−1} in (0, 1). Starting from x_0, each step shrinks the signal a little and adds
-# fresh Gaussian noise:
+# Choose T small variances $\beta_0, \dots, \beta_{T-1}$ in (0, 1). Starting from $x_0$, each step shrinks the signal
+# a little and adds fresh Gaussian noise:
 #
 # $$ q(x_t \mid x_{t-1}) = \mathcal N\big(x_t;\ \sqrt{1-\beta_t}\,x_{t-1},\ \beta_t\big)
 # \quad\Longleftrightarrow\quad x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\varepsilon,\qquad
 # \varepsilon\sim\mathcal N(0, 1). $$
 #
-# For an image the same happens to every pixel independently. Why the square root in front? If x_{t−1} has variance 1,
-# x_t has variance (1 − β_t)·1 + β_t = 1: the numbers neither explode nor vanish, and after many steps only standard
-# normal noise is left.
+# For an image the same happens to every pixel independently. Why the square root in front? If $x_{t-1}$ has variance
+# 1, $x_t$ has variance $(1-\beta_t)\cdot 1 + \beta_t = 1$: the numbers neither explode nor vanish, and after many
+# steps only standard normal noise is left.
 #
 # **Counting.** Papers count t = 1 … T, with x_0 the clean image. Programs count t = 0 … T−1, and so does this
-# course: `x_0` is the clean image, and *t = 0 is the first noisy step*. So "x_t" in code has t + 1 steps of noise
-# in it.
+# course: *t = 0 is the first noisy step*, so "x_t" in code has t + 1 steps of noise in it. The symbol x_0 always means
+# the clean image, never x_t at t = 0.
 #
 # The recipe uses T = 1000 and the cosine schedule of Nichol and Dhariwal
 # ([arXiv:2102.09672](https://arxiv.org/abs/2102.09672)). It says how much signal *should* be left after a share τ of
@@ -264,21 +264,21 @@ show(figure, "Left: signal left against time for three schedules. Right: signal-
 #
 # ## 5 · One step back, if x_0 were known: the posterior
 #
-# To generate, we must walk the chain backwards: from x_t to x_{t−1}. Suppose first that we knew x_0. Bayes' rule
+# To generate, we must walk the chain backwards: from $x_t$ to $x_{t-1}$. Suppose first that we knew $x_0$. Bayes' rule
 # gives
 #
 # $$ q(x_{t-1}\mid x_t, x_0) \ \propto\ q(x_t\mid x_{t-1})\; q(x_{t-1}\mid x_0), $$
 #
-# a product of two Gaussians in x_{t−1}. A product of Gaussians is a Gaussian, whose precision (1/variance) is the sum
-# of the two precisions: α_t/β_t from the first factor and 1/(1 − ᾱ_{t−1}) from the second. Completing the square
-# gives
+# a product of two Gaussians in $x_{t-1}$. A product of Gaussians is a Gaussian, whose precision (1/variance) is the
+# sum of the two precisions: $\alpha_t/\beta_t$ from the first factor and $1/(1-\bar\alpha_{t-1})$ from the second.
+# Completing the square gives
 #
 # $$ \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0
 # + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad
 # \tilde\beta_t = \beta_t\,\frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}. $$
 #
 # $\tilde\mu_t$ is the posterior mean, $\tilde\beta_t$ the posterior variance (Ho et al., equations 6 and 7). At t = 0
-# there is no noise before: ᾱ_{−1} = 1, the mean is x_0 and the variance 0.
+# there is no noise before: $\bar\alpha_{-1} = 1$, the mean is $x_0$ and the variance 0.
 
 
 # %%
@@ -327,23 +327,25 @@ assert ratio[0] == 0 and ratio[20:].min() > 0.9
 # x_t. It is closer to the orange one: a single step changes little.* The cell asserts that Bayes' rule on a grid gives
 # the formula.
 #
-# **Two choices of variance.** A sampler draws x_{t−1} around a mean. The paper's text takes the variance β_t; the
-# released code takes the posterior variance $\tilde\beta_t$, and so does this library. Their ratio is far from 1 only
-# in the last few steps towards the image, so with T = 1000 both work. Section 7 shows when it matters.
+# **Two choices of variance.** A sampler draws $x_{t-1}$ around a mean. The paper's text takes the variance $\beta_t$;
+# the released code takes the posterior variance $\tilde\beta_t$, and so does this library. Their ratio is far from 1
+# only in the last few steps towards the image, so with T = 1000 both work. Section 7 shows when it matters.
 #
 # ## 6 · The training loss
 #
 # When we generate, x_0 is unknown. A network looks at x_t and t, and guesses it. It is asked for the *noise* instead,
-# ε̂ = ε_θ(x_t, t) with weights θ. From ε̂ follows the guess of the clean image, and the reverse step is the posterior
-# with x̂_0 in the place of x_0:
+# $\hat\varepsilon = \varepsilon_\theta(x_t, t)$ with weights θ. From $\hat\varepsilon$ follows the guess of the clean
+# image, and the reverse step is the posterior with $\hat x_0$ in the place of $x_0$:
 #
 # $$ \hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}},\qquad
 # p_\theta(x_{t-1}\mid x_t) = \mathcal N\big(x_{t-1};\ \tilde\mu_t(x_t, \hat x_0),\ \tilde\beta_t\big). $$
 #
-# **Where the loss comes from.** Maximum likelihood is out of reach, but a lower bound of it is a sum over t of
-# Kullback–Leibler divergences KL(q(x_{t−1} | x_t, x_0) ‖ p_θ(x_{t−1} | x_t)). Both are Gaussians with the same
-# variance, so each KL is a squared distance of means over twice the variance. With ε in the place of x_0 on both
-# sides, that is (for t ≥ 1; the last step to the image has a term of its own, left out here)
+# **Where the loss comes from.** The likelihood itself is out of reach, but it has a bound: $-\log p_\theta(x_0)$ is
+# on average at most a constant plus a sum over t of Kullback–Leibler divergences
+# $\mathrm{KL}\big(q(x_{t-1}\mid x_t, x_0)\,\|\,p_\theta(x_{t-1}\mid x_t)\big)$. Both are Gaussians with the same
+# variance, so each KL is a squared distance of means over twice the variance. Write $\mu_\theta$ for the mean of
+# $p_\theta$. With ε in the place of $x_0$ on both sides, that is (for t ≥ 1; the last step to the image has
+# a term of its own, left out here)
 #
 # $$ \frac{\|\tilde\mu_t - \mu_\theta\|^2}{2\tilde\beta_t}
 # = \underbrace{\frac{\beta_t^2}{2\,\tilde\beta_t\,\alpha_t\,(1-\bar\alpha_t)}}_{\text{weight of step } t}\;
@@ -367,15 +369,17 @@ for t in (1, 10, 500, 990):
 # %% [markdown]
 # **Three weights.** The bound gives the two ends of the chain a hundred times the weight of its middle: the nearly
 # clean images, where only invisible detail is at stake, and the last steps, which are nearly pure noise. Ho et al.
-# dropped the weight altogether (weight 1, the "simple" loss) and got better
-# images. The recipe of the paper goes further with the **P2 weight** (perception prioritised) of Choi et al.
-# ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227)), (k + snr_t)^−γ with k = γ = 1. Insert snr = ᾱ/(1 − ᾱ):
+# dropped the weight altogether (weight 1, the "simple" loss) and got better images. The recipe of the paper goes
+# further with the **P2 weight** (perception prioritised) of Choi et al.
+# ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227)), $(k + \mathrm{snr}_t)^{-\gamma}$ with k = γ = 1. Insert
+# $\mathrm{snr}_t = \bar\alpha_t/(1-\bar\alpha_t)$:
 #
 # $$ \frac{1}{1 + \bar\alpha_t/(1-\bar\alpha_t)}
 # = \frac{1-\bar\alpha_t}{(1-\bar\alpha_t)+\bar\alpha_t} = 1-\bar\alpha_t . $$
 #
 # So nearly clean images count for nearly nothing. In terms of x_0 the weighted error is
-# (1 − ᾱ)‖ε − ε̂‖² = ᾱ ‖x_0 − x̂_0‖²: an error of the *image*, weighted by the signal left in it.
+# $(1-\bar\alpha_t)\,\|\varepsilon-\hat\varepsilon\|^2 = \bar\alpha_t\,\|x_0-\hat x_0\|^2$: an error of the *image*,
+# weighted by the signal left in it.
 
 
 # %%
@@ -408,7 +412,8 @@ show(figure, "Three loss weights against t, log scale: the bound is high at both
 
 # %% [markdown]
 # *Figure: the bound (orange) is a trough, high at both ends. The P2 weight (blue) rises from nearly 0 to 1, where the
-# simple loss (grey) is all along: it takes weight off the nearly clean images, and only there.*
+# simple loss (grey) is all along: it takes weight off the cleaner half of the chain, most of all where it is nearly
+# clean.*
 #
 # ## 7 · The exact denoiser, and the way back
 #
@@ -485,8 +490,8 @@ for text, change in {"+ 0.1": lambda e: e + 0.1, "× 0.9": lambda e: 0.9 * e, "a
     assert worse > floor > 0
 
 # %% [markdown]
-# **The way back (DDPM, ancestral sampling).** Start from noise. At each t: ask for ε̂, turn it into x̂_0, draw
-# x_{t−1} from the posterior. At t = 0 add nothing: x̂_0 is the sample.
+# **The way back (DDPM, ancestral sampling).** Start from noise. At each t: ask for $\hat\varepsilon$, turn it into
+# $\hat x_0$, draw $x_{t-1}$ from the posterior. At t = 0 add nothing: $\hat x_0$ is the sample.
 
 
 # %%
@@ -549,10 +554,10 @@ for steps in (500, 100, 20):
 # *Figure: numbers drawn from pure noise by the reverse process (blue) have the three peaks of the data (orange line),
 # with the right places, widths and weights.* They are about as close to the mixture as fresh data are.
 #
-# The last lines answer the question of section 5, β_t or $\tilde\beta_t$? The true spread of x_{t−1} given x_t lies
-# between the two: $\tilde\beta_t$ would be right if the data were a single point, β_t if they were standard normal
-# (Ho et al., section 3.2). With 500 steps the choice shows little; with 100 steps $\tilde\beta_t$ draws the peaks
-# too narrow, β_t a little too wide.
+# The last lines answer the question of section 5, $\beta_t$ or $\tilde\beta_t$? The true variance of $x_{t-1}$ given
+# $x_t$ lies, on average over $x_t$, between the two: $\tilde\beta_t$ would be right if the data were a single point,
+# $\beta_t$ if they were standard normal (Ho et al., section 3.2). With 500 steps the choice shows little; with 100
+# steps $\tilde\beta_t$ draws the peaks too narrow, $\beta_t$ a little too wide.
 #
 # ## 8 · A learned denoiser
 #
@@ -618,7 +623,8 @@ show(figure, "Left: the loss falls to a dashed floor. Middle: blurred early samp
 # *Figure: left, the loss drops fast and then creeps along the floor (red, dashed). Middle and right, samples (blue)
 # against the density (orange), early and at the end.* In the middle panel the loss is within a tenth of the floor,
 # and the samples are still poor: most of the loss is noise that nobody can predict, and the little above it decides
-# the quality. Never judge a diffusion model by its training loss alone.
+# the quality. Even at the end, within a hundredth of the floor, the middle peak comes out too small. Never judge a
+# diffusion model by its training loss alone.
 #
 # ## 9 · DDIM: the same denoiser, fewer steps, no dice
 #
@@ -703,9 +709,10 @@ assert errors["DDIM"][3] < errors["DDIM"][0] and errors["DDIM"][-1] < 3 * fresh
 #
 # ## 10 · Why samplers clamp x_0
 #
-# x̂_0 = (x_t − √(1 − ᾱ_t) ε̂)/√ᾱ_t divides by √ᾱ_t. At the noisy end that is almost nothing, so a tiny error of ε̂
-# becomes an enormous one of x̂_0. But we know that images lie in [−1, 1]. So every sampler here first clamps x̂_0 to
-# [−1, 1] (`clip=True`, the default).
+# $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}$ divides by $\sqrt{\bar\alpha_t}$. At
+# the noisy end that is almost nothing, so a tiny error of $\hat\varepsilon$ becomes an enormous one of $\hat x_0$.
+# But we know that images lie in [−1, 1]. So every sampler here first clamps $\hat x_0$ to [−1, 1] (`clip=True`, the
+# default).
 
 # %%
 for t in (0, 500, 900, 998, 999):
@@ -801,8 +808,8 @@ film_strip(states[:: FILM_STEPS // 100] + states[-1:], ax, n_images=2, n_frames=
 show(figure, "Two images emerge from noise over nine frames; below each noisy frame, the denoiser's guess.")
 
 # %% [markdown]
-# *Figure: two samples, time from left to right. Upper rows x_t, lower rows the guess x̂_0: first the average of all
-# clothes, then a blend of a few, then one piece of clothing.*
+# *Figure: two samples, time from left to right. Upper rows x_t, lower rows the guess $\hat x_0$: first the average of
+# all clothes, then a blend of a few, then one piece of clothing.*
 #
 # Sharp clothes, from pure noise! Look at where they come from:
 
@@ -869,7 +876,7 @@ check(answer, lambda t: schedule.snr[t] < 1 <= schedule.snr[t - 1])
 # middle of the chain: without the offset s it would be at τ = 1/2, where cos²(π/4) = 1/2.
 # </details>
 #
-# **Exercise 2.** Write the function that turns (x_t, t, ε̂) into x̂_0.
+# **Exercise 2.** Write the function that turns $(x_t, t, \hat\varepsilon)$ into $\hat x_0$.
 
 
 # %%
