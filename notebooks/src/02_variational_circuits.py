@@ -9,7 +9,8 @@
 # **Objectives.** After this notebook you can
 #
 # 1. say what a qubit, a gate, an encoding, an ansatz and an expectation value are, and compute with them;
-# 2. simulate any circuit of this course in a dozen lines of PyTorch, and check it against PennyLane;
+# 2. simulate a circuit of rotations and controlled rotations in a dozen lines of PyTorch, and check it against
+#    PennyLane;
 # 3. train a circuit, and say which functions of its input it can express and which it cannot;
 # 4. derive the parameter-shift rule, and explain why the two-term rule (equation 10 of the paper) is not exact for the
 #    controlled rotations of the paper's own circuits, and what is;
@@ -149,8 +150,9 @@ show(figure, "Measured values scatter around the cosine; much less with 1000 sho
 #
 # The state of n qubits has one amplitude for every string of n bits: 2ⁿ complex numbers, stored as a tensor with n
 # axes of length 2. A qubit in a circuit is called a *wire*; axis w belongs to wire w. A gate on wire w multiplies
-# axis w by its 2×2 matrix and leaves the others alone. In this notation 12 wires are a tensor of 4,096 numbers: easy.
-# 50 wires are 10¹⁵: that is why quantum computers are interesting, and why nobody needs one for this course.
+# axis w by its 2×2 matrix and leaves the others alone. The 12 wires of the paper's circuits are a tensor of 4,096
+# numbers, which any laptop holds. 50 wires would be 10¹⁵ numbers, 18 million gigabytes: that is why quantum computers
+# are interesting, and this course stays far below it.
 #
 # A **controlled** gate, CRX or CRZ, has a control wire and a target wire: it rotates the target in that part of the
 # state where the control bit is 1, and does nothing where it is 0. Controlled gates let wires influence one another.
@@ -199,7 +201,8 @@ show(ax.figure, "Circuit diagram: four wires, four RX gates, then CRZ and CRX fr
 # *Figure: time runs from left to right, one line a wire. Blue boxes: the encoding. A dot is a control, the orange box
 # at the other end of its line the rotation, θ_k the weight. ⟨Z⟩ is read on every wire.*
 #
-# And the dozen lines that run any such circuit. `torch.where` keeps the old state where the control bit is 0.
+# And the dozen lines that run any circuit made of such gates. `torch.where` keeps the old state where the control bit
+# is 0.
 
 
 # %%
@@ -347,7 +350,7 @@ assert largest[1] > 0.01 and largest[2:].max() < 1e-12
 
 # %% [markdown]
 # Frequencies 0 and 1, and beyond them only rounding errors. Two consequences for the paper's model: in each of its
-# inputs a circuit is one sine wave, and it cannot tell x from x + 2π.
+# inputs a circuit is a constant plus one sine wave, and it cannot tell x from x + 2π.
 #
 # **Re-uploading** lifts the limit: if x is encoded r times, with trainable gates in between, frequencies up to r
 # appear. One wire is enough to see it.
@@ -377,8 +380,8 @@ show(figure, "Bar charts: frequencies up to 1, 2 and 3 for one, two and three en
 # %% [markdown]
 # *Figure: frequencies in ⟨Z⟩ for random weights. r encodings reach frequency r and no further.*
 #
-# Now train on a curve that has frequencies 1, 2 and 3. By Fourier theory the best mean squared error of a circuit
-# without frequency n is half the squared size of that wave: what it cannot express stays.
+# Now train on a curve that has frequencies 1, 2 and 3. By Fourier theory a wave A sin(nx) or A cos(nx) that a circuit
+# cannot express leaves a mean squared error of A²/2, its *energy*, and the energies of several such waves add up.
 
 # %%
 grid = torch.arange(64) * TWO_PI / 64
@@ -396,7 +399,7 @@ for ax, r in zip(axes, (1, 2, 3), strict=True):
         errors.sum().backward()
         optimizer.step()
     missing = sum((wave**2).mean().item() for wave in waves[r:])
-    print(f"{r} uploads: mean squared error {errors.min():.5f}, energy of the missing waves {missing:.5f}")
+    print(f"uploads: {r}, mean squared error {errors.min():.5f}, energy of the missing waves {missing:.5f}")
     assert abs(errors.min() - missing) < (0.02 if FAST else 0.002)
     ax.plot(grid, target, color=ORANGE, lw=4, alpha=0.5, label="target")
     ax.plot(grid, out[errors.argmin()].detach(), color=BLUE, label="circuit")
@@ -533,8 +536,8 @@ assert_close(two_term(half_wave, angles[:1]), math.sqrt(2) * autograd(half_wave,
 # ## 7 · How wrong is the two-term rule on HQConv?
 #
 # All 84 weights of the paper's three-layer HQConv sit in CRZ and CRX gates. A loss is some function of its 12
-# outputs; near a point it is a weighted sum Σ_w v_w ⟨Z_w⟩, so take random v. Angles are 2π·θ, so a shift s of the
-# angle is a shift s/2π of θ. We compare all three gradients at several random points.
+# outputs; near a point it is a weighted sum $\sum_w v_w \langle Z_w\rangle$, so take random v. Angles are 2π·θ, so a
+# shift s of the angle is a shift s/2π of θ. We compare all three gradients at several random points.
 
 # %%
 hq = hqconv(3)
@@ -567,12 +570,14 @@ assert all((row[0] == rows[0][0]).all() and row[0].sum() == 20 for row in rows) 
 # So the two-term gradient points almost the right way, and its error is more than a tenth of its length. The same 20
 # weights are exact at every point. Which, and why?
 #
-# Write a controlled rotation as: do nothing where the control is 0, rotate by R(φ) where it is 1. In ⟨Z⟩ = ⟨ψ|…Z…|ψ⟩
-# the gate stands twice. Control 0 on both sides: no φ. Control 1 on both sides: R twice, frequencies 0 and 1. Control
-# 0 on one side and 1 on the other: R once, frequency 1/2. Those mixed terms survive only if something *after* the
-# gate mixes the control's 0 and 1. A later gate mixes them only if it **rotates the control wire as a target**;
-# serving as a control again does not, and neither does reading Z. Hence: *the two-term rule is exact for a gate if
-# its control wire is never again a target.* The circuit is data, so that can be checked by a program:
+# Write a controlled rotation as: do nothing where the control is 0, rotate by R(φ) where it is 1. With ψ the final
+# state and Z the diagonal matrix of +1 (bit 0) and −1 (bit 1), ⟨Z⟩ is the product ψ†Zψ, where † is the conjugate
+# transpose. So each gate stands in it twice, once on each side of Z. Control 0 on both sides: no φ. Control 1 on both
+# sides: R twice, frequencies 0 and 1. Control 0 on one side and 1 on the other: R once, frequency 1/2. Those mixed
+# terms survive only if something *after* the gate mixes the control's 0 and 1. A later gate mixes them only if it
+# **rotates the control wire as a target**; serving as a control again does not, and neither does reading Z. Hence:
+# *the two-term rule is exact for a gate if its control wire is never again a target.* The circuit is data, so that
+# can be checked by a program:
 
 
 # %%
@@ -689,9 +694,10 @@ print(
 # ## 9 · Gradients from shots
 #
 # On a device each of those runs returns an average over N shots. How good is the derivative then? If evaluation j has
-# coefficient c_j, N_j shots and single-shot variance σ_j² = 1 − f_j², the variance of the sum is Σ_j c_j² σ_j² / N_j.
-# We compare, for weight 0 of the two-wire circuit and the same *total* number of shots: the two-term rule, the
-# four-term rule, and a finite difference [f(φ + h) − f(φ − h)]/2h with h = 0.1, whose coefficients are ±5.
+# coefficient $c_j$, expected value $f_j$, $N_j$ shots and so the single-shot variance $\sigma_j^2 = 1 - f_j^2$, the
+# variance of the sum is $\sum_j c_j^2 \sigma_j^2 / N_j$. We compare, for weight 0 of the two-wire circuit and the
+# same *total* number of shots: the two-term rule, the four-term rule, and a finite difference [f(φ + h) − f(φ −
+# h)]/2h with h = 0.1, whose coefficients are ±5.
 
 # %%
 h = 0.1
@@ -764,7 +770,7 @@ assert abs(measured.mean() - truth) < 4 * spread / len(measured) ** 0.5
 # %% [markdown]
 # **Does the bias matter, then?** Only beyond a number of shots: below it the noise of the estimate is larger than the
 # error of the rule. For all 84 weights of HQConv at once, that number follows from the variances. A single run gives
-# all 12 bits, so one shot gives one value of Σ_w v_w Z_w.
+# all 12 bits, so one shot gives one value of $\sum_w v_w Z_w$.
 
 # %%
 f, angles = random_point(0)
@@ -784,8 +790,9 @@ print(f"squared bias {bias**2:.4f}; variance of the whole gradient {noise:.2f} /
 print(f"noise and bias are equal at {noise / bias**2:.0f} shots a run")
 
 # %% [markdown]
-# With fewer shots than that in each run the two-term rule is good enough; with more, the four-term rule is the one to
-# use. On a simulator there is no reason to use either: backpropagation and adjoint are exact and cheaper.
+# With fewer shots than that in each run, the error of one gradient is mostly noise; with more, mostly bias. (Over many
+# training steps noise averages out and bias does not, which speaks for the four-term rule earlier.) On a simulator
+# there is no reason to use either: backpropagation and adjoint are exact and cheaper.
 #
 # ## Exercises
 #
@@ -805,8 +812,7 @@ check(answer, lambda n: n == spectrum(puzzle, torch.tensor([0.8]).double())[:, 0
 # <details><summary>Solution</summary>
 #
 # The answer is 3. RX(2x) brings frequencies up to 2, RX(x) up to 1, and products of waves add their frequencies.
-# Scaling an input is a
-# cheap way to higher frequencies, but on its own leaves gaps between them.
+# Scaling an input is a cheap way to higher frequencies, but on its own leaves gaps between them.
 # </details>
 #
 # **Exercise 2.** For how many of the 72 weights of three-layer FQConv is the two-term rule exact? In each layer
@@ -839,7 +845,7 @@ def coefficients(s):
 s = torch.tensor([0.7, 2.0], dtype=torch.float64)
 wave = lambda a: 0.3 * torch.sin(a / 2) + 0.2 * torch.cos(a) - torch.cos(a / 2)  # noqa: E731
 slope = 0.15 * math.cos(0.5) - 0.2 * math.sin(1) + 0.5 * math.sin(0.5)  # of wave at a = 1
-check(coefficients(s), lambda k: abs((k * (wave(1 + s) - wave(1 - s))).sum() - slope) < 1e-9)
+check(coefficients(s), lambda k: abs((k * (wave(1 + s) - wave(1 - s))).sum() - slope) < 1e-6)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -849,9 +855,9 @@ check(coefficients(s), lambda k: abs((k * (wave(1 + s) - wave(1 - s))).sum() - s
 # ```
 # </details>
 #
-# **Exercise 4.** θ is drawn from [0, 1) in this library, with angle 2π·θ. What is the period of HQConv's outputs in a
-# weight θ? (Section 6 has the hint.) So which share of all different circuits can the start reach, in one weight?
-# Answer as a pair (period, share).
+# **Exercise 4.** θ is drawn from [0, 1) in this library, with angle 2π·θ. What is the period of the outputs of
+# three-layer HQConv in its first weight, θ_0? (Section 6 has the hint.) So which share of all different circuits can
+# the start reach, in this one weight? Answer as a pair (period, share).
 
 # %%
 answer = None
@@ -869,12 +875,12 @@ check(answer, right_period)
 # <details><summary>Solution</summary>
 #
 # `answer = (2, 0.5)`. A controlled rotation has period 4π in its angle, so 2 in θ. Starting in [0, 1) covers half of
-# it; training can walk to the rest.
+# it; training can walk to the rest. (The 20 weights of section 7 have no half frequency: their period is 1.)
 # </details>
 #
-# **Exercise 5.** Shots are split over the evaluations in proportion to |c_j|. If all single-shot variances are σ²,
-# the variance of the estimate is σ² (Σ_j |c_j|)² / (total shots). Compute (Σ_j |c_j|)² for the four-term rule (a
-# number), and compare it with the two-term rule, where it is (½ + ½)² = 1.
+# **Exercise 5.** Shots are split over the evaluations in proportion to $|c_j|$. If all single-shot variances are σ²,
+# the variance of the estimate is $\sigma^2 (\sum_j |c_j|)^2 / (\text{total shots})$. Compute $(\sum_j |c_j|)^2$ for
+# the four-term rule (a number), and compare it with the two-term rule, where it is (½ + ½)² = 1.
 
 # %%
 answer = None
@@ -887,4 +893,4 @@ check(answer, lambda n: abs(n - sum(abs(k) for k, _ in rules["four-term rule"]) 
 # The sum is 2 · (0.4268 + 0.0732) = 1, squared 1: the same. The exact rule costs not one shot more.
 # </details>
 #
-# **Next:** notebook 03 takes the two circuits of the paper apart.
+# **Next:** [03 · HQConv and FQConv](03_hqconv_fqconv.ipynb) takes the two circuits of the paper apart.
