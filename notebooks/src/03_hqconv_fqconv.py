@@ -185,9 +185,9 @@ show_described(draw_circuit(fqconv(1)), "The same FQConv layer in the library's 
 # *Figures: one layer of FQConv, by PennyLane and by the library. Red: block C, the CRZ gates; purple: block D, the CRX
 # gates. Every line joins two channels, and always the same pixel: p3 with p3, p2 with p2, …*
 #
-# A remark for readers of the paper: its text describes each join with control p and target p + s, its code with the
-# control and target the other way round. The library follows the code. Both are circuits of the same kind; only the
-# numbers differ.
+# A remark for readers of the paper: its text describes each join with the control on one wire and the target s wires
+# further on (s is its *stride*), its code with control and target the other way round. The library follows the code.
+# Both are circuits of the same kind; only the numbers differ.
 #
 # ## 4 · Counting weights
 #
@@ -203,9 +203,9 @@ assert (hqconv(3).n_weights, fqconv(3).n_weights, count_parameters(conv)) == (84
 
 # %% [markdown]
 # HQConv has exactly as many weights as the small convolution. Where, then, does the saving of the hybrid model come
-# from (the paper prints 1.66 %)? At the vertex of the U-Net (the level of 2×2 pixels and 40 channels) a convolution
-# 40 → 40 is replaced by a circuit on 3 channels *and a convolution 37 → 37 on the rest*. The connections between the 3
-# and the 37 are gone.
+# from (1.65 %; the paper prints 1.66 %)? At the vertex of the U-Net (the level of 2×2 pixels and 40 channels) a
+# convolution 40 → 40 is replaced by a circuit on 3 channels *and a convolution 37 → 37 on the rest*. The connections
+# between the 3 and the 37 are gone.
 
 # %%
 full, rest = (count_parameters(WeightStandardizedConv2d(c, c)) for c in (40, 37))
@@ -227,7 +227,7 @@ assert with_small_conv == hybrid
 # ## 5 · What each circuit joins
 #
 # Forget the order of the gates and keep only which wires meet: the **interaction graph**. Wires that no chain of gates
-# connects can never influence one another. In ten lines:
+# connects can never influence one another. Its parts, in a few lines:
 
 
 # %%
@@ -289,13 +289,13 @@ figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.6), layout="constrained")
 for ax, audit in zip(axes.flat, audits, strict=True):
     liveness_map(audit, ax, of="inputs")
 show_described(
-    figure, "Four 12 by 12 tables: HQConv fills up from one to three layers; FQConv stays on three diagonals."
+    figure, "Four 12 by 12 tables: HQConv fills up from one to three layers; FQConv stays on stripes four wires apart."
 )
 
 # %% [markdown]
-# *Figure: which input (across) moves which output (down); white is no influence at all. HQConv needs
-# three layers, the paper's number, until every output depends on every input. FQConv stays on three diagonals, whatever
-# the number of layers.*
+# *Figure: which input (across) moves which output (down); white is no influence at all. HQConv needs three layers,
+# the paper's number, until every output depends on every input. FQConv has three inputs in every row, four wires
+# apart: one pixel in three channels. More layers do not change that.*
 #
 # Look at row 4 of the first table: output 4 depends on inputs 8 … 11, though channel 2 is only ever a *target* of
 # channel 1. In a quantum circuit influence runs both ways through a controlled gate: it also turns the control's
@@ -305,10 +305,10 @@ show_described(
 #
 # Notebook 02 called a state entangled if it cannot be described wire by wire. How much? Take a group of wires, say the
 # four of channel 0, and arrange the 4,096 amplitudes as a matrix with 2⁴ rows (bits of the group) and 2⁸ columns (all
-# other bits). Its singular values s_j (a decomposition every linear algebra library has) say how many pairs of "state
-# of the group, state of the rest" are needed:
+# other bits). Its singular values s_j (every linear algebra library computes them) say how many pairs of "state of the
+# group, state of the rest" are needed to write the state as a sum:
 #
-# - their number, the **rank**: 1 means a product, no entanglement;
+# - the number of those above zero, the **rank**: 1 means a product, no entanglement;
 # - with p_j = s_j² (they sum to 1), the **entropy** S = −Σ_j p_j log₂ p_j in bits: 0 for a product; at most log₂(rank).
 
 
@@ -337,19 +337,21 @@ for name, psi in (("product state", product), ("two wires that always agree", pa
     print(f"{name}: rank {rank(p).item()}, entropy {abs(entropy(p).item()):.3f} bits")
 
 # %% [markdown]
-# Now both circuits, with random inputs and weights, cut between each channel and the other two, for 1, 2, … layers.
+# Now both circuits, with random inputs and weights, cut between each channel and the other two, for L = 1, 2, … layers.
+# (The third row, `hqconv_released`, is explained in section 8.)
 
 # %%
 CHANNELS = [list(range(4 * c, 4 * c + 4)) for c in range(3)]
 measured = {}
+print("rank of the cut around channels 0, 1 and 2")
 for make in (hqconv, fqconv, hqconv_released):
     for layers in range(1, MAX_LAYERS + 1):
         x, theta = random_point(make(layers), STATES, seed=layers)
         psi = statevector(make(layers), x, theta)
         cuts = [schmidt(psi, wires) for wires in CHANNELS]
         measured[make.__name__, layers] = [(entropy(p), rank(p).max().item()) for p in cuts]
-    print(f"{make.__name__:16} rank of the cut around channel 0, 1, 2:",
-          "  ".join(f"{n} layers {[r for _, r in measured[make.__name__, n]]}" for n in range(1, 5)))  # fmt: skip
+    ranks = {n: [r for _, r in measured[make.__name__, n]] for n in range(1, 5)}
+    print(f"{make.__name__:16}", "  ".join(f"L = {n}: {r}" for n, r in ranks.items()))
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
@@ -364,7 +366,7 @@ for ax, name in zip(axes, ("hqconv", "fqconv"), strict=True):
 axes[0].plot(steps, [min(n, 4) for n in steps], color=GREY, ls="--", label="bound, channels 0 and 2")
 axes[0].plot(steps, [min(2 * n, 4) for n in steps], color=GREY, ls="-.", label="bound, channel 1")
 axes[0].set_ylabel("entropy of a channel (bits)")
-axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower right")
+axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="lower right")
 show_described(
     figure, "Entropy of a channel grows slowly with layers for HQConv, below its bounds; FQConv starts near 2 bits."
 )
@@ -382,8 +384,8 @@ show_described(
 # $$ S \le \min(L, 4)\ \text{bits for channels 0 and 2},\qquad S \le \min(2L, 4)\ \text{bits for channel 1}. $$
 #
 # (In natural logarithms: L · log 2.) The ranks printed above *reach* these bounds, 2, 4, 8, 16 and 4, 16, 16, 16; the
-# entropies stay well below, since the singular values are far from equal. For FQConv each of the four triangles can
-# give one bit to a channel, from the first layer on.
+# mean entropies stay well below, since the singular values are far from equal in most states. For FQConv each of the
+# four triangles can give one bit to a channel, from the first layer on.
 
 # %%
 for layers in steps:
@@ -430,7 +432,8 @@ print(f"4 states of 8 amplitudes instead of one of {2**12:,}: the same numbers")
 # %% [markdown]
 # **HQConv** does not fall apart, but section 6 says that the rank between neighbouring channels is small. Keep only 2ᴸ
 # terms of the cut after channel 0, and 2ᴸ of that before channel 2; nothing is lost. (Such a chain of small tensors is
-# called a *matrix product state*.) Check it for L = 1, 2, 3 layers by cutting the sum of singular vectors at 2ᴸ terms:
+# called a *matrix product state*.) Check the first cut for L = 1, 2, 3 layers, by ending the sum over singular vectors
+# after 2ᴸ terms:
 
 # %%
 for layers in (1, 2, 3):
@@ -443,9 +446,11 @@ for layers in (1, 2, 3):
     print(f"{layers} layer(s): {k} terms are exact; with {k - 1} the relative error is {error:.3f}")
 
 # %% [markdown]
-# The library's fast engine finds this by itself, for any circuit. `explain` prints its plan. It does one step better
-# than our counting: after the last join of block B nothing crosses back, so the last layer's joins need no bond, and
-# three layers get by with bonds of 2² = 4.
+# The library's fast engine finds this by itself, for any circuit. `explain` prints its plan; a *site* is a tensor of
+# the chain, a *bond* the number of terms kept between two of them, a *flop* one addition or multiplication. It does
+# one step better than our counting: the joins of the last layer are the last gates of all and meet only wires 0, 4
+# and 8, so their effect on ⟨Z⟩ is computed from those three wires alone. They need no bond, and three layers get by
+# with 2² = 4.
 
 # %%
 plan = explain(hqconv(3))
@@ -586,7 +591,7 @@ show_described(
 answer = None
 
 channels_last = torch.arange(12).reshape(3, 2, 2).permute(1, 2, 0).reshape(12)  # entry w: our number of what is there
-check(answer, lambda pair: 4 * pair[0] + pair[1] == channels_last[4])
+check(answer, lambda pair: tuple(pair) == divmod(int(channels_last[4]), 4))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -674,4 +679,4 @@ check(answer, lambda numbers: sorted(numbers) == moved)
 # move too, towards zero, and still do nothing.
 # </details>
 #
-# **Next:** notebook 04 builds the ResNet block that these circuits live in.
+# **Next:** [04 · The quantum ResNet block](04_qresnet.ipynb) builds the ResNet block that these circuits live in.
