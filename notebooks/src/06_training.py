@@ -260,13 +260,13 @@ print(f"mean loss: first tenth {first:.3f}, last tenth {last:.3f}")
 assert last < first
 
 # %% [markdown]
-# (Processor time adds up the time of all cores, here two, and larger batches cost less for each image. So the recipe's
-# own run takes fewer hours than this estimate.)
+# (Processor time adds up the time of all cores. Batches of 128 cost less for each image than batches of 32, so the
+# recipe's own run takes less than this estimate.)
 #
-# **Reading the curve.** Single steps scatter widely, since every step draws its own t, and small t count for little.
-# The loss falls fast while the model learns that noise is rough and clothes are black around the edges, then slowly.
-# It cannot reach 0: x_t does not determine ε (notebook 01). So the number alone says little about the images, and
-# images keep getting better while the curve looks flat.
+# **Reading the curve.** Single steps scatter, since every step draws its own images, t and ε, and the weight 1 − ᾱ_t
+# makes small t count for little. The mean of the last steps lags behind them while they fall. The loss falls fast at
+# first, then ever more slowly, and it cannot reach 0: x_t does not determine ε (notebook 01). How good the images are
+# cannot be read from it; one has to look at them.
 
 # %%
 chosen = [s for s in snapshots if s in (2 * LIVE_EVERY, STEPS // 4, STEPS // 2, STEPS)]
@@ -276,7 +276,8 @@ rows_of_images(
 )  # fmt: skip
 
 # %% [markdown]
-# *Figure: the same eight start noises, drawn with the averaged weights after more and more steps.*
+# *Figure: the same eight start noises, drawn with the averaged weights after more and more steps. Step 40 is noise;
+# then bright shapes on a darker ground appear, still grainy at the end.*
 #
 # ## 4 · The average, or the weights themselves?
 #
@@ -307,9 +308,9 @@ rows_of_images(rows, "Two rows of eight images from the same noise: raw weights 
 # %% [markdown]
 # *Figure: the same noise, drawn with the weights of the last step (above) and with their average (below).*
 #
-# In this short run the weights themselves are better, by their loss and to the eye: the average is as grainy as the
-# weights were some 200 steps earlier, which is its mean age by section 2. In a run of the paper's length that lag is a
-# fifth of the run instead of half of it. The recipe always draws from the average; after a short run, look at both.
+# In this short run the weights themselves are better, by their loss and to the eye: the average is grainier. Its mean
+# age is 190 steps by section 2, nearly half of this run, and back then the weights were worse. In a run of the paper's
+# length the mean age is a fifth of the run. The recipe always draws from the average; after a short run, look at both.
 #
 # ## 5 · Stop, and go on
 #
@@ -369,9 +370,11 @@ assert forgotten != after
 # ## 6 · Drawing: DDPM, DDIM, and how many steps
 #
 # The model is trained for all 1000 steps, but how to walk back is decided when drawing. **DDPM** visits every step
-# and adds fresh noise at each. **DDIM** skips steps and adds none, so the image is a function of the start noise.
-# **DPM-Solver++** follows the same path as DDIM with larger strides, using two guesses instead of one. For this the
-# checkpoint that comes with the course is better than our few minutes: 938 steps of 128 images.
+# and adds fresh noise at each. **DDIM** ([arXiv:2010.02502](https://arxiv.org/abs/2010.02502)) skips steps and adds
+# none, so the image is a function of the start noise. **DPM-Solver++**
+# ([arXiv:2211.01095](https://arxiv.org/abs/2211.01095)) follows the same path as DDIM with larger strides, using two
+# guesses instead of one. For this the checkpoint that comes with the course is better than our few minutes: 938 steps
+# of 128 images.
 #
 # One sampler covers DDIM, DDPM and what lies between: `ddim_sample` with η, the share of fresh noise. η = 0 is DDIM,
 # η = 1 with all 1000 steps is DDPM, and η = 1 with fewer steps is DDPM in larger strides.
@@ -543,7 +546,7 @@ else:
         if enough(seen):
             break
     means = [sum(seen[k - 5 : k]) / 5 for k in range(5, len(seen) + 1)]
-    check(len(seen), lambda n: n < 60 and means[-1] < 0.6 and all(m >= 0.6 for m in means[:-1]))
+    check(len(seen), lambda n: 5 <= n < 60 and means[-1] < 0.6 and all(m >= 0.6 for m in means[:-1]))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
