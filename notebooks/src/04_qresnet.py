@@ -114,6 +114,8 @@ print(f"level: {spread['weight-standardized'][-1]:.1f}")
 # Remember the level. A standardized kernel has entries of size 1, not of size 1/√fan as a usual initialization gives,
 # so the output is **larger than the input**, by about √fan where no padding zeros are met. On 2×2 pixels with padding 1
 # only four of the nine kernel positions meet a pixel, the others meet zeros: √(40 · 4) = 12.6. Section 6 needs this.
+# The cell below checks it, and one more property: since the mean is subtracted, adding a constant to a kernel changes
+# nothing, so the gradient of each kernel sums to zero.
 
 # %%
 expected = (40 * 4) ** 0.5
@@ -259,19 +261,19 @@ ax.vlines([4 * group - 0.04 for group in range(11)], -3.1, 0.8, color="black", l
 ax.text(0, 1.0, "black lines: the 10 groups of the GroupNorm, 4 channels each", fontsize=9)
 ax.set(xlim=(-5, 40.1), ylim=(-3.2, 1.4))
 ax.set_axis_off()
-show_described(figure, "Four rows of 40 channels: none, 3, 21 and 39 of them quantum; groups of four channels marked.")
+show_described(figure, "Four rows of 40 channels: none, 3, 21 and all of them quantum; groups of four channels marked.")
 
 # %% [markdown]
-# *Figure: who computes each of the 40 vertex channels. Blue: the convolution. Orange: circuits, three channels each.
-# Green: the 4-wire Basic circuit of the full model. Threes and fours do not fit: most groups mix channels of two
-# circuits, and one group mixes circuits with the convolution.*
+# *Figure: who computes each of the 40 vertex channels. Blue: the convolution. Orange: circuits, three channels each,
+# dark and light in turn. Green: the 4-wire Basic circuit of the full model. Threes and fours do not fit: a group of
+# circuits mixes two of them, and in `1hqconv` and `7hqconv` one group mixes a circuit with the convolution.*
 
 # %%
 for preset in ("unet", "1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv", "fullfqconv"):
     conv = build_unet(preset, seed=0).vertex_block1.conv1
     quantum = sum(m.theta.numel() for m in conv.modules() if isinstance(m, QuantumLayer))
     print(
-        f"{preset:11} one vertex convolution: {count_parameters(conv):6,} parameters, {quantum:4} of them in circuits"
+        f"{preset:11} one vertex convolution: {count_parameters(conv):6,} parameters, {quantum:5,} of them in circuits"
     )
 
 # %% [markdown]
@@ -324,7 +326,7 @@ show_described(figure, "A garment, three hidden maps of 14 by 14 pixels, and the
 
 # %% [markdown]
 # *Figure: an image, the three 14×14 maps that reach the quanvolution in a fresh model (top), and what comes out
-# (bottom), with random weights.*
+# (bottom), with random weights. Each map has its own grey scale, from its smallest to its largest value.*
 #
 # Two properties set it apart from a 3×3 convolution. A pixel influences its own patch only: patches do not overlap, so
 # nothing crosses their borders (the other seven channels have a 3×3 convolution, which does). And the circuit is a
@@ -417,12 +419,14 @@ maps, measured = {}, {}
 for name, model in models.items():
     maps[name], measured[name] = scales(model)
 CONVS = ((1, 1), (1, 2), (2, 1), (2, 2))
+print("std of                  before the norm                    after the norm")
+print("                        circuits  channel 3    ratio       circuits  channel 3   others")
 for name, found in measured.items():
     for b, k in CONVS:
         before, after = found[b, k, "conv"], found[b, k, "norm"]
-        print(f"{name:8} block {b} conv {k}: circuits {before[:3].mean():.3f}, channel 3 {before[3]:5.1f}, ratio "
-              f"{before[3] / before[:3].mean():5.1f}; after the norm circuits {after[:3].mean():.2f}, "
-              f"channel 3 {after[3]:.2f}, the others {after[4:].mean():.2f}")  # fmt: skip
+        print(f"{name:8}block {b} conv {k}  {before[:3].mean():8.3f}{before[3]:11.1f}"
+              f"{before[3] / before[:3].mean():9.1f}{after[:3].mean():15.2f}{after[3]:11.2f}"
+              f"{after[4:].mean():9.2f}")  # fmt: skip
 
 # %%
 figure, axes = plt.subplots(2, 2, figsize=(9, 4.6), layout="constrained", sharex=True)
@@ -454,8 +458,8 @@ for found in measured.values():
 # %% [markdown]
 # The group's one standard deviation is that of its classical channel. So the circuits' outputs leave the norm at a
 # fraction of the size of all other channels, and channel 3, one large among three small, leaves it at about twice their
-# size (√4: it alone makes up the variance of four). Of the released code, whose circuits return mostly cosines, the
-# same was measured with a ratio of 16 to 21 before the norm and standard deviations of 0.23 to 0.29 against about 0.96
+# size (√4: it alone makes up the variance of four). The released code, whose circuits return mostly cosines, shows the
+# same when it is run: a ratio of 16 to 21 before the norm, and standard deviations of 0.23 to 0.29 against about 0.96
 # after it.
 #
 # And what do those small numbers carry? The norm also subtracts the group's mean, and that mean is a quarter of channel
@@ -501,14 +505,14 @@ for name, model in models.items():
     assert change < 0.05
 
 # %% [markdown]
-# So at 10 % hybridization, circuits can sit in a model, be trained, have a gradient in every weight (section 7), and
-# hardly take part. (That is a measurement of these two models, not of every hybrid model.) Small numbers also feed on
-# themselves: the second convolution's circuits get the small channels as input, and return nearly a constant, as the
-# printed scales show.
+# So at 10 % hybridization (the paper's name for one circuit on 3 of 40 channels), circuits can sit in a model, be
+# trained, have a gradient in every weight (section 7), and hardly take part. (That is a measurement of these two
+# models, not of every hybrid model.) Small numbers also feed on themselves: the second convolution's circuits get the
+# small channels as input, and return nearly a constant, as the printed scales show.
 #
-# With more circuits most groups are all quantum, and the effect is confined to the one mixed group. The norm's gain can
-# learn to make up for the scale; the design of a hybrid layer can avoid the problem, by groups that do not mix or by a
-# factor (exercise 5). It is the kind of thing that a table of scores does not show.
+# With more circuits most groups are all quantum, and the effect is confined to the one mixed group. The norm's gain
+# can learn to make up for the scale, though not for the mixing; the design of a hybrid layer can avoid the problem,
+# by groups that do not mix or by a factor (exercise 5). It is the kind of thing that a table of scores does not show.
 #
 # ## 7 · Which weights act? The audit
 #
@@ -562,7 +566,7 @@ for preset in ("unet", "1hqconv", "fullhqconv", "1fqconv", "quanv-hqconv"):
     assert theta.n_alive == theta.n_entries
     assert all(p.name.endswith("bias") and p.n_alive == 0 for p in audit.partly_dead)
 print("\nthe parameters without effect in the last one:")
-print(", ".join(p.name for p in audit.partly_dead))
+print(*(p.name for p in audit.partly_dead), sep="\n")
 
 # %% [markdown]
 # In every model of this library **every circuit weight acts**, and what does not act are the biases before norms with
@@ -629,11 +633,11 @@ show_described(
 # This library: every cell. As released: HQConv has 12 weights in the first convolution of each block, since block A
 # does not run (notebook 03); FQConv has full first convolutions; the second ones are empty in both.*
 #
-# The parameter counts are the same to the last one. Nothing in a loss curve shows it either, as the rest of the network
-# carries on. The other differences found by running the released code, for completeness: the full block uses the
-# weights of one 4-wire circuit twice and leaves 16 unused; the second pass of its quanvolutional block reads the
-# block's input in the place of the hidden map; channels-last data give its circuits interleaved channels (notebook 03,
-# exercise 1).
+# The parameter counts are the same to the last one, and a loss that falls does not show it either: the rest of the
+# network learns all the same. The other differences found by running the released code, for completeness: the full
+# block uses the weights of one 4-wire circuit twice and leaves 16 unused; the second pass of its quanvolutional block
+# reads the block's input in the place of the hidden map; channels-last data give its circuits interleaved channels
+# (notebook 03, exercise 1).
 #
 # ## Exercises
 #
@@ -692,7 +696,7 @@ def dead_for(groups):
     return audit_layer(block, torch.randn(2, 40, 2, 2), torch.randn(2, 40), draws=1)["conv1.bias"].n_alive == 0
 
 
-check(answer, lambda groups: groups == [n for n in (1, 2, 4, 5, 8, 10, 20, 40) if dead_for(n)])
+check(answer, lambda groups: list(groups) == [n for n in (1, 2, 4, 5, 8, 10, 20, 40) if dead_for(n)])
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -739,7 +743,7 @@ check(answer, lambda factor: abs(factor / (before[3] / before[:3].mean()) - 1) <
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# The first line printed in section 6 says it. Such a factor could also be learned, one number a channel.
+# The first row of the table in section 6 says it. Such a factor could also be learned, one number a channel.
 # </details>
 #
-# **Next:** notebook 05 puts the blocks into the U-Net.
+# **Next:** [05 · The hybrid U-Net](05_hybrid_unet.ipynb) puts the blocks into the network.
