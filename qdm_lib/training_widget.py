@@ -273,7 +273,9 @@ def _status(job: TrainingJob | None) -> str:
         state = "running" if job.running else "finished" if done == last else "stopped"
         text = f"{job.preset}: {state}, step {done} of {last}"
         if done:
-            text += f", mean loss of the last {min(50, done)} steps {mean:.4f}, {job.seconds / done:.2f} s a step"
+            pace = job.seconds / done
+            text += f", mean loss of the last {min(50, done)} steps {mean:.4f}, {pace:.2f} s a step"
+            text += f", about {pace * (last - done):.0f} s left" if job.running else ""
         if job.error is not None:
             text += f". It failed: {job.error}"
     return (

@@ -31,6 +31,7 @@ WIDGETS = {  # notebook: the cell that shows the widget
     "03_hqconv_fqconv": "circuit_explorer(",
     "05_hybrid_unet": "hybridization(",
 }
+TRAINING = "06_training"  # its widget has a test of its own: its controls start and stop a run
 WIDGETS = {name: cell for name, cell in WIDGETS.items() if (ROOT / "notebooks" / f"{name}.ipynb").exists()}
 PATIENCE = 600_000  # ms for a notebook to run, on a busy machine
 CONTROLS = "select, input, button"
@@ -85,7 +86,7 @@ def lab(tmp_path_factory):
     """A JupyterLab on copies of the notebooks, since it saves what it opens; its address."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    for name in WIDGETS:
+    for name in (*WIDGETS, TRAINING):
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder / "notebooks")
     settings = {
         "notebook-extension/tracker": '{"windowingMode": "none", "autosaveInterval": 0}',
@@ -253,6 +254,55 @@ def test_widget_in_jupyterlab(browser, lab, name):
     page.context.close()
 
 
+def test_training_in_jupyterlab(browser, lab):
+    """Start trains and draws, Stop stops, Start goes on from there, From scratch forgets; all by keyboard."""
+    page, errors = new_page(browser)
+    open_and_run(page, lab, TRAINING)
+    widget = page.locator(".jp-CodeCell").filter(has=page.locator(".jupyter-widgets")).first
+    wait_for(lambda: widget.evaluate("e => e.scrollIntoView()") or seen(widget)[0], what="a picture")
+    widget.screenshot(path=OUTPUT / f"{TRAINING}-start.png")
+    assert "Not started." in seen(widget)[1]
+    empty = seen(widget)[0]
+
+    for name, choice in (("Model", "unet"), ("Batch size", "16")):
+        widget.get_by_label(name).focus()
+        for key in ("Space", "ArrowUp", "Enter"):
+            page.keyboard.press(key)
+            time.sleep(0.1)
+        assert widget.get_by_label(name).input_value() == choice
+    widget.get_by_label("Steps").fill("1000")
+    page.keyboard.press("Enter")
+    press(page, "Start")
+    state = re.compile(r"unet: (\w+), step (\d+) of (\d+)")
+
+    def reads(word, least=1):
+        found = state.search(seen(widget)[1])
+        return found and found[1] == word and int(found[2]) >= least
+
+    wait_for(lambda: reads("running", 2), 120, "the first steps")
+    wait_for(lambda: seen(widget)[0] != empty, what="a curve")
+    assert widget.get_by_label("Model").is_disabled() and "s left" in seen(widget)[1]
+    wait_for(lambda: reads("running", 26), 300, "the first samples")
+    widget.screenshot(path=OUTPUT / f"{TRAINING}-running.png")
+    press(page, "Stop")
+    wait_for(lambda: reads("stopped", 26), 60, "the stop")
+    stopped = int(state.search(seen(widget)[1])[2])
+    assert stopped < 1000 and widget.get_by_label("Model").is_enabled()
+    time.sleep(2)
+    assert int(state.search(seen(widget)[1])[2]) == stopped  # it has really ended
+
+    widget.get_by_label("Steps").fill("2")
+    page.keyboard.press("Enter")
+    press(page, "Start")
+    wait_for(lambda: reads("finished", stopped + 2), 60, "going on")
+    widget.screenshot(path=OUTPUT / f"{TRAINING}-end.png")
+    press(page, "From scratch")
+    wait_for(lambda: "Not started." in seen(widget)[1] and seen(widget)[0] == empty, what="the empty figure")
+    assert widget.locator("img:visible").count() == 1
+    assert_no_error(page, errors)
+    page.context.close()
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
     """The hybridization widget as a web app, as `make app` serves it; its address."""
@@ -301,5 +351,5 @@ def test_app_with_two_visitors_at_once(browser, app):
 
 def press(page, name) -> None:
     """Press a button with the keyboard."""
-    page.get_by_role("button", name=name).focus()
+    page.get_by_role("button", name=name, exact=True).focus()
     page.keyboard.press("Enter")
