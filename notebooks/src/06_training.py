@@ -18,6 +18,7 @@
 #
 # **Measured** on two CPU cores without other work, including the start of Python: 274 s and 1.2 GB of memory; with
 # `QDM_FAST=1` on one core 34 s and 1.0 GB. A busy machine takes longer. No network is needed.
+# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
 
 # %%
 import json

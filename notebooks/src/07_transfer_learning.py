@@ -19,6 +19,7 @@
 # **Measured** on two CPU cores without other work, including the start of Python: 246 s and 1.2 GB of memory, before
 # the last run of section 4 was added, which makes about a tenth more; with `QDM_FAST=1` 13 s and 0.9 GB of memory on
 # one core. A busy machine takes longer: one busy core took 481 s. No network is needed.
+# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
 
 # %%
 import copy

@@ -17,6 +17,7 @@
 #
 # **Measured** on one CPU core, including the start of Python: 40 s of processor time and 1.1 GB of memory; with
 # `QDM_FAST=1` 26 s and 0.9 GB. A busy machine takes longer. No network is needed, and no quantum computer.
+# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
 
 # %%
 import copy
