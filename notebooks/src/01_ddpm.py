@@ -166,20 +166,20 @@ show(figure, "Five histograms: three narrow peaks blur step by step into one sta
 #
 # ## 3 · The closed form: jump to step t at once
 #
-# Write α_t = 1 − β_t. Put the first step into the second:
+# Write $\alpha_t = 1-\beta_t$. Put the first step into the second:
 #
 # $$ x_1 = \sqrt{\alpha_1}\big(\sqrt{\alpha_0}\,x_0 + \sqrt{1-\alpha_0}\,\varepsilon_0\big) + \sqrt{1-\alpha_1}\,
 # \varepsilon_1. $$
 #
-# ε_0 and ε_1 are independent, so their weighted sum is again Gaussian, with variance
-# α_1(1 − α_0) + (1 − α_1) = 1 − α_1α_0. Two steps look like one step with α_0α_1. Repeat, and with
-# $\bar\alpha_t = \alpha_0\alpha_1\cdots\alpha_t$ (`alphas_cumprod`)
+# $\varepsilon_0$ and $\varepsilon_1$ are independent, so their weighted sum is again Gaussian, with variance
+# $\alpha_1(1-\alpha_0) + (1-\alpha_1) = 1-\alpha_1\alpha_0$. Two steps look like one step with $\alpha_0\alpha_1$.
+# Repeat, and with $\bar\alpha_t = \alpha_0\alpha_1\cdots\alpha_t$ (`alphas_cumprod`)
 #
 # $$ q(x_t\mid x_0) = \mathcal N\big(x_t;\ \sqrt{\bar\alpha_t}\,x_0,\ 1-\bar\alpha_t\big)
 # \quad\Longleftrightarrow\quad x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon. $$
 #
-# ᾱ_t is the share of the signal's variance that is left. This one line makes training cheap: no chain has to be run.
-# The **signal-to-noise ratio** is snr_t = ᾱ_t / (1 − ᾱ_t).
+# $\bar\alpha_t$ is the share of the signal's variance that is left. This one line makes training cheap: no chain has
+# to be run. The **signal-to-noise ratio** is $\mathrm{snr}_t = \bar\alpha_t/(1-\bar\alpha_t)$.
 
 # %%
 alphas_cumprod = (1 - betas).cumprod(0)
@@ -209,8 +209,9 @@ for t in (99, 299, 599, 999):  # the chain of section 2 and the jump: the same d
     assert abs(chain[t].std() - jump.std()) < (0.1 if FAST else 0.03)
 
 # %% [markdown]
-# Our mixture stays a mixture of Gaussians under noise: component k has mean √ᾱ_t μ_k and variance ᾱ_t s² + 1 − ᾱ_t.
-# That is what `abar` in `density` was for. So we know the exact distribution of x_t at every t.
+# Our mixture stays a mixture of Gaussians under noise: component k has mean $\sqrt{\bar\alpha_t}\,\mu_k$ and variance
+# $\bar\alpha_t s^2 + 1-\bar\alpha_t$. That is what `abar` in `density` was for. So we know the exact distribution of
+# x_t at every t.
 
 # %%
 vertical = torch.linspace(-2.5, 2.5, 101)
@@ -418,8 +419,9 @@ show(figure, "Three loss weights against t, log scale: the bound is high at both
 # ## 7 · The exact denoiser, and the way back
 #
 # Which function ε_θ(x_t, t) makes the squared error smallest? The conditional mean E[ε | x_t], whatever the weight.
-# For our mixture it can be written down. Given x_t, component k is responsible with probability
-# r_k ∝ w_k N(x_t; √ᾱ_t μ_k, v) where v = ᾱ_t s² + 1 − ᾱ_t, and within one component everything is Gaussian:
+# For our mixture it can be written down. Given $x_t$, component k is responsible with probability
+# $r_k \propto w_k\,\mathcal N(x_t; \sqrt{\bar\alpha_t}\,\mu_k, v)$ where $v = \bar\alpha_t s^2 + 1-\bar\alpha_t$, and
+# within one component everything is Gaussian:
 #
 # $$ \varepsilon^*(x_t, t) = \mathbb E[\varepsilon\mid x_t] = \frac{\sqrt{1-\bar\alpha_t}}{v}\sum_k r_k\,
 # \big(x_t - \sqrt{\bar\alpha_t}\,\mu_k\big). $$
@@ -899,8 +901,9 @@ check(my_predict_x0(x_t, t, x_t / 2), lambda x: torch.allclose(x, schedule.predi
 # ```
 # </details>
 #
-# **Exercise 3.** Some models predict v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 instead of ε. Write ε in terms of x_t, v and ᾱ_t, so
-# that the samplers of this notebook can use such a model. (Hint: (x_t, v) is (x_0, ε), rotated.)
+# **Exercise 3.** Some models predict $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ instead of
+# ε. Write ε in terms of $x_t$, v and $\bar\alpha_t$, so that the samplers of this notebook can use such a model.
+# (Hint: $(x_t, v)$ is $(x_0, \varepsilon)$, rotated.)
 
 
 # %%
