@@ -21,6 +21,7 @@
 #
 # **Measured** on one CPU core, including the start of Python: 41 s of processor time and 0.9 GB of memory; with
 # `QDM_FAST=1` 14 s and 0.9 GB. A busy machine takes longer. No network is needed.
+# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
 
 # %%
 import math
@@ -325,7 +326,7 @@ for name in ("1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv", "fullfqco
     config = PRESETS[name]
     count = hybrid_count(config.n_circuits, 84 if config.ansatz == "hqconv" else 72, config.full)
     assert count == count_parameters(build_unet(name, seed=0)) == parameter_count(config)
-    print(f"{name:11} {count:9,}  {count / classical - 1:+.2%}   {config.quantum_channels} of 40 channels")
+    print(f"{name:11} {count:9,}  {count / classical - 1:+8.2%}   {config.quantum_channels:2} of 40 channels")
 
 # %% [markdown]
 # The paper prints −1.66 %, −8.76 % and −11.03 % for 10, 50 and 100 %. The last two are our `7hqconv` and
