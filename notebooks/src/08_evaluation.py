@@ -17,6 +17,7 @@
 #
 # **Measured** on one CPU core, including the start of Python: 88 s of processor time and 1.2 GB of memory; with
 # `QDM_FAST=1` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
+# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
 
 # %%
 import copy
@@ -36,6 +37,9 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_lib import diffusion, metrics
 from qdm_lib.checkpoint import SHIPPED, load_model
+from qdm_lib.circuits import ANSATZE
+from qdm_lib.comparison import paired_difference
+from qdm_lib.controls import CONTROLS
 from qdm_lib.data import load_images, to_model_range, to_uint8
 from qdm_lib.extractors import extract, load_extractor
 from qdm_lib.plotting import OKABE_ITO, image_grid, show_described
@@ -118,7 +122,8 @@ show_described(figure, "Left: features of real and generated images in the plane
 
 # %% [markdown]
 # *Figure: left, features of real (grey) and generated images (orange), along the two directions in which the real ones
-# vary most: the clouds overlap in part. Right, 16 real images above 16 generated ones.*
+# vary most: the generated ones crowd in the middle and leave the outer parts of the real cloud empty. Right, 16 real
+# images above 16 generated ones.*
 #
 # ## 2 · FID by hand
 #
@@ -236,7 +241,8 @@ assert scores["fid"].floor < scores["fid"].low and scores["is"].floor > scores["
 
 # %% [markdown]
 # The model is far from the floor by every score; no statistics are needed for that. They are needed where two models
-# are close together, as in the paper.
+# are close together, as in the paper. (The floor of IS is not quite the value of section 4, though the 500 images are
+# the same: they were shuffled in another way before they were cut into 10 parts.)
 #
 # ## 6 · Five ways to be fooled
 #
@@ -262,7 +268,8 @@ assert means["real", sizes[0]] > 2 * means["real", sizes[-1]]
 
 # %% [markdown]
 # *Figure: FID of N real images (left) and N generated ones (right) against 2,000 real ones; dots are five random
-# choices, the line their mean. Both fall with N.*
+# choices, the line their mean. Both fall; at the right, the last step is smaller than the scatter. At the largest N
+# all choices are the same, the whole set.*
 #
 # **Compare only at equal N**, and put the floor at that N beside it. The paper uses 7,000.
 #
@@ -334,7 +341,7 @@ print(f"one model, five sets of {part} images: FID", [round(v, 2) for v in value
 # Two models whose scores differ by less than such a spread are not known to differ. And this is the *small* part:
 # another training seed gives another model. Section 7 shows it where there are results with several seeds.
 #
-# **5. Best of six.** A paper compares six models and reports the best. Suppose they are all the same: six sets of
+# **5. Best of six.** Somebody compares six models and reports the best. Suppose they are all the same: six sets of
 # *real* images, equally good by construction. How much better does the best of six look than an average one?
 
 # %%
@@ -352,11 +359,11 @@ print(f"the winner looks better by {gain:.2f} standard deviations, for nothing")
 
 figure, ax = plt.subplots(figsize=(6.5, 2.5), layout="constrained")
 edges = torch.linspace(all_values.min().item(), all_values.max().item(), 25).tolist()
-ax.hist(all_values.numpy(), bins=edges, color=GREY, density=True, label="each of six equal models")
+ax.hist(all_values.numpy(), bins=edges, color=GREY, density=True, label="each of six equal sets")
 ax.hist(best.numpy(), bins=edges, color=ORANGE, alpha=0.75, density=True, label="the best of the six")
 ax.set(xlabel="FID", yticks=[])
 ax.legend(frameon=False)
-show_described(figure, "Two histograms of FID: of equal models, and of the best of each six, which lies to the left.")
+show_described(figure, "Two histograms of FID: of equal sets, and of the best of each six, which lies to the left.")
 assert gain > 0.5
 
 # %% [markdown]
@@ -367,13 +374,14 @@ assert gain > 0.5
 #
 # ## 7 · The paper's table, and ours
 #
-# The paper's scores: Inception features, 7,000 images, 20 epochs, one seed for each number.
+# The paper's scores: Inception features, 7,000 images, 20 epochs, one seed for each number. The row `transfer` is the
+# hand-over of notebook 07, classical → hybrid; `unet → unet` is its control.
 
 # %%
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())
 for dataset, table in paper["scores"].items():
     plain = table["unet"]
-    print(f"\n{dataset}: the paper{'':12} FID (− unet)          KID         IS")
+    print(f"\n{dataset:21} {'FID':>9} (−unet) {'KID':>12} {'IS':>10}")
     for name, s in table.items():
         print(f"   {name:18} {s['fid']:9.2f} ({s['fid'] - plain['fid']:+.2f}) {s['kid']:12.4f} {s['is']:10.4f}")
     control = paper["classical_transfer"][dataset]["fid"]
@@ -384,8 +392,9 @@ print(f"\nthe control moves FID by {moves[0]:.2f} and {moves[1]:.2f}; the best o
       + " and ".join(f"{-v:.2f}" for v in largest.values()))  # fmt: skip
 
 # %% [markdown]
-# The best hybrid is better than `unet` by about as much as the classical control differs from it, and it is the best of
-# five. Both sections above apply. The table cannot tell a gain from chance, nor exclude one: there is no scatter in it.
+# The best hybrid is better than `unet` by no more than the classical control is worse, and it is the best of five.
+# Points 4 and 5 of section 6 both apply. The table cannot tell a gain from chance, nor exclude one: there is no scatter
+# in it.
 #
 # **Ours.** Results of this project lie as JSON files under `results/`, one for each model, control and seed. The next
 # cell reads what your copy has. *Protocol* says how long was trained; the short one (2 epochs) is not the paper's.
@@ -449,13 +458,14 @@ for path in sorted(SHIPPED.rglob("model.json")):
 # | cos(x) | the encoding alone, ⟨Z⟩ after RX(x) | is a bounded nonlinearity enough? |
 # | classical | a classical layer with as many live weights | are the weights enough? |
 # | frozen | a random circuit, never trained | does training the circuit matter? |
-# | uncontrolled | the circuit without its controlled gates | does coupling the wires matter? |
+# | uncontrolled | the circuit's rotations without their controls | does coupling the wires matter? |
 # | hqconv_released | the circuit as the released code runs it | what did the published numbers measure? |
 # | HQConv, FQConv | the circuits of the paper | |
 #
-# A claim for the circuit needs it to beat *every* rung below it. Training all rungs takes hours (see the experiments of
-# this project). What takes seconds: put some rungs into the *trained* model, without training, and see how far its
-# images move. That does not say what such a model could learn, but it says what this one uses.
+# A claim for the circuit needs it to beat *every* rung above it in this table. Training all rungs takes hours; those
+# that were trained stand in the table of section 7 as `control-zero`, `control-cos` and so on. What takes seconds: put
+# some rungs into the *trained* model, without training, and see how far its images move. That does not say what such a
+# model could learn, but it says what this one uses.
 
 
 # %%
@@ -482,13 +492,12 @@ def random_circuit(layer):
     return QuantumLayer(layer.circuit, generator=seeded(5))
 
 
-rungs = {
-    "zero": with_rung(lambda layer: Rung(torch.zeros_like)),
-    "identity": with_rung(lambda layer: Rung(lambda x: x)),
-    "cos(x)": with_rung(lambda layer: Rung(torch.cos)),
-    "random circuit": with_rung(random_circuit),
-    "trained circuit": model,
-}
+simple = {"zero": torch.zeros_like, "identity": lambda x: x, "cos": torch.cos}
+x = torch.randn(5, 1, 12, generator=seeded(7))
+for name, function in simple.items():  # the library's controls do the same
+    assert_close(Rung(function)(x), CONTROLS[name](QuantumLayer(ANSATZE["hqconv"](3)))(x))
+rungs = {name: with_rung(lambda layer, function=function: Rung(function)) for name, function in simple.items()}
+rungs |= {"random circuit": with_rung(random_circuit), "trained circuit": model}
 pictures = {name: drawn(net, N_LADDER, 1) for name, net in rungs.items()}  # the same start noise for all
 for name, images in pictures.items():
     features = extract(extractor, to_uint8(images)).features
@@ -507,7 +516,7 @@ show_described(figure, "Rows of the same eight images, drawn with other function
 # *Figure: the same start noise with other functions in the place of the four trained circuits.*
 #
 # Whatever stands in the place of the circuits, the images and their score hardly move. Zero and identity move them
-# most, and that by little; cos(x), which is a circuit without any trainable gate, or a circuit with random weights
+# most, and that by little; cos, which is a circuit without any trainable gate, or a circuit with random weights
 # give nearly the pictures of the trained one. So *this* model makes no use of what its circuits have learned (notebook
 # 09 finds the reason). It is one checkpoint after two epochs, and rungs were swapped, not trained: a reason to run the
 # ladder properly, not a verdict.
@@ -553,7 +562,12 @@ for example in ([-3.1, -2.2, -2.9, -3.4, -2.5], [0.2, -0.3, 0.1, 0.0, -0.1], [-3
     print(f"{str(example):32} interval {low:+6.2f} … {high:+6.2f}: {word}")
 assert [verdict(e, 1.0)[2] for e in ([-3.0, 1.0, -4.0], [0.2, -0.3, 0.1, 0.0, -0.1])] == ["undecided", "equivalent"]
 
+library = paired_difference({s: (d, 0.0) for s, d in enumerate(example)}, {s: (0.0, 0.0) for s in range(len(example))})
+assert_close(library.t, verdict(example, 1.0)[:2], rtol=1e-3, atol=0)  # 0.0: without noise of the images
+
 # %% [markdown]
+# (The library's `paired_difference` gives this interval and a second one from a bootstrap, and goes by the wider.)
+#
 # How often does that rule cry wolf? When both models are the same, in 5 % of all cases, whatever the number of seeds.
 # And how often does it *miss* a true difference? Say FID scatters by 2 between seeds, and B is truly better by 2:
 
@@ -574,7 +588,7 @@ assert power[2] < power[5] < power[10]
 # Now the results of your copy, where there are at least two seeds in common: each model against `unet`, in FID.
 
 # %%
-MARGIN = 2.0  # chosen before looking: about half of what the paper's control moves on MNIST
+MARGIN = 2.0  # chosen before looking, on this extractor's scale: half the interval of one score of 1,000 images
 compared = 0
 for protocol, dataset, label in rows:
     base, other = ours.get((protocol, dataset, "unet", "fid"), {}), ours[protocol, dataset, label, "fid"]
