@@ -26,6 +26,9 @@ def run(
         str | None, typer.Option(help="Draw from the finished runs in another way, as a protocol of its own.")
     ] = None,
     sampler_steps: Annotated[int | None, typer.Option(help="Of --sampler.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="ema or raw: draw from the finished runs so, as a protocol of its own.")
+    ] = None,
     bundled: Annotated[
         bool, typer.Option("--bundled", help="Use the bundled subset, as a protocol of its own, to try things out.")
     ] = False,
@@ -55,6 +58,8 @@ def run(
         experiment = experiment.on_subset()
     if sampler is not None:
         experiment = experiment.with_sampler(sampler, sampler_steps)
+    if weights is not None:
+        experiment = experiment.with_weights(weights)
     _set_threads(threads)
     check_count("save-every", save_every)
     try:

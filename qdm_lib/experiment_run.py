@@ -188,7 +188,7 @@ class Runner:
     def _evaluate(self, job: Job, epoch: int) -> None:
         folder = self.state_at(job, epoch)
         clock = time.perf_counter()
-        model = load_model(folder)
+        model = load_model(folder, ema=self.experiment.weights == "ema")
         drawn = self._draw(job, epoch, model)
         sampling, clock = time.perf_counter() - clock, time.perf_counter()
         scores = self.judge(job.cell.dataset).scores(drawn, job.seed)
@@ -218,7 +218,8 @@ class Runner:
     def _draw(self, job: Job, epoch: int, model) -> Tensor:
         """The job's images, drawn by its seed; kept in its folder, so that they can be scored again."""
         e = self.experiment
-        path = job.folder(self.runs) / f"drawn-{epoch}-{e.sampler}-{e.sampler_steps}.npz"
+        raw = "" if e.weights == "ema" else f"-{e.weights}"
+        path = job.folder(self.runs) / f"drawn-{epoch}-{e.sampler}-{e.sampler_steps}{raw}.npz"
         about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, self.steps(job, epoch)])
         if path.is_file():
             with np.load(path, allow_pickle=False) as file:

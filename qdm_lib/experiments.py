@@ -117,8 +117,8 @@ class Experiment:
     epochs of training at `batch_size`; scores after each of the epochs `evaluate_at` (by default the last), from
     `n_images` images drawn by `sampler` in `sampler_steps`, seen through `features`. keep_at: further epochs whose
     training state is kept, as the start of a transfer. subset: the bundled subset instead of the full set (see
-    `on_subset`). runs_of: score the runs of this other protocol, which must differ in the sampler only; nothing is
-    trained (see `with_sampler`).
+    `on_subset`). weights: draw with the averaged ("ema", the recipe) or with the raw ones. runs_of: score the runs of
+    this other protocol, which must differ in the drawing only; nothing is trained (see `with_sampler`, `with_weights`).
     """
 
     protocol: str
@@ -133,6 +133,7 @@ class Experiment:
     n_images: int = 7000
     features: str = "classifier"
     subset: bool = False
+    weights: str = "ema"
     runs_of: str | None = None
 
     def __post_init__(self) -> None:
@@ -142,6 +143,7 @@ class Experiment:
         check_count("batch_size", self.batch_size)
         check_count("n_images", self.n_images, 4)
         check_choice("feature extractor", self.features, ("classifier", "inception"))
+        check_choice("kind of weights", self.weights, ("ema", "raw"))
         set_ = object.__setattr__
         set_(self, "sampler_steps", check_sampler(self.sampler, self.sampler_steps))
         set_(self, "evaluate_at", tuple(sorted({*self.evaluate_at, self.epochs})))
@@ -169,6 +171,13 @@ class Experiment:
         steps = check_sampler(sampler, steps)
         protocol, runs_of = f"{self.protocol}-{sampler}-{steps}", self.runs_of or self.protocol
         return dataclasses.replace(self, protocol=protocol, sampler=sampler, sampler_steps=steps, runs_of=runs_of)
+
+    def with_weights(self, weights: str) -> Experiment:
+        """The same runs drawn from with other weights, as a protocol of its own: short-raw."""
+        if weights == self.weights:
+            return self
+        protocol, runs_of = f"{self.protocol}-{weights}", self.runs_of or self.protocol
+        return dataclasses.replace(self, protocol=protocol, weights=weights, runs_of=runs_of)
 
     def on_subset(self) -> Experiment:
         """The same on the subset in this package, to try things out, as a protocol of its own: short-subset."""
@@ -233,6 +242,7 @@ class Job:
             "epochs": e.epochs, "batch_size": e.batch_size, "seed": self.seed, "control": cell.control,
             "transfer": cell.transfer and dataclasses.asdict(cell.transfer), "sampler": e.sampler,
             "sampler_steps": e.sampler_steps, "n_images": e.n_images, "features": e.features,
+            "weights": e.weights,
         }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from qdm_lib import experiment_run
 from qdm_lib.checkpoint import load_checkpoint, load_model
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
@@ -215,6 +216,25 @@ def test_another_sampler_draws_from_the_same_runs(tmp_path):
     results = [json.loads(e.jobs()[0].result(tmp_path / "results").read_text()) for e in (experiment, other)]
     assert [r["config"]["sampler_steps"] for r in results] == [1, 2] and results[0]["loss"] == results[1]["loss"]
     assert results[0]["scores"] != results[1]["scores"] and len(list((tmp_path / "runs").iterdir())) == 2  # and cache
+
+
+def test_raw_weights_draw_from_the_same_runs(tmp_path, monkeypatch):
+    averaged = []
+    monkeypatch.setattr(
+        experiment_run, "load_model", lambda folder, ema: averaged.append(ema) or load_model(folder, ema=ema)
+    )
+    experiment = tiny(Cell("unet", (0,)))
+    other = experiment.with_weights("raw")
+    assert other.protocol == "mini-raw" and experiment.with_weights("ema") is experiment
+    for e, drawn in ((experiment, "drawn-1-ddim-1.npz"), (other, "drawn-1-ddim-1-raw.npz")):
+        runner(e, tmp_path).run()
+        (job,) = e.jobs()
+        assert (job.folder(tmp_path / "runs") / drawn).is_file()
+        result = json.loads(job.result(tmp_path / "results").read_text())
+        assert result["config"]["weights"] == e.weights and result["config"]["protocol"] == e.protocol
+    assert averaged == [True, False]
+    with pytest.raises(ValueError, match="Unknown kind of weights 'mean'"):
+        experiment.with_weights("mean")
 
 
 def test_the_subset_is_a_protocol_of_its_own():
