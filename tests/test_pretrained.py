@@ -1,5 +1,8 @@
 """The trained models of this repository, by name."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from qdm_lib import checkpoint
@@ -19,3 +22,20 @@ def test_load_pretrained_checks_the_name_and_the_hash(tmp_path, monkeypatch):
     file.write_bytes(data)
     with pytest.raises(ValueError, match="is damaged or was changed: its SHA-256"):
         load_pretrained("mnist/unet")
+
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = sorted(path.parent for path in ROOT.glob("checkpoints/*/*/model.json"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_a_shipped_model_is_small_and_has_its_card(folder, monkeypatch):
+    """If the card differs, run `python tools/ship_checkpoint.py --cards`."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from ship_checkpoint import card_text
+
+    name = f"{folder.parent.name}/{folder.name}"
+    card = json.loads((folder / "model.json").read_text())["card"]
+    assert (folder / "README.md").read_text() == card_text(card, name)
+    assert (folder / "model.safetensors").stat().st_size < 2e6 and (folder / "samples.png").is_file()
+    assert load_pretrained(name).config.preset == card["preset"] and card["dataset"] == folder.parent.name

@@ -134,7 +134,7 @@ show_described(figure, "Left: features of real and generated images in the plane
 #
 # In one dimension it is (μ − μ')² + (σ − σ')², with standard deviations σ: how far to move, and how much to stretch.
 # The square root of SS' is awkward, as SS' is not symmetric. But its trace is the sum of the square roots of its
-# eigenvalues, and SS' has the eigenvalues of the symmetric matrix S^{1/2} S' S^{1/2}.
+# eigenvalues, and SS' has the eigenvalues of the symmetric matrix $S^{1/2} S' S^{1/2}$.
 
 
 # %%
