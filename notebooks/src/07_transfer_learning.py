@@ -16,9 +16,8 @@
 #
 # **Prerequisites.** Notebook 06 (training loop, EMA). Notebook 05 helps to know the parts of the network.
 #
-# **Measured** on two CPU cores without other work, including the start of Python: 246 s and 1.2 GB of memory, before
-# the last run of section 4 was added, which makes about a tenth more; with `QDM_FAST=1` 13 s and 0.9 GB of memory on
-# one core. A busy machine takes longer: one busy core took 481 s. No network is needed.
+# **Measured** on one CPU core, in JupyterLab, from opening the page to the last cell: 313 s and 1.2 GB of memory; with
+# `QDM_FAST=1` 13 s and 0.9 GB of memory. A busy machine takes longer. No network is needed.
 # Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
 
 # %%
