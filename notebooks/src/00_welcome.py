@@ -141,12 +141,11 @@ generator = torch.Generator().manual_seed(7)
 states = list(diffusion.ddim_sample(model, schedule, (n, 1, 28, 28), steps=10 if FAST else 50, generator=generator))
 figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
 plotting.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
-plotting.show_described(figure, "32 grey pictures of clothes that the model drew from noise, most of them grainy.")
+plotting.show_described(figure, "32 grey pictures of clothes that the model drew from noise, somewhat grainy.")
 
 # %% [markdown]
-# *Figure: 32 pictures that the model drew from noise. Shirts, coats and dresses can be made out, and a
-# shoe here and there; most are grainy and some are faint blobs. The training was short: two passes over the
-# data, where the paper makes twenty.*
+# *Figure: 32 pictures that the model drew from noise. The training was half as long as the paper's: ten
+# passes over the data, where the paper makes twenty.*
 #
 # And this is how it got there. In each pair of rows, the upper shows what the network sees, $x_t$;
 # the lower its current guess of the clean picture, $\hat x_0$.
@@ -159,7 +158,7 @@ plotting.show_described(figure, text)
 
 # %% [markdown]
 # *Figure: two pictures emerging from noise in nine frames. The guess $\hat x_0$ starts as black and
-# white speckle, shows an outline after two or three frames, and is smooth by the end.*
+# white speckle, has an outline in the second frame already, and gains detail from there.*
 #
 # ## The circuit inside
 #

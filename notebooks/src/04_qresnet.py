@@ -414,7 +414,7 @@ def scales(model):
     return found, {key: out.transpose(0, 1).flatten(1).std(1) for key, out in found.items()}
 
 
-models = {"fresh": build_unet("1hqconv", seed=0), "trained": load_model(SHIPPED / "fashion-mnist" / "1hqconv")}
+models = {"fresh": build_unet("1hqconv", seed=0), "trained": load_model(SHIPPED / "fashion-mnist" / "1hqconv-2-epochs")}
 maps, measured = {}, {}
 for name, model in models.items():
     maps[name], measured[name] = scales(model)

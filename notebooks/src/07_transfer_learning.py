@@ -306,8 +306,8 @@ show_described(figure, "Test loss after the hand-over for no hand-over, control 
 # Three things to see.
 #
 # - At the hand-over itself nothing is lost: with a fresh, random vertex the loss is the same, 0.040. After 200 steps
-#   the source had not learned to use its vertex; the skips around it carry everything. (Notebooks 05 and 09 show that
-#   the shipped checkpoint, trained longer, uses it.)
+#   the source had not learned to use its vertex; the skips around it carry everything. (Notebook 05 shows that a
+#   model trained for two epochs of the full set uses it.)
 # - Within ten steps the loss *rises*, in both hand-overs alike. The end of this section finds the culprit.
 # - After 60 steps both hand-overs stand **below** the run without one, 0.033 against 0.034. Somebody who compares
 #   "classical → hybrid" with "no hand-over" only would report that the circuits have brought a gain. The control has

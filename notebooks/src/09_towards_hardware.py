@@ -73,12 +73,12 @@ def check(answer, right):
 # %% [markdown]
 # ## 1 · What the trained circuits are asked
 #
-# The checkpoint is the `1hqconv` model of notebook 00. Its vertex has two ResNet blocks with two convolutions each,
-# and in each convolution one HQConv circuit of 12 wires and 84 weights: four circuits. We send test images with noise
-# of step t = 300 through the model and write down what the circuits get and give.
+# The checkpoint is the shipped `1hqconv` model after two epochs of training. Its vertex has two ResNet blocks with two
+# convolutions each, and in each convolution one HQConv circuit of 12 wires and 84 weights: four circuits. We send test
+# images with noise of step t = 300 through the model and write down what the circuits get and give.
 
 # %%
-model = load_model(SHIPPED / "fashion-mnist" / "1hqconv")
+model = load_model(SHIPPED / "fashion-mnist" / "1hqconv-2-epochs")
 schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
 circuits = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantumLayer)}
 seen = {}  # name of a circuit -> its inputs (B, 12) in the last call of the model
