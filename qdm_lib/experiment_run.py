@@ -284,7 +284,8 @@ def read_picture(path: Path) -> np.ndarray:
     """The images of `write_picture`: uint8 (N, 28, 28), empty tiles at the end included."""
     from PIL import Image
 
-    sheet = np.asarray(Image.open(path))
+    with Image.open(path) as picture:
+        sheet = np.asarray(picture)
     rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
     return sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2).reshape(-1, 28, 28)
 

@@ -115,7 +115,8 @@ def test_the_shared_tables_and_figures_follow_from_the_shared_results(tmp_path):
         shared = RESULTS / path.relative_to(tmp_path)
         assert shared.is_file(), f"{shared} is missing: run 'python -m qdm_lib experiment collect'"
         if path.suffix == ".png":
-            drawn_by = Image.open(shared).info["Software"]
+            with Image.open(shared) as picture:
+                drawn_by = picture.info["Software"]
             if drawn_by != f"matplotlib {matplotlib.__version__}":
                 continue
         assert path.read_bytes() == shared.read_bytes(), shared
