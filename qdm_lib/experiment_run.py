@@ -112,8 +112,9 @@ class Runner:
     def run(self) -> int:
         """Do all that can be done here; returns how many jobs other processes still hold."""
         failed: dict[str, str] = {}
-        for dataset in {job.cell.dataset for job in self.jobs}:  # a data set that is missing is missed before the work
-            self.images(dataset), self.images(dataset, "test")
+        for dataset in {job.cell.dataset for job in self.jobs}:  # what is missing is missed before the work starts
+            for split in ("train", "test"):
+                self.images(dataset, split)
         while True:
             left = [job for job in self.jobs if job.name not in failed and not self.finished(job)]
             for job in left:  # from the top each time: what another process held may be free now
