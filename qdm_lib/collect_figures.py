@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -92,6 +93,11 @@ def by_epoch(group: Group) -> Figure:
     return figure
 
 
+def is_other_draw(protocol: str, base: str) -> bool:
+    """Whether a protocol is another sampler's draw of a base: short-ddim-10 of short, but not short-ddim-10-raw."""
+    return re.fullmatch(rf"{re.escape(base)}-(ddim|ddpm|dpm)-\d+", protocol) is not None
+
+
 def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
     """FID against sampling steps, a figure for each protocol whose runs were drawn from in several ways.
 
@@ -99,7 +105,7 @@ def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
     """
     paths = []
     for base in groups:
-        ways = [g for g in groups if g.dataset == base.dataset and g.protocol.startswith(f"{base.protocol}-d")]
+        ways = [g for g in groups if g.dataset == base.dataset and is_other_draw(g.protocol, base.protocol)]
         if not ways:
             continue
         figure = Figure(figsize=(6, 4), layout="constrained")

@@ -56,10 +56,10 @@ def run(
     experiment = load_experiment(file)
     if bundled:
         experiment = experiment.on_subset()
-    if sampler is not None:
-        experiment = experiment.with_sampler(sampler, sampler_steps)
     if weights is not None:
         experiment = experiment.with_weights(weights)
+    if sampler is not None:  # last: short-raw-ddim-10 is another draw of short-raw, as figures group them
+        experiment = experiment.with_sampler(sampler, sampler_steps)
     _set_threads(threads)
     check_count("save-every", save_every)
     try:

@@ -285,7 +285,8 @@ def test_frozen_parameters_get_no_gradient():
 
 
 @pytest.mark.parametrize(
-    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif("not torch.cuda.is_available()"))]
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))],
 )
 def test_gradcheck_of_the_hand_derived_backward_passes(device, slices):
     x, W, M = (double(*shape).to(device).requires_grad_() for shape in ((3, 6, 4), (8, 4), (3, 4, 8)))

@@ -270,8 +270,7 @@ def test_training_in_jupyterlab(browser, lab):
             page.keyboard.press(key)
             time.sleep(0.1)
         assert widget.get_by_label(name).input_value() == choice
-    widget.get_by_label("Steps").fill("1000")
-    page.keyboard.press("Enter")
+    write(page, widget.get_by_label("Steps"), "1000")
     press(page, "Start")
     state = re.compile(r"unet: (\w+), step (\d+) of (\d+)")
 
@@ -291,8 +290,7 @@ def test_training_in_jupyterlab(browser, lab):
     time.sleep(2)
     assert int(state.search(seen(widget)[1])[2]) == stopped  # it has really ended
 
-    widget.get_by_label("Steps").fill("2")
-    page.keyboard.press("Enter")
+    write(page, widget.get_by_label("Steps"), "2")
     press(page, "Start")
     wait_for(lambda: reads("finished", stopped + 2), 60, "going on")
     widget.screenshot(path=OUTPUT / f"{TRAINING}-end.png")
@@ -347,6 +345,13 @@ def test_app_with_two_visitors_at_once(browser, app):
         page.screenshot(path=OUTPUT / f"app-visitor-{k + 1}.png", full_page=True)
         assert_no_error(page, errors)
         page.context.close()
+
+
+def write(page, field, text) -> None:
+    """Replace what stands in a field with the keyboard."""
+    field.focus()
+    for key in ("End", "Shift+Home", *text, "Enter"):
+        page.keyboard.press(key)
 
 
 def press(page, name) -> None:

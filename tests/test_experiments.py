@@ -11,6 +11,7 @@ import torch
 
 from qdm_lib import experiment_run
 from qdm_lib.checkpoint import load_checkpoint, load_model
+from qdm_lib.collect_figures import is_other_draw
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.evaluation import SCORE_NAMES
@@ -226,6 +227,9 @@ def test_raw_weights_draw_from_the_same_runs(tmp_path, monkeypatch):
     experiment = tiny(Cell("unet", (0,)))
     other = experiment.with_weights("raw")
     assert other.protocol == "mini-raw" and experiment.with_weights("ema") is experiment
+    again = other.with_sampler("ddim", 2).protocol
+    assert is_other_draw(again, "mini-raw") and not is_other_draw(again, "mini")
+    assert not is_other_draw(experiment.with_sampler("ddim", 2).with_weights("raw").protocol, "mini")
     for e, drawn in ((experiment, "drawn-1-ddim-1.npz"), (other, "drawn-1-ddim-1-raw.npz")):
         runner(e, tmp_path).run()
         (job,) = e.jobs()
