@@ -30,6 +30,8 @@ SCORES = {
     "class_tv": ("class TV", "lower"), "cnn_accuracy": ("CNN accuracy", "higher"),
     "memorised": ("memorised", "0.01 is fresh"),
 }  # fmt: skip
+LOSS = {"loss": ("training loss", "lower")}  # of the last 100 steps; the same batches and noise for all cells of a seed
+COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
 LADDER = [*(f"control-{name}" for name in CONTROLS), "fullhqconv", "fullfqconv"]
 CLASSICAL = "unet"
 
@@ -48,12 +50,16 @@ class Group:
         return f"{self.protocol}-{self.dataset}"
 
     def scores(self, cell: str, key: str, epoch: int | None = None) -> dict[int, tuple[float, float]]:
-        """{seed: (value, noise)} of one score after an epoch, the last by default."""
+        """{seed: (value, noise)} of one score, or of the loss, after an epoch, the last by default."""
         found = {}
         for seed, result in self.cells.get(cell, {}).items():
-            scores = result["scores"] if epoch is None else result["by_epoch"].get(str(epoch), {}).get("scores")
-            if scores:
-                found[seed] = score_and_noise(scores[key])
+            entry = result if epoch is None else result["by_epoch"].get(str(epoch), {})
+            if not entry.get("scores"):
+                continue
+            if key != "loss":
+                found[seed] = score_and_noise(entry["scores"][key])
+            elif entry["loss"] is not None:
+                found[seed] = (entry["loss"], 0.0)
         return found
 
     def ordered(self) -> list[str]:
@@ -61,10 +67,19 @@ class Group:
         rest = sorted(set(self.cells) - {CLASSICAL, *LADDER})
         return [cell for cell in (CLASSICAL, *LADDER, *rest) if cell in self.cells]
 
+    def epochs(self) -> list[int]:
+        """All epochs after which something was scored."""
+        return sorted({int(e) for runs in self.cells.values() for result in runs.values() for e in result["by_epoch"]})
+
     def floor(self, key: str) -> float:
-        """What real images score; the mean over jobs, whose draws differ a little."""
-        floors = [r["scores"][key]["floor"] for runs in self.cells.values() for r in runs.values() if r["scores"]]
+        """What real images score; the mean over jobs, whose draws differ a little. NaN for the loss, which has none."""
+        results = [result for runs in self.cells.values() for result in runs.values()]
+        floors = [e["scores"][key]["floor"] for r in results for e in r["by_epoch"].values() if key in e["scores"]]
         return sum(floors) / len(floors) if floors else math.nan
+
+    def floor_name(self) -> str:
+        n = next((r["config"]["n_images"] for runs in self.cells.values() for r in runs.values()), 0)
+        return f"{n:,} real images"
 
 
 def read_results(folder: str | os.PathLike) -> list[Group]:
@@ -120,8 +135,8 @@ Table = tuple[Sequence[str], list[Sequence[str]]]
 def tables(group: Group) -> dict[str, Table]:
     """The tables of one group, by name: header and rows of text."""
     found = {"scores": score_table(group), "seeds": seed_table(group), "costs": cost_table(group)}
-    if len(group.scores(CLASSICAL, "fid")) > 1:
-        found["null"] = null_table(group)
+    if (null := null_table(group))[1]:
+        found["null"] = null
     found["differences"] = difference_table(group)
     return found
 
@@ -130,11 +145,12 @@ def score_table(group: Group) -> Table:
     """Mean of each score over the seeds, with its interval; the floor of real images as the last row."""
     rows = []
     for cell in group.ordered():
-        n = len(group.scores(cell, "fid"))
-        rows.append([cell, str(n), *(with_interval(mean_over_seeds(group.scores(cell, key))) for key in SCORES)])
-    n = next((r["config"]["n_images"] for runs in group.cells.values() for r in runs.values()), 0)
-    rows.append([f"{n:,} real images", "", *(number(group.floor(key)) for key in SCORES)])
-    return ["cell", "seeds", *(f"{title} ({better})" for title, better in SCORES.values())], rows
+        for epoch in group.epochs():
+            if n := len(group.scores(cell, "fid", epoch)):
+                means = [with_interval(mean_over_seeds(group.scores(cell, key, epoch))) for key in SCORES]
+                rows.append([cell, str(epoch), str(n), *means])
+    rows.append([group.floor_name(), "", "", *(number(group.floor(key)) for key in SCORES)])
+    return ["cell", "epoch", "seeds", *(f"{title} ({better})" for title, better in SCORES.values())], rows
 
 
 def seed_table(group: Group) -> Table:
@@ -148,17 +164,22 @@ def seed_table(group: Group) -> Table:
                 texts = [f"{number(s['value'])} [{number(s['low'])}, {number(s['high'])}]" for s in scores]
                 file = result["path"].relative_to(group.folder).as_posix()
                 rows.append([cell, str(seed), epoch, str(entry["step"]), number(entry["loss"]), *texts, file])
+    rows.append([group.floor_name(), "", "", "", "", *(number(group.floor(key)) for key in SCORES), ""])
     return header, rows
 
 
 def null_table(group: Group) -> Table:
-    """Classical against classical: what a change of the seed alone does."""
+    """Classical against classical: what a change of the seed alone does, after each epoch with two seeds or more."""
     rows = []
-    for key, (title, _) in SCORES.items():
-        null = classical_null(group.scores(CLASSICAL, key))
-        pairs = null.differences
-        rows.append([title, str(null.n_seeds), number(sum(pairs) / len(pairs)), number(pairs[-1]), number(null.margin)])
-    return ["score", "seeds", "mean |difference|", "largest", "margin (95 % of differences are smaller)"], rows
+    for epoch in group.epochs():
+        for key, (title, _) in (LOSS | SCORES).items():
+            null = classical_null(group.scores(CLASSICAL, key, epoch))
+            if pairs := null.differences:
+                numbers = [number(x) for x in (sum(pairs) / len(pairs), pairs[-1], null.margin, group.floor(key))]
+                rows.append([title, str(epoch), str(null.n_seeds), *numbers])
+    header = ["score", "epoch", "seeds", "mean |difference|", "largest", "margin (95 % of differences are smaller)",
+              "real images score"]  # fmt: skip
+    return header, rows
 
 
 def difference_table(group: Group) -> Table:
@@ -166,18 +187,19 @@ def difference_table(group: Group) -> Table:
     rows = []
     for base in (CLASSICAL, "control-zero"):
         for cell in group.ordered():
-            ladder = cell in LADDER
-            if cell == base or base not in group.cells or (base != CLASSICAL and not ladder):
+            if cell == base or base not in group.cells or (base != CLASSICAL and cell not in LADDER):
                 continue
-            for key in ("fid", "kid", "is", "coverage", "cnn_accuracy"):
-                a, b = group.scores(cell, key), group.scores(base, key)
-                if not set(a) & set(b):
-                    continue
-                d, null = paired_difference(a, b), classical_null(group.scores(CLASSICAL, key))
-                intervals = [between(d.bootstrap), between(d.t), number(null.margin), d.verdict(null.margin)]
-                rows.append([f"{cell} - {base}", SCORES[key][0], str(d.n), f"{d.mean:+.4g}", *intervals])
-    header = ["difference", "score", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
-              "margin (null)", "verdict"]  # fmt: skip
+            for epoch in group.epochs():
+                for key in COMPARED:
+                    a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
+                    if set(a) & set(b):
+                        d, margin = paired_difference(a, b), classical_null(group.scores(CLASSICAL, key, epoch)).margin
+                        texts = [between(d.bootstrap), between(d.t), number(margin), d.verdict(margin)]
+                        title = (LOSS | SCORES)[key][0]
+                        row = [f"{cell} - {base}", title, str(epoch), str(d.n), f"{d.mean:+.4g}", *texts]
+                        rows.append([*row, number(group.floor(key))])
+    header = ["difference", "score", "epoch", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
+              "margin (null)", "verdict", "real images score"]  # fmt: skip
     return header, rows
 
 
@@ -221,18 +243,12 @@ def _finished(path: Path) -> bool:
 
 
 def paper_table(paper: dict, groups: Iterable[Group]) -> Table:
-    """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none."""
-    header = [
-        "data set",
-        "cell",
-        "FID, paper",
-        "FID, ours",
-        "KID, paper",
-        "KID, ours",
-        "IS, paper",
-        "IS, ours",
-        "seeds",
-    ]
+    """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none.
+
+    The last row of a data set is the floor: what as many real images score by our features.
+    """
+    scores = [f"{title}, {whose}" for title in ("FID", "KID", "IS") for whose in ("paper", "ours")]
+    header = ["data set", "cell", *scores, "seeds of ours", "features of ours"]
     by_dataset = {group.dataset: group for group in groups if group.protocol == "paper"}
     rows = []
     for dataset, cells in paper["scores"].items():
@@ -240,12 +256,15 @@ def paper_table(paper: dict, groups: Iterable[Group]) -> Table:
         control = {"classical transfer control": paper["classical_transfer"][dataset]}
         for cell, theirs in (cells | control).items():
             ours = [name for name in (group.cells if group else ()) if _same_cell(name, cell)]
-            row, n = [dataset, cell], 0
+            row, found = [dataset, cell], {}
             for key in ("fid", "kid", "is"):
-                scores = group.scores(ours[0], key) if ours else {}
-                n = len(scores)
-                row += [str(theirs.get(key, "not given")), with_interval(mean_over_seeds(scores)) if scores else "open"]
-            rows.append([*row, str(n)])
+                found = group.scores(ours[0], key) if ours else {}
+                row += [str(theirs.get(key, "not given")), with_interval(mean_over_seeds(found)) if found else "open"]
+            features = next(iter(group.cells[ours[0]].values()))["config"]["features"] if found else ""
+            rows.append([*row, str(len(found)), features])
+        floors = [number(group.floor(key)) if group else "open" for key in ("fid", "kid", "is")]
+        rows.append([dataset, group.floor_name() if group else "7,000 real images",
+                     *(text for floor in floors for text in ("not given", floor)), "", ""])  # fmt: skip
     return header, rows
 
 

@@ -37,10 +37,11 @@ def samples(group: Group) -> Figure:
     axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
     for ax, cell in zip(axes, cells, strict=True):
         seed, result = min(group.cells[cell].items())
-        entry = result["by_epoch"][max(result["by_epoch"], key=int)]
+        epoch = max(result["by_epoch"], key=int)
+        entry = result["by_epoch"][epoch]
         images = read_picture(result["path"].parent / entry["samples"])[:IN_A_GRID]
         ax.imshow(np.concatenate(list(images), 1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        ax.set_ylabel(f"{cell}\nseed {seed}", rotation=0, ha="right", va="center", fontsize=8)
+        ax.set_ylabel(f"{cell}\nseed {seed}, epoch {epoch}", rotation=0, ha="right", va="center", fontsize=8)
         ax.set(xticks=[], yticks=[])
     figure.suptitle(f"{group.dataset}, {group.protocol} protocol", fontsize=10)
     return figure

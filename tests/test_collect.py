@@ -18,7 +18,7 @@ from qdm_lib.samples import write_json
 RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / name for name in ("results", "experiments"))
 
 
-def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",), steps=50) -> None:
+def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",), steps=50, loss=0.03) -> None:
     """A result file with round numbers, and its picture."""
     path = folder / protocol / cell / f"seed-{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,13 +29,14 @@ def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epoch
     picture = path.with_suffix(".png")
     write_picture(torch.full((16, 1, 28, 28), 10 * seed, dtype=torch.uint8), picture)
     scores = {name: score(0.5) for name in SCORE_NAMES} | {"fid": score(fid)}
-    entry = {"step": 938, "loss": 0.03, "scores": scores, "sampling_seconds": 200.0, "samples": picture.name}
+    entry = {"step": 938, "loss": loss, "scores": scores, "sampling_seconds": 200.0, "samples": picture.name}
     config = {"protocol": protocol, "cell": cell, "dataset": "fashion-mnist", "seed": seed, "n_images": 2000,
               "features": "classifier", "sampler": "ddim", "sampler_steps": steps}  # fmt: skip
     write_json(path, {
         "config": config, "parameters": 483321, "machine": {"cpu": "x", "threads": 1, "gpu": None},
         "seconds_per_step": {"seconds": 1.5, "cpu_seconds": 1.0} if seed else None,
-        "by_epoch": {epoch: entry for epoch in epochs}, "scores": scores, "finished": True,
+        "by_epoch": {epoch: entry for epoch in epochs}, "scores": scores, "loss": entry["loss"],
+        "finished": True,
     })  # fmt: skip
 
 
@@ -43,9 +44,9 @@ def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epoch
 def results(tmp_path):
     folder = tmp_path / "results"
     for seed, fid in enumerate((100, 102, 104)):
-        made_up(folder, "short", "unet", seed, fid)
-        made_up(folder, "short", "fullhqconv", seed, fid - 30 - seed)
-        made_up(folder, "short", "control-zero", seed, fid + 0.1 * seed)
+        made_up(folder, "short", "unet", seed, fid, loss=0.03 + seed / 1000)
+        made_up(folder, "short", "fullhqconv", seed, fid - 30 - seed, loss=0.0302 + seed / 1000)
+        made_up(folder, "short", "control-zero", seed, fid + 0.1 * seed, loss=0.0302)
     made_up(folder, "short-ddim-10", "unet", 0, 120, steps=10)
     write_json(folder / "seconds.json", {"a machine": {"1hqconv": {"step": 1.0, "call": 0.001}}})
     made_up(folder, "paper", "unet", 0, 40, ("1", "10", "20"))
@@ -69,12 +70,17 @@ def test_what_the_tables_say(results):
     tables = results / "tables"
     rows = (tables / "short-fashion-mnist-differences.md").read_text().splitlines()
     (row,) = [r for r in rows if r.startswith("| fullhqconv - unet | FID")]
-    assert "| 3 | -31 |" in row and row.endswith("| lower |")
+    assert "| 2 | 3 | -31 |" in row and row.endswith("| lower | 1 |")
     (row,) = [r for r in rows if r.startswith("| control-zero - unet | FID")]
-    assert "| +0.1 |" in row and row.endswith("| equivalent |")
+    assert "| +0.1 |" in row and row.endswith("| equivalent | 1 |")
     assert any(r.startswith("| fullhqconv - control-zero | FID") for r in rows)
-    null = (tables / "short-fashion-mnist-null.csv").read_text().splitlines()[1]
-    assert null == "FID,3,2.667,4,5.544"  # pairs 2, 2, 4; 1.96 · √2 · 2
+    (row,) = [r for r in rows if r.startswith("| fullhqconv - unet | training loss")]
+    assert "| 3 | +0.0002 | [+0.0002, +0.0002] |" in row and row.endswith(
+        "| higher, equivalent | – |"
+    )  # small, but sure
+    loss, null = (tables / "short-fashion-mnist-null.csv").read_text().splitlines()[1:3]
+    assert loss == "training loss,2,3,0.001333,0.002,0.002772,–"
+    assert null == "FID,2,3,2.667,4,5.544,1"  # pairs 2, 2, 4; 1.96 · √2 · 2
     todo = (tables / "open-short.csv").read_text().splitlines()
     assert todo[1] == "unet,3,2,not measured"
     assert "1hqconv,0,3,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
