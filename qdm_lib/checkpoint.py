@@ -127,16 +127,18 @@ def save_model(folder: str | Path, model: nn.Module, card: Mapping) -> Path:
 
     Only the model's present weights are written, so save inside `with ema.applied_to(model):` to share the
     averaged ones. card: a description that JSON can hold (data set, steps, scores, licence). `load_model`
-    reads the model back.
+    reads the model back. A model that is there already stays readable until the new one is on the disk whole; only
+    a crash between the last two renames loses it.
     """
     model, folder = unwrap(model), Path(folder)
     data, digest = _to_bytes(model.state_dict())
     text = _to_json(MODEL, "model.safetensors", digest, model, {"card": dict(card)})
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
+    weights, card_file = _stage(folder / "model.safetensors", data), _stage(folder / "model.json", text)
     (folder / "model.json").unlink(missing_ok=True)  # an interrupted save must not pair old JSON, new weights
-    _write(folder / "model.safetensors", data)
-    _write(folder / "model.json", text)
+    _move(weights, folder / "model.safetensors")
+    _move(card_file, folder / "model.json")
     return folder / "model.json"
 
 
@@ -193,11 +195,20 @@ def _versions() -> dict[str, str]:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file so that its name always stands for complete contents: beside it first, then move."""
+    _move(_stage(path, data), path)
+
+
+def _stage(path: Path, data: bytes) -> Path:
+    """Write the contents of a file under a temporary name beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())  # on the disk before the name points to it
+    return temporary
+
+
+def _move(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
     if os.name == "posix":  # the move itself, too, must survive a power cut, and before the next one is made
         handle = os.open(path.parent, os.O_RDONLY)

@@ -261,9 +261,9 @@ def test_a_run_that_saves_all_the_time_survives_kill_after_kill(tmp_path):
     for kill in range(2):  # saving takes most of its time, so most kills fall into a save
         process = start(tmp_path, "toy", 1_000_000, 1)
         kill_midway(process, tmp_path, after=saved_step(tmp_path) + 3, delay=0.037 * kill)
-    reached = load_checkpoint(tmp_path)
-    train_and_save(tmp_path.with_name("whole"), reached.step)
-    assert reached.step >= 6 and same(tensors(reached), tensors(load_checkpoint(tmp_path.with_name("whole"))))
+    reached, whole = load_checkpoint(tmp_path), tmp_path.with_name("whole")
+    assert start(whole, "toy", reached.step, reached.step).wait() == 0  # with as many threads as the killed ones
+    assert reached.step >= 6 and same(tensors(reached), tensors(load_checkpoint(whole)))
 
 
 def test_a_reader_follows_a_run_that_saves_meanwhile(tmp_path, monkeypatch):
@@ -411,6 +411,23 @@ def test_save_model_goes_around(tmp_path, preset, options):
     (tmp_path / "model.safetensors").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         load_model(tmp_path)
+
+
+def test_a_failed_save_leaves_the_model_that_was_there(tmp_path, monkeypatch):
+    model = build_unet("unet", seed=0)
+    save_model(tmp_path, model, {"name": "old"})
+
+    def full(handle):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(tmp_path, build_unet("unet", seed=1), {"name": "new"})
+    monkeypatch.undo()
+    back = load_model(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
+    save_model(tmp_path, model, {"name": "newer"})  # and what the failed one left behind goes
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.safetensors"]
 
 
 def test_load_model_says_what_it_cannot_build(tmp_path):
