@@ -117,8 +117,10 @@ class Experiment:
     epochs of training at `batch_size`; scores after each of the epochs `evaluate_at` (by default the last), from
     `n_images` images drawn by `sampler` in `sampler_steps`, seen through `features`. keep_at: further epochs whose
     training state is kept, as the start of a transfer. subset: the bundled subset instead of the full set (see
-    `on_subset`). weights: draw with the averaged ("ema", the recipe) or with the raw ones. runs_of: score the runs of
-    this other protocol, which must differ in the drawing only; nothing is trained (see `with_sampler`, `with_weights`).
+    `on_subset`). first_weights: the preset, as a rule "unet", whose first weights of the same seed all cells share
+    where they can (see `runs.RunConfig`); None draws each model's own. weights: draw with the averaged ("ema", the
+    recipe) or with the raw ones. runs_of: score the runs of this other protocol, which must differ in the drawing
+    only; nothing is trained (see `with_sampler`, `with_weights`).
     """
 
     protocol: str
@@ -133,6 +135,7 @@ class Experiment:
     n_images: int = 7000
     features: str = "classifier"
     subset: bool = False
+    first_weights: str | None = None
     weights: str = "ema"
     runs_of: str | None = None
 
@@ -144,6 +147,8 @@ class Experiment:
         check_count("n_images", self.n_images, 4)
         check_choice("feature extractor", self.features, ("classifier", "inception"))
         check_choice("kind of weights", self.weights, ("ema", "raw"))
+        if self.first_weights is not None:
+            check_choice("preset of first_weights", self.first_weights, PRESETS)
         set_ = object.__setattr__
         set_(self, "sampler_steps", check_sampler(self.sampler, self.sampler_steps))
         set_(self, "evaluate_at", tuple(sorted({*self.evaluate_at, self.epochs})))
@@ -163,7 +168,7 @@ class Experiment:
 
     def cell_name(self, cell: Cell) -> str:
         """Name of a cell in paths. Only the short protocol, all Fashion-MNIST, goes without the data set."""
-        plain = (self.runs_of or self.protocol) == "short" and cell.dataset == "fashion-mnist"
+        plain = (self.runs_of or self.protocol) in ("short", "short-unpaired") and cell.dataset == "fashion-mnist"
         return cell.label if plain else f"{cell.dataset}/{cell.label}"
 
     def with_sampler(self, sampler: str, steps: int | None = None) -> Experiment:
@@ -227,7 +232,13 @@ class Job:
             start = self.steps(cell.transfer.epochs, n_training) + recipe.ema_start
             recipe = dataclasses.replace(recipe, ema_start=start)
         options = {} if cell.control is None else {"control": cell.control}
-        return RunConfig(cell.preset, cell.dataset, steps, self.seed, model_options=options, recipe=recipe)
+        return RunConfig(cell.preset, cell.dataset, steps, self.seed, model_options=options, recipe=recipe,
+                         first_weights=self.first_weights())  # fmt: skip
+
+    def first_weights(self) -> str | None:
+        """The preset whose first weights it shares; None for that preset itself."""
+        preset = self.experiment.first_weights
+        return None if (self.cell.preset, self.cell.control) == (preset, None) else preset
 
     def source(self) -> Job | None:
         """The run that a transfer starts from."""
@@ -242,7 +253,7 @@ class Job:
             "epochs": e.epochs, "batch_size": e.batch_size, "seed": self.seed, "control": cell.control,
             "transfer": cell.transfer and dataclasses.asdict(cell.transfer), "sampler": e.sampler,
             "sampler_steps": e.sampler_steps, "n_images": e.n_images, "features": e.features,
-            "weights": e.weights,
+            "weights": e.weights, "first_weights": self.first_weights(),
         }  # fmt: skip
 
 

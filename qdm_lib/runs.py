@@ -34,6 +34,7 @@ from qdm_lib.data import DATASETS, ImageSet, batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.quantum import BACKENDS
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
+from qdm_lib.transfer import transfer_weights
 from qdm_lib.unet import PRESETS, UNet, build_unet, count_parameters
 
 _NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
@@ -66,6 +67,8 @@ class RunConfig:
         model_options: further fields of `UNetConfig`, such as ``{"ansatz": "fqconv"}``.
         dataset: a key of `qdm_lib.data.DATASETS`.
         steps: optimiser steps in all. seed: of the weights, the batches and the noise.
+        first_weights: a preset, such as "unet": every weight that this preset has too, by name and shape, starts as in
+            it with the same seed. So models of one seed begin alike, and their differences tell of the models.
         backend: of the circuits. bf16: train in bfloat16 where torch thinks it safe (autocast).
         recipe: batch size, learning rate, loss weight and averaging.
 
@@ -78,6 +81,7 @@ class RunConfig:
     steps: int = 9375
     seed: int = 0
     hybridization: int | float | str | None = None
+    first_weights: str | None = None
     backend: str = "fast"
     bf16: bool = False
     model_options: dict = field(default_factory=dict)
@@ -87,6 +91,8 @@ class RunConfig:
         check_choice("preset", self.preset, PRESETS)
         check_choice("data set", self.dataset, DATASETS)
         check_choice("backend", self.backend, BACKENDS)
+        if self.first_weights is not None:
+            check_choice("preset of first_weights", self.first_weights, PRESETS)
         check_count("steps", self.steps)
         check_count("seed", self.seed, 0, 2**31 - 1)
         if isinstance(self.recipe, dict):  # read back from JSON
@@ -95,7 +101,10 @@ class RunConfig:
     def build_model(self) -> UNet:
         """The model with its first weights, drawn from the seed."""
         options = {"backend": self.backend, **self.model_options}
-        return build_unet(self.preset, hybridization=self.hybridization, seed=self.seed, verbose=False, **options)
+        model = build_unet(self.preset, hybridization=self.hybridization, seed=self.seed, verbose=False, **options)
+        if self.first_weights is not None:
+            transfer_weights(build_unet(self.first_weights, seed=self.seed, verbose=False), model, exclude=None)
+        return model
 
 
 class Interrupted(KeyboardInterrupt):

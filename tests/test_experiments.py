@@ -309,3 +309,19 @@ def test_restarted_average_keeps_most_of_the_hand_over():
             ema.update(model, step)
             if step + 1 in wanted:
                 assert abs(float(ema.shadow["weight"]) - wanted[step + 1]) < 0.005
+
+
+def test_models_of_one_seed_begin_alike_wherever_they_can():
+    experiment = tiny(*CELLS[: 2 * len(PRESETS) : 2], CELLS[-1], first_weights="unet")
+    (classical,) = [job for job in experiment.jobs() if job.cell.preset == "unet"]
+    assert classical.config(1).first_weights is None and classical.about()["first_weights"] is None
+    there = classical.config(1).build_model().state_dict()
+    for job in experiment.jobs():
+        assert job == classical or job.about()["first_weights"] == "unet"
+        here = job.config(1).build_model().state_dict()
+        common = [name for name in here if name in there and there[name].shape == here[name].shape]
+        assert len(common) > 150 and all(torch.equal(here[name], there[name]) for name in common)
+    own = replace(job.config(1), first_weights=None).build_model().state_dict()
+    assert not torch.equal(own["first.weight"], there["first.weight"])  # without the option each draws its own
+    with pytest.raises(ValueError, match="Unknown preset of first_weights 'u-net'. Did you mean 'unet'"):
+        tiny(Cell("unet", (0,)), first_weights="u-net")
