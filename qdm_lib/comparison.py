@@ -1,14 +1,17 @@
 """Is the difference between two models more than chance? Paired by seed, with intervals, a margin, and a null.
 
 Two cells share their seeds, so the same seed means the same batches, noise and starting noise of the images; only
-the model differs. First comes the null: what two classical models of different seeds differ by. It gives the margin:
-a difference inside it is one that the choice of a seed makes just as well.
+the model differs. First comes the null: what two classical models of different seeds differ by. It gives the margin,
+1.96·√2·s with s from n seeds: a difference inside it is one that the choice of a seed makes just as well.
+
+A table of many differences holds some "higher" and "lower" by chance: where nothing differs, 1 in 20 intervals of 95 %
+leaves out zero all the same. `holm` makes p-values that hold for a whole table at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,16 +19,21 @@ import numpy as np
 
 N_BOOTSTRAP = 4000
 INTERVAL_SD = 2 * 1.959964  # a 95 % interval is so many standard deviations wide
+LEAST_SEEDS = 5  # classical seeds behind a margin, for the word "equivalent"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of n seeds; the two 95 % intervals; `low` to `high` is the wider of them on each side."""
+    """Mean difference of n seeds; the two 95 % intervals; `low` to `high` is the wider of them on each side.
+
+    p: of Student's test that the mean is zero, two-sided; NaN for fewer than two seeds.
+    """
 
     mean: float
     n: int
     bootstrap: tuple[float, float]
     t: tuple[float, float]
+    p: float = math.nan
 
     @property
     def low(self) -> float:
@@ -35,15 +43,21 @@ class Difference:
     def high(self) -> float:
         return max(self.bootstrap[1], self.t[1])
 
-    def verdict(self, margin: float) -> str:
-        """What the interval says: different, equivalent within the margin, both (a small sure difference), or open."""
-        if math.isnan(self.low) or math.isnan(self.high) or math.isnan(margin):
+    def verdict(self, null: Null) -> str:
+        """What the interval says: different, equivalent within the margin, both (a small sure difference), or open.
+
+        Never equivalent by a margin from fewer than 5 classical seeds: it may be several times too wide.
+        """
+        margin = null.margin
+        if math.isnan(self.low) or math.isnan(self.high):
             return "open (too few seeds)"
         words = []
         if self.low > 0 or self.high < 0:
             words.append("higher" if self.low > 0 else "lower")
-        if -margin <= self.low and self.high <= margin:
+        if -margin <= self.low and self.high <= margin and null.n_seeds >= LEAST_SEEDS:
             words.append("equivalent")
+        if not words and null.n_seeds < LEAST_SEEDS:
+            return f"open (margin from {null.n_seeds} seed{'s' * (null.n_seeds != 1)}, not {LEAST_SEEDS})"
         return ", ".join(words) or "open"
 
 
@@ -63,7 +77,8 @@ def paired_difference(a: Mapping[int, tuple[float, float]], b: Mapping[int, tupl
         nan = (math.nan, math.nan)
         return Difference(float(differences.mean()) if n else math.nan, n, nan, nan)
     noise = np.array([math.hypot(a[s][1], b[s][1]) for s in seeds])
-    return Difference(float(differences.mean()), n, _bootstrap(differences, noise, seed), _student(differences))
+    t, p = _student(differences)
+    return Difference(float(differences.mean()), n, _bootstrap(differences, noise, seed), t, p)
 
 
 def mean_over_seeds(scores: Mapping[int, tuple[float, float]], seed: int = 0) -> Difference:
@@ -79,12 +94,29 @@ def _bootstrap(values: np.ndarray, noise: np.ndarray, seed: int) -> tuple[float,
     return float(low), float(high)
 
 
-def _student(values: np.ndarray) -> tuple[float, float]:
+def _student(values: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Student's 95 % interval of the mean, and p of the test that it is zero."""
     from scipy.stats import t
 
-    n = len(values)
-    half = float(t.ppf(0.975, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
-    return float(values.mean()) - half, float(values.mean()) + half
+    n, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / math.sqrt(n)
+    half = float(t.ppf(0.975, n - 1)) * error
+    p = 2 * float(t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
+    return (mean - half, mean + half), p
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: of all below 0.05, not even one is there by chance in 95 of 100 tables.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on, none below the one before it, none above 1
+    (Holm 1979). It holds however the scores depend on one another. NaN, no test, stays NaN and does not count.
+    """
+    order = sorted((p, k) for k, p in enumerate(p_values) if not math.isnan(p))
+    adjusted, least = [math.nan] * len(p_values), 0.0
+    for rank, (p, k) in enumerate(order):
+        least = max(least, min(1.0, p * (len(order) - rank)))
+        adjusted[k] = least
+    return adjusted
 
 
 @dataclass(frozen=True)
@@ -95,17 +127,61 @@ class Null:
     n_seeds: int
     margin: float
 
+    @property
+    def coverage(self) -> float:
+        """The share of new classical-against-classical differences that such a margin holds: P(|t| < 1.96), n - 1
+        degrees of freedom. 0.95 only for very many seeds, since s is itself an estimate; see `classical_null`."""
+        from scipy.stats import t
+
+        return 1 - 2 * float(t.sf(INTERVAL_SD / 2, self.n_seeds - 1)) if self.n_seeds > 1 else math.nan
+
 
 def classical_null(scores: Mapping[int, tuple[float, float]]) -> Null:
     """What one classical model differs by from another: |differences| of all pairs of seeds, largest last.
 
-    margin: 1.96·√2·s with s the standard deviation over seeds: 95 of 100 such differences stay inside it. NaN for
-    fewer than two seeds.
+    margin: 1.96·√2·s, s the standard deviation over n seeds; NaN for fewer than two seeds. Were s known, 95 of 100
+    differences between two new classical models would stay inside it. As s comes from n seeds, it is for normal scores
+    and on average over such nulls 70 of 100 for n = 2, 81 for n = 3, 88 for n = 5 and 92 for n = 10
+    (`tests/test_comparison.py` draws them).
     """
     values = [scores[s][0] for s in sorted(scores)]
     pairs = sorted(abs(x - y) for x, y in combinations(values, 2))
     margin = INTERVAL_SD / 2 * math.sqrt(2) * float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     return Null(tuple(pairs), len(values), margin)
+
+
+# ----------------------------------------------------------------------------- what a score can be
+
+INFINITY = math.inf
+LIMITS = {"fid": (0, INFINITY), "kid": (-INFINITY, INFINITY), "is": (1, INFINITY), "density": (0, INFINITY),
+          "class_tv": (0, 0.9)}  # fmt: skip  # of ten classes; the estimate of KID may be negative
+SHARES = ("precision", "recall", "coverage", "cnn_accuracy", "memorised")
+
+
+def limits(key: str) -> tuple[float, float]:
+    """The least and the largest value that a score can have; 0 and 1 for shares."""
+    return (0, 1) if key in SHARES else LIMITS[key]
+
+
+def rule_of_three(n: int) -> float:
+    """The largest share of which n images show none in 5 of 100 cases: 1 − 0.05^(1/n), about 3/n.
+
+    Clopper and Pearson's exact one-sided 95 % bound for a share of 0 (mirrored: of 1), where a bootstrap has no width.
+    """
+    return 1 - 0.05 ** (1 / n)
+
+
+def possible(key: str, score: Mapping) -> dict:
+    """A score of a results file, its interval cut to what the score can be.
+
+    A share of 0 or 1 gets `rule_of_three` as the other end; n are the real images for recall and coverage.
+    """
+    least, most = limits(key)
+    low, high = max(score["low"], least), min(score["high"], most)
+    n = score.get("n_reference" if key in ("recall", "coverage") else "n")
+    if key in SHARES and key != "cnn_accuracy" and n and score["value"] in (0, 1):  # n of the accuracy is not noted
+        low, high = (0.0, rule_of_three(n)) if score["value"] == 0 else (1 - rule_of_three(n), 1.0)
+    return {**score, "low": low, "high": high}
 
 
 def score_and_noise(score: Mapping) -> tuple[float, float]:

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qdm_lib.comparison import SHARES, rule_of_three
 from qdm_lib.extractors import Classifier, Features, check_images, extract, load_extractor
 from qdm_lib.metrics import Score, interval, score_features
 
@@ -128,12 +129,19 @@ def cnn_correct(images: Tensor, labels: Tensor, test_images: Tensor, test_labels
     return (guessed == test_labels).double()
 
 
-def mean_interval(values: Tensor, seed: int = 0, n_bootstrap: int = N_BOOTSTRAP) -> tuple[float, float, float]:
-    """Mean of values (N,), and its 95 % bootstrap interval over them."""
-    generator, n = torch.Generator().manual_seed(seed), len(values)
+def mean_interval(values: Tensor, seed: int = 0, n_bootstrap: int = N_BOOTSTRAP,
+                  share: bool = False) -> tuple[float, float, float]:  # fmt: skip
+    """Mean of values (N,), none below 0, and its 95 % bootstrap interval over them, cut at 0.
+
+    share: the values are 0 or 1; the interval is cut at 1 too, and a mean of 0 or 1, which every bootstrap repeats,
+    gets the exact bound (`comparison.rule_of_three`).
+    """
+    generator, n, value = torch.Generator().manual_seed(seed), len(values), float(values.mean())
+    if share and value in (0, 1):
+        return (value, 0.0, rule_of_three(n)) if value == 0 else (value, 1 - rule_of_three(n), 1.0)
     draws = torch.stack([values[torch.randint(n, (n,), generator=generator)].mean() for _ in range(n_bootstrap)])
-    value = float(values.mean())
-    return value, *interval(value, draws)
+    low, high = interval(value, draws, 0.0)
+    return value, low, min(high, 1.0) if share else high
 
 
 # ----------------------------------------------------------------------------- all together
@@ -190,7 +198,7 @@ class Judge:
     def close_distance(self) -> float:
         """The distance to the nearest training image that 1 % of the real test images stay below."""
         if self._test_distance is None:
-            what = f"nearest-{self.train.name}-{len(self.train)}-{len(self.test)}-{self.n}"
+            what = f"nearest-{self.train.name}-{len(self.train)}-{len(self.test)}-{self.n}-{self.seed}"
             make = lambda: {"distance": nearest_distance(self.test.images[self.fresh], self.train.images)}  # noqa: E731
             self._test_distance = self._kept(what, make)["distance"]
         return float(self._test_distance.double().quantile(CLOSE))
@@ -249,7 +257,7 @@ class Judge:
             "coverage": "Interval over the real images.",
         }
         for key, one in values.items():
-            value, low, high = mean_interval(one, seed)
+            value, low, high = mean_interval(one, seed, share=key in SHARES)
             scores[key] = Score(key, value, low, high, floors[key], len(generated), self.extractor.title, reference,
                                 len(self.near), n_floor, notes.get(key, ""))  # fmt: skip
         classes = self._classes(generated)
@@ -257,8 +265,9 @@ class Judge:
         draws = torch.tensor([class_tv(classes[torch.randint(len(classes), (len(classes),), generator=generator)],
                                        self.n_classes) for _ in range(N_BOOTSTRAP)])  # fmt: skip
         counts = classes.bincount(minlength=self.n_classes).tolist()
+        low, high = interval(value, draws.double(), 0.0)
         scores["class_tv"] = Score(
-            "class_tv", value, *interval(value, draws.double(), 0.0), floors["class_tv"], len(generated),
+            "class_tv", value, low, min(high, 1 - 1 / self.n_classes), floors["class_tv"], len(generated),
             self.labeller.title, "uniform", self.n_classes, n_floor, f"Images in each class: {counts}.",
         )  # fmt: skip
         return scores

@@ -29,6 +29,9 @@ def run(
     weights: Annotated[
         str | None, typer.Option(help="ema or raw: draw from the finished runs so, as a protocol of its own.")
     ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="classifier or inception: score the finished runs so, as a protocol of its own.")
+    ] = None,
     bundled: Annotated[
         bool, typer.Option("--bundled", help="Use the bundled subset, as a protocol of its own, to try things out.")
     ] = False,
@@ -56,6 +59,10 @@ def run(
     experiment = load_experiment(file)
     if bundled:
         experiment = experiment.on_subset()
+    if sampler is None and sampler_steps is not None:
+        raise ValueError("--sampler-steps goes with --sampler; without it the file's own sampler and steps are used.")
+    if features is not None:
+        experiment = experiment.with_features(features)
     if weights is not None:
         experiment = experiment.with_weights(weights)
     if sampler is not None:  # last: short-raw-ddim-10 is another draw of short-raw, as figures group them
@@ -77,11 +84,25 @@ def run(
     except Interrupted as stop:
         print("Stopped; all steps are saved. The same command goes on from there.", file=sys.stderr)
         raise typer.Exit(128 + stop.signal) from None
-    print(f"{held} job(s) are with other processes." if held else "Nothing is left to do.")
+    if held:
+        print(f"{held} job(s) are with other processes.")
+        return
+    if not (open_jobs := [job.name for job in runner.jobs if not runner.done(job)]):
+        print("Nothing is left to do.")
+        return
+    for name in open_jobs:
+        why = runner.failed.get(name, f"no trained run of it is in {runner.runs}")
+        print(f"Not done: {name}: {why}", file=sys.stderr)
+    raise typer.Exit(1)
 
 
 @app.command("collect")
-def collect_results(results: ResultsFolder = Path("results")) -> None:
+def collect_results(
+    results: ResultsFolder = Path("results"),
+    experiments: Annotated[
+        Path, typer.Option(help="Folder of the experiment files, for the tables of what is open.")
+    ] = Path("experiments"),
+) -> None:
     """Build every table and figure from the result files; the same files give the same bytes.
 
     \b
@@ -93,5 +114,7 @@ def collect_results(results: ResultsFolder = Path("results")) -> None:
     matplotlib.use("Agg")
     from qdm_lib.collect import collect
 
-    for path in collect(results):
+    if not any(experiments.glob("*.toml")):
+        raise FileNotFoundError(f"There are no experiment files in {experiments}; name their folder by --experiments.")
+    for path in collect(results, experiments=experiments):
         print(f"Wrote {path}")

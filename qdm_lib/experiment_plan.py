@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import torch
 
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.experiment_run import Runner, machine
+from qdm_lib.experiment_run import Runner, claim, machine
 from qdm_lib.experiments import Cell, Experiment, Job
 from qdm_lib.samples import write_json
 from qdm_lib.training import EMA, make_optimizer, train
@@ -67,20 +68,31 @@ def place(device: torch.device) -> str:
 
 
 def costs(runner: Runner) -> dict[str, dict[str, float]]:
-    """`measure` of each kind of model that is left to run; kept, by machine, in results/seconds.json."""
-    path, found = runner.results / "seconds.json", {}
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    here = known.setdefault(f"{place(runner.device)}, batch {runner.experiment.batch_size}", {})
+    """`measure` of each kind of model that is left to run, and of transfers' sources.
+
+    What was measured is looked up in results/seconds.json, which is shared and which the tables print, and in
+    runs/seconds.json, where new measurements go; both by machine.
+    """
+    mine, found = runner.runs / "seconds.json", {}
+    here = f"{place(runner.device)}, batch {runner.experiment.batch_size}"
     for job in runner.jobs:
-        name = kind(job.cell)
-        if name in found or runner.finished(job):
+        if runner.finished(job):
             continue
-        if name not in here:
-            here[name] = measure(runner, job)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, known)
-        found[name] = here[name]
+        for one in filter(None, (job, job.source())):
+            name = kind(one.cell)
+            known = _read(mine).get(here, {}) | _read(runner.results / "seconds.json").get(here, {}) | found
+            if name not in known:
+                known[name] = measure(runner, one)
+                mine.parent.mkdir(parents=True, exist_ok=True)
+                with claim(mine, wait=True):  # another process may have added others meanwhile
+                    now = _read(mine)
+                    write_json(mine, now | {here: now.get(here, {}) | {name: known[name]}})
+            found[name] = known[name]
     return found
+
+
+def _read(path: Path) -> dict[str, dict]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def job_seconds(experiment: Experiment, cost: dict[str, float], steps: int, draws: int) -> float:
@@ -90,13 +102,16 @@ def job_seconds(experiment: Experiment, cost: dict[str, float], steps: int, draw
 
 def plan(runner: Runner) -> list[str]:
     """The lines that `experiment run` prints before it starts: what is left, its cost, and the total."""
-    kinds, lines, total = costs(runner), [], 0.0
+    kinds, lines, total, sources = costs(runner), [], 0.0, {}
     e = runner.experiment
     for name in dict.fromkeys(e.cell_name(job.cell) for job in runner.jobs):
         jobs = [job for job in runner.jobs if e.cell_name(job.cell) == name]
         left = [job for job in jobs if not runner.finished(job)]
+        line = f"{name:32} {sum(map(runner.done, jobs))} of {len(jobs)} seeds done"
+        if nothing := sum(not runner.done(job) for job in jobs) - len(left):
+            line += f", {nothing} without a trained run in {runner.runs}"
         if not left:
-            lines.append(f"{name:32} {len(jobs)} of {len(jobs)} seeds done")
+            lines.append(line)
             continue
         cost = kinds[kind(left[0].cell)]
         steps = draws = 0
@@ -105,13 +120,21 @@ def plan(runner: Runner) -> list[str]:
             whole, rest = runner.steps(job, epochs), runner.steps(job, e.epochs) - runner.trained(job)
             steps += max(0, min(whole, rest)) if runner.train else 0
             draws += len(scored_at) - len(runner.scored(job)) if runner.evaluate else 0
+            if runner.train and (missing := runner.source_steps(job)):
+                sources[job.source().name, job.cell.transfer.epochs] = (kind(job.source().cell), missing)
         seconds = job_seconds(e, cost, steps, draws)
         total += seconds
         lines.append(
-            f"{name:32} {len(jobs) - len(left)} of {len(jobs)} seeds done, {steps:,} steps of {cost['step']:.3f} s and "
+            f"{line}, {steps:,} steps of {cost['step']:.3f} s and "
             f"{draws} x {e.n_images:,} images of {cost['call'] * e.sampler_steps:.3f} s: {hours(seconds)}"
         )
-    return [*lines, f"Total, for one process on {place(runner.device)}, without the scoring itself: {hours(total)}"]
+    if sources:
+        seconds = sum(kinds[name]["step"] * steps for name, steps in sources.values())
+        total += seconds
+        what = f"{sum(steps for _, steps in sources.values()):,} steps: {hours(seconds)}"
+        lines.append(f"{'sources of transfers':32} {len(sources)} to train, {what}")
+    line = f"Total, for one process on {place(runner.device)}, without the scoring itself: {hours(total)}"
+    return [*lines, line + (" of CPU time on an idle core" if runner.device.type == "cpu" else "")]
 
 
 def hours(seconds: float) -> str:

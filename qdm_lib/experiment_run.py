@@ -28,11 +28,12 @@ from qdm_lib.evaluation import Judge
 from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
 from qdm_lib.handover import start_transfer
 from qdm_lib.runs import pick_device, read_losses, run_info, train_run
-from qdm_lib.samples import generate, write_json
+from qdm_lib.samples import generate, write_json, write_npz
 from qdm_lib.unet import count_parameters
 
 RECENT = 100  # steps in the reported loss
 SHOWN = 64  # images of each job that are kept with its result
+NEW_IN_CONFIG = {"weights": "ema", "first_weights": None}  # what results files from before these settings mean
 
 
 class Runner:
@@ -59,8 +60,14 @@ class Runner:
         self.train, self.evaluate, self.device = train and not experiment.runs_of, evaluate, pick_device(device)
         self.save_every, self.batch_size, self.progress, self.say = save_every, batch_size, progress, say
         self.judge_options = judge_options or {}
-        self.jobs = [job for k, job in enumerate(experiment.jobs()) if k % n == i]
+        jobs = experiment.jobs()
+        for word in only:
+            if not any(word in job.name for job in jobs):
+                cells = ", ".join(experiment.cell_name(cell) for cell in experiment.cells)
+                raise ValueError(f"No job's name holds {word!r}. The cells are {cells}; a job is {jobs[0].name}.")
+        self.jobs = [job for k, job in enumerate(jobs) if k % n == i]
         self.jobs = [job for job in self.jobs if not only or any(word in job.name for word in only)]
+        self.failed: dict[str, str] = {}  # jobs whose training broke down, and why
         self._images, self._judges = dict(images or {}), {}
 
     # ------------------------------------------------------------------------------ what is there
@@ -83,16 +90,35 @@ class Runner:
         return run_info(folder)["step"] if (folder / "checkpoint.json").is_file() else 0
 
     def scored(self, job: Job) -> dict[str, dict]:
-        """The evaluations in its JSON file, by epoch."""
+        """The evaluations in its JSON file, by epoch. ValueError if that file tells of another experiment."""
         path = job.result(self.results)
-        return json.loads(path.read_text(encoding="utf-8"))["by_epoch"] if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        result = json.loads(path.read_text(encoding="utf-8"))
+        there, here = NEW_IN_CONFIG | result["config"], json.loads(json.dumps(job.about()))
+        for name in here:
+            if there.get(name) != here[name]:
+                raise ValueError(
+                    f"{path} was made with {name} {there.get(name)!r}, this experiment has {here[name]!r}: give it "
+                    "another protocol name, or move the old results away."
+                )
+        return result["by_epoch"]
 
     def finished(self, job: Job) -> bool:
-        """Whether nothing is left to do that this runner was asked to do."""
-        if all(str(epoch) in self.scored(job) for epoch in job.own_epochs()[1]):
+        """Whether nothing is left to do that this runner was asked to do, and can do."""
+        if self.all_scored(job):
             return True
         to_train = self.train and self.trained(job) < self.steps(job, self.experiment.epochs)
         return not to_train and not (self.evaluate and self._to_score(job))
+
+    def all_scored(self, job: Job) -> bool:
+        """Whether its JSON file is complete."""
+        return all(str(epoch) in self.scored(job) for epoch in job.own_epochs()[1])
+
+    def done(self, job: Job) -> bool:
+        """Whether the job is complete: trained, and scored if this runner scores."""
+        trained = self.all_scored(job) or self.trained(job) >= self.steps(job, self.experiment.epochs)
+        return self.all_scored(job) if self.evaluate else trained
 
     def _to_score(self, job: Job) -> list[int]:
         """Epochs whose weights are on disk and whose scores are not."""
@@ -110,13 +136,16 @@ class Runner:
     # ------------------------------------------------------------------------------ the loop
 
     def run(self) -> int:
-        """Do all that can be done here; returns how many jobs other processes still hold."""
-        failed: dict[str, str] = {}
-        for dataset in {job.cell.dataset for job in self.jobs}:  # what is missing is missed before the work starts
+        """Do all that can be done here; returns how many jobs other processes still hold.
+
+        Afterwards `failed` names the jobs whose loss was no number any more, and why.
+        """
+        for dataset in {job.cell.dataset for job in self.jobs if not self.all_scored(job)}:
             for split in ("train", "test"):
-                self.images(dataset, split)
+                self.images(dataset, split)  # what is missing is missed before the work starts
         while True:
-            left = [job for job in self.jobs if job.name not in failed and not self.finished(job)]
+            left = [job for job in self.jobs if job.name not in self.failed and not self.finished(job)]
+            left.sort(key=self._source_is_coming)  # such transfers last, the others in their order
             for job in left:  # from the top each time: what another process held may be free now
                 with claim(job.folder(self.runs)) as mine:
                     if not mine or self.finished(job):
@@ -125,7 +154,7 @@ class Runner:
                     try:
                         self.run_job(job)
                     except FloatingPointError as error:
-                        failed[job.name] = str(error)
+                        self.failed[job.name] = str(error)
                         self.say(f"{job.name} failed: {error}")
                     break
             else:
@@ -141,14 +170,21 @@ class Runner:
     # ------------------------------------------------------------------------------ training
 
     def _train(self, job: Job) -> None:
-        folder, experiment = job.folder(self.runs), self.experiment
-        if job.cell.transfer and not self._step(folder):
-            self._start_transfer(job, folder)
-        for epoch in sorted({*experiment.evaluate_at, *experiment.keep_at}):
-            self._train_to(job, folder, epoch)
-            kept = folder / f"epoch-{epoch}"
-            if epoch < experiment.epochs and self._step(folder) == self.steps(job, epoch) and not kept.exists():
-                _copy_state(folder, kept)
+        if job.cell.transfer and not self._step(job.folder(self.runs)):
+            self._start_transfer(job)
+        for epoch in self._stops():
+            self._train_and_keep(job, epoch)
+
+    def _stops(self) -> list[int]:
+        """Epochs at which training states are kept, the last one among them."""
+        return sorted({*self.experiment.evaluate_at, *self.experiment.keep_at})
+
+    def _train_and_keep(self, job: Job, epoch: int) -> None:
+        folder = job.folder(self.runs)
+        self._train_to(job, folder, epoch)
+        kept = folder / f"epoch-{epoch}"
+        if epoch < self.experiment.epochs and self._step(folder) == self.steps(job, epoch) and not kept.exists():
+            _copy_state(folder, kept)
 
     def _train_to(self, job: Job, folder: Path, epoch: int) -> None:
         """Train up to an epoch, if the run is not there yet, and note how long the steps took."""
@@ -163,17 +199,54 @@ class Runner:
         )  # fmt: skip
         _note_time(folder, done.first_step, done.last_step, done.seconds, time.process_time() - busy)
 
-    def _start_transfer(self, job: Job, folder: Path) -> None:
-        """Find or train the run that is handed over, and begin this one with it."""
-        transfer, source = job.cell.transfer, job.source()
-        state = self.state_at(source, transfer.epochs)
-        if state is None:  # the source's own run went past that epoch without keeping it, or is not there
-            state = source.folder(self.runs).parent.with_name(f"{source.cell.label}-to-epoch-{transfer.epochs}")
-            state = state / f"seed-{job.seed}"
-            with claim(state, wait=True):
-                self._train_to(source, state, transfer.epochs)
+    def _source_is_coming(self, job: Job) -> bool:
+        """Whether a transfer's source is a job of this experiment that will pass, and keep, the epoch it needs."""
+        if not job.cell.transfer or self._step(job.folder(self.runs)):
+            return False
+        source, epoch = job.source(), job.cell.transfer.epochs
+        is_job = any(other.name == source.name for other in self.experiment.jobs())
+        return is_job and epoch in self._stops() and self.trained(source) < self.steps(source, epoch)
+
+    def source_steps(self, job: Job) -> int:
+        """Training steps that a transfer needs before its own and that no job of this runner makes: 0 for others."""
+        if not job.cell.transfer or self._step(job.folder(self.runs)):
+            return 0
+        source, epoch = job.source(), job.cell.transfer.epochs
+        if self.state_at(source, epoch) or (
+            self._source_is_coming(job) and any(other.name == source.name for other in self.jobs)
+        ):
+            return 0
+        return self.steps(source, epoch)
+
+    def _start_transfer(self, job: Job) -> None:
+        """Find or train the run that is handed over, and begin this one with it.
+
+        The source is the state that its own job kept at that epoch. Where that job is still to come, this process does
+        its part of it; where it went past the epoch without keeping it, or is none of this experiment, the source is
+        trained in a folder of its own.
+        """
+        source, epoch = job.source(), job.cell.transfer.epochs
+        own = source.folder(self.runs)
+        if not (own / f"epoch-{epoch}").is_dir() and self._source_is_coming(job):
+            with claim(own, wait=True):
+                for stop in self._stops():
+                    if stop <= epoch:
+                        self._train_and_keep(source, stop)
+        if (own / f"epoch-{epoch}").is_dir():
+            return self._hand_over(job, own / f"epoch-{epoch}")
+        with claim(own, wait=False) as mine:  # nobody trains it on while it is read
+            if mine and self._step(own) == self.steps(source, epoch):
+                return self._hand_over(job, own)
+        state = own.parent.with_name(f"{source.cell.label}-to-epoch-{epoch}") / f"seed-{job.seed}"
+        with claim(state, wait=True):
+            self._train_to(source, state, epoch)
+            self._hand_over(job, state)
+
+    def _hand_over(self, job: Job, state: Path) -> None:
+        transfer = job.cell.transfer
         config = job.config(self.steps(job, self.experiment.epochs), len(self.images(job.cell.dataset)))
-        self.say(start_transfer(state, folder, config, weights=transfer.weights, optimizer=transfer.optimizer))
+        self.say(start_transfer(state, job.folder(self.runs), config, weights=transfer.weights,
+                                optimizer=transfer.optimizer, ema=transfer.ema))  # fmt: skip
 
     # ------------------------------------------------------------------------------ scores
 
@@ -226,11 +299,11 @@ class Runner:
             with np.load(path, allow_pickle=False) as file:
                 if str(file["about"]) == about:
                     return torch.from_numpy(file["images"])
-        drawn = generate(model, e.n_images, sampler=e.sampler, steps=e.sampler_steps, seed=job.seed,
+        part = path.with_name(f"{path.stem}-to-step-{self.steps(job, epoch)}.part.npz")
+        drawn = generate(model, e.n_images, sampler=e.sampler, steps=e.sampler_steps, seed=job.seed, part=part,
                          batch_size=self.batch_size, device=self.device, progress=self.progress)  # fmt: skip
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
-        np.savez_compressed(temporary, images=drawn.numpy(), about=np.array(about))
-        os.replace(temporary, path)
+        write_npz(path, images=drawn.numpy(), about=np.array(about))
+        part.unlink(missing_ok=True)
         return drawn
 
 

@@ -50,6 +50,7 @@ class Transfer:
     ema: "restart" starts the average from the raw weights at the hand-over while the step counter goes on (the
     released code): at decay 0.995 every 10 steps, 79 % of the weights at the hand-over, those of the untrained vertex
     too, are left in the average an epoch later. "warm" runs the average's warm-up again: it forgets the hand-over.
+    "carry" goes on with the source's average of every weight that is handed over.
 
     ValueError for other words or numbers.
     """
@@ -65,7 +66,7 @@ class Transfer:
         check_choice("preset", self.source, PRESETS)
         check_choice("kind of weights", self.weights, ("raw", "ema"))
         check_choice("hand-over of the optimizer", self.optimizer, ("restart", "warm"))
-        check_choice("hand-over of the average", self.ema, ("restart", "warm"))
+        check_choice("hand-over of the average", self.ema, ("restart", "warm", "carry"))
 
     @property
     def name(self) -> str:
@@ -183,6 +184,13 @@ class Experiment:
             return self
         protocol, runs_of = f"{self.protocol}-{weights}", self.runs_of or self.protocol
         return dataclasses.replace(self, protocol=protocol, weights=weights, runs_of=runs_of)
+
+    def with_features(self, features: str) -> Experiment:
+        """The same runs scored through other features, as a protocol of its own: paper-inception."""
+        if features == self.features:
+            return self
+        protocol, runs_of = f"{self.protocol}-{features}", self.runs_of or self.protocol
+        return dataclasses.replace(self, protocol=protocol, features=features, runs_of=runs_of)
 
     def on_subset(self) -> Experiment:
         """The same on the subset in this package, to try things out, as a protocol of its own: short-subset."""

@@ -19,24 +19,28 @@ from qdm_lib.training import EMA, make_optimizer
 
 
 def start_transfer(
-    source: str | Path, target: str | Path, config: RunConfig, *, weights: str = "raw", optimizer: str = "restart"
-) -> str:
+    source: str | Path, target: str | Path, config: RunConfig, *, weights: str = "raw", optimizer: str = "restart",
+    ema: str = "restart",
+) -> str:  # fmt: skip
     """Write into the folder `target` the first checkpoint of a run that goes on from the run in `source`.
 
     config: of the target run. Its average starts from the weights at the hand-over; whether it then warms up again is
     the config's `recipe.ema_start`, counted in steps of the whole training. weights: "raw" or "ema". optimizer:
-    "restart" or "warm". Returns what was copied, in words; errors of `load_checkpoint`.
+    "restart" or "warm". ema: "carry" takes the source's average for every weight that is handed over. Returns what was
+    copied, in words; errors of `load_checkpoint`.
     """
     saved = load_checkpoint(source)
     before, model = load_model(source, ema=weights == "ema"), config.build_model()
     report = transfer_weights(before, model)
-    ema, adam = EMA(model, config.recipe), make_optimizer(model, config.recipe)
+    average, adam = EMA(model, config.recipe), make_optimizer(model, config.recipe)
+    if ema == "carry":
+        average.load_state_dict(average.state_dict() | {name: saved.ema[name] for name in report.copied})
     if optimizer == "warm":
         hand_over_adam(saved, before, model, adam, report.copied)
     noise = torch.Generator()
     noise.set_state(saved.rng["noise"])
     run_config = asdict(config) | {"data": saved.run_config.get("data")}
-    save_checkpoint(target, model=model, ema=ema, optimizer=adam, step=saved.step, run_config=run_config,
+    save_checkpoint(target, model=model, ema=average, optimizer=adam, step=saved.step, run_config=run_config,
                     generators={"noise": noise})  # fmt: skip
     return str(report)
 

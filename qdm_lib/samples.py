@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +51,7 @@ def generate(
     device: str | torch.device | None = None,
     progress: bool = True,
     on_state: Callable[[SampleState], None] | None = None,
+    part: str | os.PathLike | None = None,
 ) -> Tensor:
     """Draw n images: uint8 (n, 1, 28, 28).
 
@@ -57,6 +59,8 @@ def generate(
     image k is the same for any n > k, batch size and device, up to rounding.
 
     sampler, steps: see `check_sampler`. on_state: gets the states of the first batch, for a film strip.
+    part: a file for the batches that are done. If it is there, from the same call, drawing goes on after them; the
+    images are those of an uninterrupted call. It stays when all is drawn: remove it once the images are safe.
     Raises ValueError for a wrong argument, before any work.
     """
     check_count("n", n)
@@ -71,9 +75,11 @@ def generate(
     generator = torch.Generator().manual_seed(seed + _NOISE_STREAM)
     starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
     options = {} if sampler == "ddpm" else {"steps": steps}
-    done = []
-    with tqdm(total=len(starts) * steps, desc=f"draw {n} by {sampler}", unit="step", disable=not progress) as bar:
-        for k, x_T in enumerate(starts):
+    about = json.dumps([n, sampler, steps, seed, batch_size])
+    done = _read_part(part, about, generator)
+    with tqdm(total=len(starts) * steps, initial=len(done) * steps, desc=f"draw {n} by {sampler}", unit="step",
+              disable=not progress) as bar:  # fmt: skip
+        for k, x_T in enumerate(starts[len(done) :], len(done)):
             states = SAMPLERS[sampler](
                 model, schedule, x_T.shape, x_T=x_T, generator=generator, device=device, **options
             )
@@ -82,7 +88,31 @@ def generate(
                 if k == 0 and on_state is not None:
                     on_state(state)
             done.append(to_uint8(state.x_0.cpu()))
+            if part is not None:
+                images = {str(number): one.numpy() for number, one in enumerate(done)}
+                write_npz(Path(part), about=np.array(about), generator=generator.get_state().numpy(), **images)
     return torch.cat(done)
+
+
+def _read_part(path, about: str, generator: torch.Generator) -> list[Tensor]:
+    """The batches that an interrupted call left, the generator set to where it stood; none from another call."""
+    if path is None or not Path(path).is_file():
+        return []
+    with np.load(path, allow_pickle=False) as file:
+        if str(file["about"]) != about:
+            return []
+        generator.set_state(torch.from_numpy(file["generator"]))
+        return [torch.from_numpy(file[str(number)]) for number in range(len(file.files) - 2)]
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays to a compressed .npz file so that its name always stands for complete contents."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
+    try:
+        np.savez_compressed(temporary, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class Film:

@@ -262,6 +262,21 @@ def test_experiment_refuses_the_subset_unless_asked(tmp_path, capsys):
     assert "10,000 steps" in capsys.readouterr().out  # 20 epochs of 2,000 images, 4 at a time
 
 
+def test_experiment_names_what_it_cannot_do(tmp_path, capsys):
+    (tmp_path / "mini.toml").write_text("protocol = 'mini'\ncells = [{preset = 'unet', seeds = [0]}]")
+    command = ["experiment", "run", str(tmp_path / "mini.toml"), "--bundled"]
+    command += [f"--{name}={tmp_path / name}" for name in ("runs", "results")]
+    assert "--sampler-steps goes with --sampler" in check_error(capsys, *command, "--sampler-steps", "10")
+    assert "No job's name holds 'vnet'" in check_error(capsys, *command, "--only", "vnet")
+    assert main([*command, "--weights", "raw"]) == 1  # draws from a run that is not there
+    out, err = capsys.readouterr()
+    assert "0 of 1 seeds done, 1 without a trained run" in out and "Nothing is left" not in out
+    assert err.startswith("Not done: mini-subset-raw/fashion-mnist/unet/seed-0: no trained run of it is in")
+    (tmp_path / "results").mkdir(exist_ok=True)
+    empty = ["experiment", "collect", f"--results={tmp_path / 'results'}", f"--experiments={tmp_path / 'runs'}"]
+    assert "There are no experiment files in" in check_error(capsys, *empty)
+
+
 def test_download(monkeypatch, capsys):
     def fetch(info, split, folder):
         return "the network is down"

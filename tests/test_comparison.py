@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from qdm_lib.comparison import Difference, classical_null, mean_over_seeds, paired_difference, score_and_noise
+from qdm_lib.comparison import (
+    Difference,
+    Null,
+    classical_null,
+    holm,
+    mean_over_seeds,
+    paired_difference,
+    possible,
+    rule_of_three,
+    score_and_noise,
+)
 
 
 def noiseless(*values: float) -> dict:
@@ -15,6 +25,7 @@ def noiseless(*values: float) -> dict:
 def test_paired_difference_by_hand():
     d = paired_difference(noiseless(3, 5, 7), noiseless(1, 2, 3) | {9: (100.0, 0.0)})  # differences 2, 3, 4
     assert d.mean == 3 and d.n == 3
+    assert d.p == pytest.approx(0.035099, abs=1e-6)  # t = 3 √3, 2 degrees of freedom: 1 - t / √(t² + 2)
     half = 4.302653 / math.sqrt(3)  # Student's t for 2 degrees of freedom; the deviation is 1
     assert d.t == pytest.approx((3 - half, 3 + half), abs=1e-5)
     assert 2 <= d.bootstrap[0] < 3 < d.bootstrap[1] <= 4 and (d.low, d.high) == d.t
@@ -29,7 +40,8 @@ def test_noise_of_the_images_widens_the_bootstrap():
 
 def test_one_seed_decides_nothing():
     d = paired_difference(noiseless(3), noiseless(1, 2))
-    assert d.mean == 2 and d.n == 1 and math.isnan(d.low) and d.verdict(5) == "open (too few seeds)"
+    assert d.mean == 2 and d.n == 1 and math.isnan(d.low) and math.isnan(d.p)
+    assert d.verdict(Null((), 5, 5.0)) == "open (too few seeds)"
     assert math.isnan(paired_difference({}, {}).mean)
 
 
@@ -55,7 +67,48 @@ def test_the_interval_covers_the_truth():
     ],
 )
 def test_verdicts(interval, verdict):
-    assert Difference(0.0, 3, interval, interval).verdict(2.0) == verdict
+    assert Difference(0.0, 3, interval, interval).verdict(Null((), 5, 2.0)) == verdict
+
+
+def test_few_classical_seeds_call_nothing_equivalent():
+    inside, above = (Difference(0.0, 3, i, i) for i in ((-1, 1), (0.5, 1)))
+    assert inside.verdict(Null((), 4, 2.0)) == "open (margin from 4 seeds, not 5)"
+    assert inside.verdict(Null((), 1, math.nan)) == "open (margin from 1 seed, not 5)"
+    assert above.verdict(Null((), 4, 2.0)) == "higher"
+
+
+@pytest.mark.parametrize("n, share", [(2, 0.70), (3, 0.81), (5, 0.88), (10, 0.92)])
+def test_what_the_margin_holds(n, share):
+    """20,000 nulls of n classical seeds, and two more classical models each: the docstring's shares, not 95 %."""
+    g = np.random.default_rng(n)
+    draws = g.standard_normal((20_000, n + 2))
+    inside = np.abs(draws[:, 0] - draws[:, 1]) < 1.959964 * math.sqrt(2) * draws[:, 2:].std(1, ddof=1)
+    null = classical_null(noiseless(*draws[0, 2:]))
+    assert null.margin == pytest.approx(1.959964 * math.sqrt(2) * draws[0, 2:].std(ddof=1))
+    assert inside.mean() == pytest.approx(null.coverage, abs=0.012) and null.coverage == pytest.approx(share, abs=0.005)
+
+
+def test_holm_by_hand_and_by_drawing():
+    nan = math.nan
+    assert holm([0.01, nan, 0.04, 0.03]) == pytest.approx([0.03, nan, 0.06, 0.06], nan_ok=True)
+    assert holm([0.9, 0.8]) == [1, 1] and holm([]) == []
+    g = np.random.default_rng(0)  # 40 tables of 20 differences, nothing differs
+    tables = [[mean_over_seeds(noiseless(*row)).p for row in g.standard_normal((20, 3))] for _ in range(40)]
+    plain, adjusted = (sum(min(f(t)) < 0.05 for t in tables) for f in (list, holm))
+    assert plain > 15 and adjusted <= 6  # some table of 20 shows something in 64 of 100 cases; by Holm in 5
+
+
+def test_scores_are_cut_to_what_they_can_be():
+    def ends(key, value, low, high, **n):
+        cut = possible(key, {"value": value, "low": low, "high": high, "n": 1000, "n_reference": 2000} | n)
+        return cut["low"], cut["high"]
+
+    assert ends("recall", 0.0005, -3.75e-05, 0.002) == (0, 0.002)
+    assert ends("fid", 3, -1, 7) == (0, 7) and ends("kid", 0, -1, 1) == (-1, 1) and ends("is", 1.1, 0.9, 2) == (1, 2)
+    assert ends("class_tv", 0.8, 0.7, 1.1) == (0.7, 0.9)
+    assert ends("memorised", 0, 0, 0) == (0, rule_of_three(1000)) and ends("precision", 1, 1, 1)[1] == 1
+    assert ends("coverage", 0, 0, 0) == (0, rule_of_three(2000))
+    assert (1 - rule_of_three(1000)) ** 1000 == pytest.approx(0.05)
 
 
 def test_null_by_hand():

@@ -1,19 +1,23 @@
 """Experiment files, the runner in miniature (every cell and control for two steps), locks, hand-overs."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from qdm_lib import experiment_run
+from qdm_lib import experiment_run, samples
 from qdm_lib.checkpoint import load_checkpoint, load_model
 from qdm_lib.collect_figures import is_other_draw
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
+from qdm_lib.diffusion import cosine_betas
 from qdm_lib.evaluation import SCORE_NAMES
 from qdm_lib.experiment_plan import hours, plan
 from qdm_lib.experiment_run import Runner, claim, read_picture, seconds_per_step
@@ -266,7 +270,7 @@ def test_what_is_handed_over(preset, tmp_path):
     for options in ({}, {"optimizer": "warm", "ema": "warm"}):
         (job,) = transfers(preset, **options).jobs()
         here = runner(job.experiment, tmp_path, evaluate=False)
-        here._start_transfer(job, job.folder(tmp_path / "runs"))
+        here._start_transfer(job)
         source = load_checkpoint(tmp_path / "runs" / "mini" / "fashion-mnist" / "unet-to-epoch-1" / "seed-0")
         target = load_checkpoint(job.folder(tmp_path / "runs"))
         assert target.step == source.step == 2 and torch.equal(target.rng["noise"], source.rng["noise"])
@@ -325,3 +329,160 @@ def test_models_of_one_seed_begin_alike_wherever_they_can():
     assert not torch.equal(own["first.weight"], there["first.weight"])  # without the option each draws its own
     with pytest.raises(ValueError, match="Unknown preset of first_weights 'u-net'. Did you mean 'unet'"):
         tiny(Cell("unet", (0,)), first_weights="u-net")
+
+
+# --------------------------------------------------------------------------------------------- sharing, stopping
+
+
+TRANSFERS = [Cell(preset, (0,), transfer=Transfer(1)) for preset in ("unet", "1hqconv", "1fqconv")]
+
+
+def test_transfers_are_scored_and_their_source_is_trained_once(tmp_path):
+    """They stand before their source in the file, and wait for it; nothing is trained twice."""
+    experiment = tiny(*TRANSFERS, Cell("unet", (0,)), epochs=2, keep_at=(1,), first_weights="unet")
+    begun = []
+    assert runner(experiment, tmp_path, say=begun.append).run() == 0
+    names = [text.split(":")[0] for text in begun if "jobs done" in text]
+    assert names[0] == "mini/fashion-mnist/unet/seed-0" and len(names) == 4
+    assert not list((tmp_path / "runs").glob("mini/*/unet-to-epoch*"))
+    for job in experiment.jobs():
+        result = json.loads(job.result(tmp_path / "results").read_text())
+        assert result["finished"] and set(result["scores"]) == set(SCORE_NAMES) and result["config"] == job.about()
+        assert read_losses(job.folder(tmp_path / "runs"))[0] == ([3, 4] if job.cell.transfer else [1, 2, 3, 4])
+
+
+def test_a_transfer_alone_does_its_sources_part(tmp_path):
+    experiment = tiny(*TRANSFERS[:2], Cell("unet", (0,)), epochs=2, keep_at=(1,))
+    transfer = runner(experiment, tmp_path, only=("transfer-1hqconv",), evaluate=False)
+    assert any(line.startswith("sources of transfers") and "2 steps" in line for line in plan(transfer))
+    transfer.run()
+    source = tmp_path / "runs" / "mini" / "fashion-mnist" / "unet" / "seed-0"
+    assert read_losses(source)[0] == [1, 2] and load_checkpoint(source / "epoch-1").step == 2
+    assert not any(line.startswith("sources of transfers") for line in plan(runner(experiment, tmp_path)))
+    runner(experiment, tmp_path, evaluate=False).run()  # and the source's own job goes on from there
+    assert read_losses(source)[0] == [1, 2, 3, 4]
+
+
+def test_the_average_can_be_carried_over(tmp_path):
+    (job,) = transfers("1hqconv", ema="carry").jobs()
+    recipe = TrainConfig(batch_size=8, ema_start=0, ema_every=1)  # so that average and weights soon differ
+    source_config = replace(job.source().config(4, 16), recipe=recipe)
+    options = {"images": TINY["fashion-mnist", "train"], "progress": False, "device": "cpu"}
+    train_run(source_config, tmp_path / "source", **options)
+    experiment_run.start_transfer(tmp_path / "source", tmp_path / "target", job.config(6, 16), ema="carry")
+    source, target = (load_checkpoint(tmp_path / name) for name in ("source", "target"))
+    name, theta = "first.weight", "vertex_block1.conv1.quantum.layer.theta"
+    assert not torch.equal(source.ema[name], source.model[name])
+    assert torch.equal(target.ema[name], source.ema[name]) and torch.equal(target.model[name], source.model[name])
+    assert torch.equal(target.ema[theta], target.model[theta])  # has no average to carry
+    here = runner(job.experiment, tmp_path, evaluate=False)  # and the runner asks for it
+    here.run()
+    assert job.cell.label.endswith("-raw-restart-carry") and read_losses(job.folder(here.runs))[0] == [3, 4]
+
+
+def test_a_killed_runner_goes_on_and_ends_alike(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, time, torch\nfrom pathlib import Path\ntorch.set_num_threads(1)\n"
+        "from test_experiments import Cell, runner, tiny\nimport qdm_lib.runs as runs\n"
+        "add = runs._LossFile.add\n"
+        "runs._LossFile.add = lambda self, step: (add(self, step), self.flush(), time.sleep(0.2))\n"
+        "runner(tiny(Cell('1hqconv', (0,)), epochs=6), Path(sys.argv[1]), evaluate=False, save_every=3).run()\n"
+    )
+    (job,) = tiny(Cell("1hqconv", (0,)), epochs=6).jobs()
+    folder = job.folder(tmp_path / "killed" / "runs")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, script, tmp_path / "killed"], env=environment)
+    while not (folder / "loss.csv").is_file() or len((folder / "loss.csv").read_text().splitlines()) < 6:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and load_checkpoint(folder).step < 12
+    for where in ("killed", "whole"):
+        assert runner(tiny(Cell("1hqconv", (0,)), epochs=6), tmp_path / where, evaluate=False, save_every=3).run() == 0
+    whole = job.folder(tmp_path / "whole" / "runs")
+    assert (folder / "loss.csv").read_text() == (whole / "loss.csv").read_text()
+    a, b = load_checkpoint(folder), load_checkpoint(whole)
+    assert a.step == b.step == 12 and all(torch.equal(a.model[name], b.model[name]) for name in a.model)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_stopped_draw_goes_on_and_ends_alike(sampler, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "cosine_betas", lambda: cosine_betas(4))
+    monkeypatch.setattr(samples, "check_sampler", lambda *_: 4)
+    calls, stop_at = [], None
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x, t):
+            calls.append(len(x))
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return 0.1 * self.w * x
+
+    options = {"sampler": sampler, "steps": 4, "batch_size": 3, "device": "cpu", "progress": False}
+    whole = samples.generate(Net(), 10, **options)
+    assert len(calls) == 16
+    calls.clear()
+    part, stop_at = tmp_path / "part.npz", 11  # in the third of four batches
+    with pytest.raises(KeyboardInterrupt):
+        samples.generate(Net(), 10, part=part, **options)
+    calls.clear()
+    stop_at = None
+    assert torch.equal(samples.generate(Net(), 10, part=part, **options), whole) and len(calls) == 8
+    assert torch.equal(samples.generate(Net(), 10, part=part, **options), whole) and len(calls) == 8  # all is there
+    samples.generate(Net(), 10, seed=1, part=part, **options)  # another call's images are not taken
+    assert len(calls) == 8 + 16
+
+
+# --------------------------------------------------------------------------------------------- mistakes of users
+
+
+def test_results_of_another_experiment_are_not_mixed_in(tmp_path):
+    experiment = tiny(Cell("unet", (0,)))
+    runner(experiment, tmp_path).run()
+    changed = replace(experiment, n_images=10)
+    with pytest.raises(ValueError, match="seed-0.json was made with n_images 8, this experiment has 10: give it"):
+        runner(changed, tmp_path).run()
+    (path,) = (tmp_path / "results").rglob("seed-0.json")
+    old = json.loads(path.read_text())
+    del old["config"]["weights"], old["config"]["first_weights"]  # as files from before these settings
+    path.write_text(json.dumps(old))
+    assert runner(experiment, tmp_path).run() == 0
+    other = experiment.with_features("inception")
+    assert other.protocol == "mini-inception" and other.runs_of == "mini" and not runner(other, tmp_path).train
+    assert (
+        other.jobs()[0].folder() == experiment.jobs()[0].folder()
+        and experiment.with_features("classifier") is experiment
+    )
+
+
+def test_a_word_that_no_job_holds_is_an_error():
+    with pytest.raises(ValueError, match="No job's name holds '1hq-conv'. The cells are fashion-mnist/1hqconv; a job"):
+        runner(tiny(Cell("1hqconv", (0,))), Path("."), only=("1hq", "1hq-conv"))
+
+
+def test_a_job_without_a_run_is_not_called_done(tmp_path):
+    here = runner(tiny(Cell("unet", (0, 1))).with_sampler("ddim", 2), tmp_path)
+    assert plan(here)[0].endswith(f"0 of 2 seeds done, 2 without a trained run in {tmp_path / 'runs'}")
+    assert here.run() == 0 and not any(map(here.done, here.jobs))
+
+
+def test_a_run_whose_loss_breaks_down_is_named(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise FloatingPointError("The loss after step 1 is nan.")
+
+    monkeypatch.setattr(experiment_run, "train_run", broken)
+    here = runner(tiny(Cell("unet", (0,)), Cell("1hqconv", (0,))), tmp_path)
+    assert here.run() == 0 and len(here.failed) == 2 and "is nan" in here.failed[here.jobs[0].name]
+
+
+def test_a_plan_leaves_the_shared_measurements_alone(tmp_path):
+    here = runner(tiny(Cell("unet", (0,))), tmp_path)
+    plan(here)
+    assert not (tmp_path / "results").exists()
+    (measured,) = json.loads((tmp_path / "runs" / "seconds.json").read_text()).values()
+    assert set(measured["unet"]) == {"step", "call"}
