@@ -9,8 +9,20 @@ import pytest
 import torch
 from PIL import Image
 
-from qdm_lib.collect import collect, number, read_results, with_interval
-from qdm_lib.comparison import Difference
+from qdm_lib.collect import collect, read_results
+from qdm_lib.collect_figures import figures, in_common, ladder, null, samples, sampling_figures
+from qdm_lib.collect_tables import (
+    Table,
+    cost_table,
+    mean_text,
+    number,
+    paper_table,
+    score_table,
+    seed_table,
+    spent,
+    write_table,
+)
+from qdm_lib.comparison import rule_of_three
 from qdm_lib.evaluation import SCORE_NAMES
 from qdm_lib.experiment_run import read_picture, write_picture
 from qdm_lib.samples import write_json
@@ -18,32 +30,39 @@ from qdm_lib.samples import write_json
 RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / name for name in ("results", "experiments"))
 
 
-def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",), steps=50, loss=0.03) -> None:
-    """A result file with round numbers, and its picture."""
+def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",), steps=50, loss=0.03,
+            scores=None, machine="x", seconds=True, **config) -> Path:  # fmt: skip
+    """A result file with round numbers, and its picture; `scores`, `config`: what differs from the usual."""
     path = folder / protocol / cell / f"seed-{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def score(value):
-        return {"value": value, "low": value - 0.196, "high": value + 0.196, "floor": 1.0}
+        counts = {"n": 2000, "n_reference": 1500, "n_floor": 1000}
+        return {"value": value, "low": value - 0.196, "high": value + 0.196, "floor": 1.0} | counts
 
     picture = path.with_suffix(".png")
     write_picture(torch.full((16, 1, 28, 28), 10 * seed, dtype=torch.uint8), picture)
-    scores = {name: score(0.5) for name in SCORE_NAMES} | {"fid": score(fid)}
-    entry = {"step": 938, "loss": loss, "scores": scores, "sampling_seconds": 200.0, "samples": picture.name}
-    config = {"protocol": protocol, "cell": cell, "dataset": "fashion-mnist", "seed": seed, "n_images": 2000,
-              "features": "classifier", "sampler": "ddim", "sampler_steps": steps}  # fmt: skip
+    scores = {name: score(0.5) for name in SCORE_NAMES} | {
+        key: score(value) for key, value in ({"is": 2.0, "fid": fid} | (scores or {})).items()
+    }
+    entry = {"step": 938, "loss": loss, "scores": scores, "sampling_seconds": 200.0, "scoring_seconds": 100.0,
+             "samples": picture.name}  # fmt: skip
+    config = {"protocol": protocol, "cell": cell, "preset": cell, "dataset": "fashion-mnist", "epochs": 2,
+              "seed": seed, "control": None, "transfer": None, "n_images": 2000, "features": "classifier",
+              "sampler": "ddim", "sampler_steps": steps} | config  # fmt: skip
     write_json(path, {
-        "config": config, "parameters": 483321, "machine": {"cpu": "x", "threads": 1, "gpu": None},
-        "seconds_per_step": {"seconds": 1.5, "cpu_seconds": 1.0} if seed else None,
+        "config": config, "parameters": 483321, "machine": {"cpu": machine, "threads": 1, "gpu": None},
+        "seconds_per_step": {"seconds": 1.5, "cpu_seconds": 1.0} if seed and seconds else None,
         "by_epoch": {epoch: entry for epoch in epochs}, "scores": scores, "loss": entry["loss"],
         "finished": True,
     })  # fmt: skip
+    return path
 
 
 @pytest.fixture
 def results(tmp_path):
     folder = tmp_path / "results"
-    for seed, fid in enumerate((100, 102, 104)):
+    for seed, fid in enumerate((100, 102, 104, 102, 102)):
         made_up(folder, "short", "unet", seed, fid, loss=0.03 + seed / 1000)
         made_up(folder, "short", "fullhqconv", seed, fid - 30 - seed, loss=0.0302 + seed / 1000)
         made_up(folder, "short", "control-zero", seed, fid + 0.1 * seed, loss=0.0302)
@@ -60,7 +79,7 @@ def test_collect_twice_gives_the_same_bytes(results, tmp_path):
     elsewhere = collect(results, tmp_path / "out", EXPERIMENTS)
     assert [path.read_bytes() for path in elsewhere] == list(before.values())
     names = {path.name for path in first}
-    wanted = ["scores.csv", "differences.md", "ladder.png", "samples.png", "sampling-steps.png"]
+    wanted = ["scores.csv", "differences.md", "ladder.png", "null.png", "samples.png", "sampling-steps.png"]
     wanted = [f"short-fashion-mnist-{name}" for name in wanted] + ["open-short.csv", "paper-and-ours.md"]
     assert {*wanted, "paper-fashion-mnist-fid-by-epoch.png"} <= names
 
@@ -70,34 +89,193 @@ def test_what_the_tables_say(results):
     tables = results / "tables"
     rows = (tables / "short-fashion-mnist-differences.md").read_text().splitlines()
     (row,) = [r for r in rows if r.startswith("| fullhqconv - unet | FID")]
-    assert "| 2 | 3 | -31 |" in row and row.endswith("| lower | 1 |")
+    assert "| 2 | 5 | -32 |" in row and "| 3.92 (5) | lower | " in row and row.endswith(" | 1 |")
     (row,) = [r for r in rows if r.startswith("| control-zero - unet | FID")]
-    assert "| +0.1 |" in row and row.endswith("| equivalent | 1 |")
+    assert "| +0.2 |" in row and "| higher, equivalent | 0.71 |" in row  # sure by itself, but not among 18 differences
     assert any(r.startswith("| fullhqconv - control-zero | FID") for r in rows)
     (row,) = [r for r in rows if r.startswith("| fullhqconv - unet | training loss")]
-    assert "| 3 | +0.0002 | [+0.0002, +0.0002] |" in row and row.endswith(
-        "| higher, equivalent | – |"
-    )  # small, but sure
+    assert "| 5 | +0.0002 | [+0.0002, +0.0002] |" in row and "| higher, equivalent | " in row  # small, but sure
+    assert rows[-2] == "" and "Differences with two seeds or more: 18." in rows[-1] and "1 in 20" in rows[-1]
     loss, null = (tables / "short-fashion-mnist-null.csv").read_text().splitlines()[1:3]
-    assert loss == "training loss,2,3,0.001333,0.002,0.002772,–"
-    assert null == "FID,2,3,2.667,4,5.544,1"  # pairs 2, 2, 4; 1.96 · √2 · 2
+    assert loss.startswith("training loss,2,5,0.002,0.004,")
+    assert null == "FID,2,5,1.6,4,3.92,0.88,1"  # pairs 0, 0, 0, 2 (six times), 4; 1.96 · √2 · √2
     todo = (tables / "open-short.csv").read_text().splitlines()
-    assert todo[1] == "unet,3,2,not measured"
+    assert "CPU time on an otherwise idle core" in todo[0] and "unet,5,0," in todo
     assert "1hqconv,0,3,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
     paper = (tables / "paper-and-ours.md").read_text()
     assert "| fashion-mnist | unet | 39.4563 | 40 | 0.0275 |" in paper and "| mnist | unet | 45.2762 | open |" in paper
     seeds = (tables / "short-fashion-mnist-seeds.csv").read_text()
     assert "short/unet/seed-1.json" in seeds and "102 [101.8, 102.2]" in seeds
-    costs = (tables / "short-fashion-mnist-costs.csv").read_text()
-    assert 'unet,"483,321",1.5,1,0.1,"x, 1 thread(s)"' in costs
-    assert "\n" + "2,000 real images" in (tables / "short-fashion-mnist-scores.csv").read_text().replace('"', "")
 
 
-def test_one_seed_is_a_number_and_several_have_an_interval():
-    nan = (float("nan"),) * 2
-    assert with_interval(Difference(3.14159, 1, nan, nan)) == "3.142"
-    assert with_interval(Difference(3.0, 3, (2.0, 4.0), (1.0, 3.5))) == "3 [1, 4]"
-    assert number(None) == "–"
+def test_floors_are_named_by_the_images_they_come_from(results):
+    collect(results, experiments=EXPERIMENTS)
+    assert '\n"1,000 real images"' in (results / "tables" / "short-fashion-mnist-scores.csv").read_text()  # of 2,000
+
+
+def test_few_classical_seeds_make_no_margin_of_equivalence(tmp_path):
+    for seed in range(4):
+        made_up(tmp_path, "short", "unet", seed, 100 + 2 * seed)
+        made_up(tmp_path, "short", "1hqconv", seed, 100 + 2 * seed)
+    collect(tmp_path, experiments=EXPERIMENTS)
+    text = (tmp_path / "tables" / "short-fashion-mnist-differences.csv").read_text()
+    assert '"open (margin from 4 seeds, not 5)"' in text and "equivalent" not in text
+
+
+def test_a_bar_in_a_heading_makes_no_column(tmp_path):
+    csv, markdown = write_table(tmp_path / "a", Table(["mean |x|", "b"], [["1", "2"], ["|", ""]], "A note."))
+    *lines, empty, note = markdown.read_text().splitlines()
+    cells = [len(line.replace("\\|", "").split("|")) for line in lines]
+    assert len(set(cells)) == 1 and (empty, note) == ("", "A note.") and "mean |x|,b" in csv.read_text()
+
+
+def test_every_shared_table_has_equal_rows():
+    for path in sorted((RESULTS / "tables").glob("*.md")):
+        lines = [line for line in path.read_text().splitlines() if line.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1, path
+
+
+def test_costs_by_machine_with_hours(tmp_path):
+    made_up(tmp_path, "short", "unet", 1, 100)
+    made_up(tmp_path, "short", "unet", 2, 100, machine="y")
+    made_up(tmp_path, "short", "unet", 3, 100, machine="y", seconds=False)
+    made_up(tmp_path, "short", "unet", 4, 100, machine="z", seconds=False)
+    transfer = {"epochs": 1, "source": "unet", "weights": "raw", "optimizer": "restart", "ema": "restart"}
+    made_up(tmp_path, "short", "transfer-unet-1-restart", 1, 100, preset="unet", transfer=transfer)
+    (group,) = read_results(tmp_path)
+    rows = [(row[0], row[1], row[2], row[4], row[7]) for row in cost_table(group).rows]
+    assert rows == [
+        ("unet", "x, 1 thread(s)", "1", "1.5", "0.47"),  # (938 · 1.5 s + 200 s + 100 s) / 3600
+        ("unet", "y, 1 thread(s)", "2", "1.5", "0.47, and 1 job(s) not noted"),
+        ("unet", "z, 1 thread(s)", "1", "not noted", "not noted"),
+        ("transfer-unet-1-restart", "x, 1 thread(s)", "1", "1.5", "0.28"),  # half the steps are the source's
+        ("all", "", "5", "", "1.23, and 2 job(s) not noted"),
+    ]
+    made_up(tmp_path / "b", "short-ddim-10", "unet", 0, 100, steps=10)
+    (group,) = read_results(tmp_path / "b")
+    assert spent(group.results()) == "0.08"  # the training is that of the protocol short
+
+
+def test_intervals_hold_possible_values_only(tmp_path):
+    for seed, precision in enumerate((0.1, 0.9)):
+        made_up(tmp_path, "short", "unet", seed, 1 + 9 * seed, scores={"precision": precision, "memorised": 0.0,
+                                                                      "recall": 0.0005})  # fmt: skip
+    (group,) = read_results(tmp_path)
+    assert (
+        mean_text(group, "unet", "precision") == "0.5 [0, 1]"
+        and mean_text(group, "unet", "recall") == "0.0005 [0, 0.06918]"
+    )
+    assert mean_text(group, "unet", "fid").startswith("5.5 [0, ") and mean_text(group, "unet", "is").startswith("2 [1.")
+    none = f"0 [0, {number(rule_of_three(2000))}]"
+    assert mean_text(group, "unet", "memorised") == none and none in score_table(group).rows[0]
+    first = seed_table(group).rows[0]
+    assert none in first and "0.0005 [0, 0.1965]" in first and "0.5 [0.304, 0.696]" in first  # KID and others: as noted
+
+
+def test_one_table_holds_one_scale(tmp_path):
+    made_up(tmp_path, "short", "unet", 0, 100)
+    made_up(tmp_path, "short", "unet", 1, 100, weights="ema")  # what a file without the word means
+    read_results(tmp_path)
+    for other in ({"weights": "raw"}, {"features": "inception"}, {"n_images": 500}):
+        path = made_up(tmp_path, "short", "1hqconv", 0, 100, **other)
+        with pytest.raises(ValueError, match=r"unet/seed-0.json and .*1hqconv/seed-0.json .* differ in ") as error:
+            read_results(tmp_path)
+        assert next(iter(other)) in str(error.value)
+        path.unlink()
+
+
+def test_only_the_released_hand_over_stands_beside_the_papers(tmp_path):
+    """A transfer of averaged weights, or after other epochs, is another one, whatever its name ends in."""
+    paper = {"scores": {"fashion-mnist": {"unet": {"fid": 1}, "transfer": {"fid": 2}}},
+             "classical_transfer": {"fashion-mnist": {"fid": 3}}}  # fmt: skip
+    transfer = {"epochs": 18, "source": "unet", "weights": "raw", "optimizer": "restart", "ema": "restart"}
+    for preset, name, fid, changed in (("1hqconv", "18-ema-restart-restart", 10, {"weights": "ema"}),
+                                       ("1hqconv", "9-restart", 11, {"epochs": 9}),
+                                       ("1fqconv", "18-restart", 12, {}), ("unet", "18-restart", 13, {}),
+                                       ("7hqconv", "18-restart", 14, {}), ("unet", "", 15, None)):  # fmt: skip
+        made_up(tmp_path, "paper", f"transfer-{preset}-{name}" if name else preset, 0, fid, preset=preset,
+                transfer=None if changed is None else transfer | changed)  # fmt: skip
+    rows = [row[1:4] for row in paper_table(paper, read_results(tmp_path)).rows]
+    assert rows[:-1] == [
+        ["unet", "1", "15"],
+        ["transfer, ours into 1hqconv", "2", "open"],
+        ["transfer, ours into 1fqconv", "2", "12"],
+        ["classical transfer control", "3", "13"],
+    ]
+
+
+def test_sampling_steps_compare_the_same_seeds(tmp_path, monkeypatch):
+    for seed, fid in enumerate((100, 104, 500)):
+        made_up(tmp_path, "short", "unet", seed, fid)
+        if seed < 2:
+            made_up(tmp_path, "short-ddim-10", "unet", seed, fid + 20, steps=10)
+    made_up(tmp_path, "short", "1hqconv", 0, 90)
+    made_up(tmp_path, "short-ddim-10", "1hqconv", 1, 90, steps=10)  # no seed in common
+    drawn = []
+    monkeypatch.setattr("qdm_lib.collect_figures._save", lambda figure, path: drawn.append(figure))
+    sampling_figures(read_results(tmp_path), tmp_path)
+    (line,) = drawn[0].axes[0].lines
+    assert line.get_label() == "unet, ddim (2 seeds)" and line.get_xydata().tolist() == [[10, 122], [50, 102]]
+
+
+def test_rows_of_samples_share_seed_and_epoch_where_they_can(tmp_path):
+    made_up(tmp_path, "paper", "unet", 0, 40, ("1", "10", "20"))
+    made_up(tmp_path, "paper", "unet", 1, 40, ("1", "10", "20"))
+    made_up(tmp_path, "paper", "1hqconv", 1, 40, ("1", "10"))
+    (group,) = read_results(tmp_path)
+    assert in_common(group) == (1, "10")
+    figure = samples(group)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["unet\nseed 1, epoch 10", "1hqconv\nseed 1, epoch 10"]
+    made_up(tmp_path, "paper", "fullhqconv", 2, 40, ("20",))
+    (group,) = read_results(tmp_path)
+    assert in_common(group) is None and "do not compare" in samples(group).get_suptitle()
+    labels = [ax.get_ylabel() for ax in samples(group).axes]
+    assert labels == ["unet\nseed 0, epoch 20", "fullhqconv\nseed 2, epoch 20", "1hqconv\nseed 1, epoch 10"]
+
+
+def test_the_null_stands_above_the_paired_differences(results):
+    group = next(group for group in read_results(results) if group.protocol == "short")
+    ax = null(group).axes[0]
+    chance, zero, hybrid = ([x for line in ax.lines if line.get_linestyle() == "None" and len(line.get_xdata()) > 1
+                             and set(line.get_ydata()) == {y} for x in line.get_xdata()] for y in range(3))  # fmt: skip
+    assert sorted(chance) == [-4] + [-2] * 6 + [0] * 6 + [2] * 6 + [4]
+    assert zero == pytest.approx([0, 0.1, 0.2, 0.3, 0.4]) and hybrid == [-30, -31, -32, -33, -34]
+    band = ax.patches[0]
+    assert band.get_x() == pytest.approx(-3.92, abs=0.001) and band.get_width() == pytest.approx(7.84, abs=0.001)
+    assert [text.get_text() for text in ax.get_yticklabels()][0] == "unet - unet (pairs of 5)"
+    assert "s from 5 seeds" in null(group).get_suptitle()
+
+
+def test_labels_are_neither_cut_nor_on_one_another(results):
+    """In every figure with rows: all text inside the picture, and no two tick labels of an axis overlap."""
+    made_up(results, "short", "control-hqconv_released", 0, 99.123)
+    group = next(group for group in read_results(results) if group.protocol == "short")
+    for figure in (ladder(group), null(group), samples(group)):
+        figure.draw_without_rendering()
+        whole = figure.bbox
+        for ax in figure.axes:
+            for axis, (first, last) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, sorted(ax.get_ylim()))):
+                ticks = [tick for tick in axis.get_major_ticks() if first <= tick.get_loc() <= last]
+                boxes = [tick.label1.get_window_extent() for tick in ticks if tick.label1.get_text()]
+                assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+                assert all(whole.x0 <= b.x0 and b.x1 <= whole.x1 and whole.y0 <= b.y0 for b in boxes)
+        title = figure._suptitle.get_window_extent()
+        assert whole.x0 <= title.x0 and title.x1 <= whole.x1
+
+
+def test_a_ladder_without_the_classical_model_is_drawn(tmp_path):
+    for cell in ("control-zero", "fullhqconv"):
+        made_up(tmp_path, "short", cell, 0, 100)
+    (group,) = read_results(tmp_path)
+    assert sorted(path.name for path in figures(group, tmp_path)) == [
+        "short-fashion-mnist-ladder.png",
+        "short-fashion-mnist-samples.png",
+    ]
+
+
+def test_one_seed_is_a_number(tmp_path):
+    made_up(tmp_path, "short", "unet", 0, 3.14159)
+    assert mean_text(read_results(tmp_path)[0], "unet", "fid") == "3.142" and number(None) == "–"
 
 
 def test_mistakes(tmp_path):
@@ -117,12 +295,16 @@ def test_pictures_go_around(tmp_path):
 
 def test_the_shared_tables_and_figures_follow_from_the_shared_results(tmp_path):
     """What stands in results/ is what `experiment collect` makes of it; figures if this matplotlib drew them."""
-    for path in collect(RESULTS, tmp_path, EXPERIMENTS):
+    made = collect(RESULTS, tmp_path, EXPERIMENTS)
+    there = {path for folder in ("tables", "figures") for path in (RESULTS / folder).iterdir()}
+    assert there <= {RESULTS / path.relative_to(tmp_path) for path in made}, "files that no result gives: remove them"
+    hint = "run 'python -m qdm_lib experiment collect'"
+    for path in made:
         shared = RESULTS / path.relative_to(tmp_path)
-        assert shared.is_file(), f"{shared} is missing: run 'python -m qdm_lib experiment collect'"
+        assert shared.is_file(), f"{shared} is missing: {hint}"
         if path.suffix == ".png":
             with Image.open(shared) as picture:
                 drawn_by = picture.info["Software"]
             if drawn_by != f"matplotlib {matplotlib.__version__}":
                 continue
-        assert path.read_bytes() == shared.read_bytes(), shared
+        assert path.read_bytes() == shared.read_bytes(), f"{shared} is not what the result files give: {hint}"

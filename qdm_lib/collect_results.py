@@ -1,0 +1,113 @@
+"""The files of `results/`, read and grouped: what tables and figures are made from."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from qdm_lib.comparison import possible, score_and_noise
+from qdm_lib.controls import CONTROLS
+
+# Score: its heading, and which way is better.
+SCORES = {
+    "fid": ("FID", "lower"), "kid": ("KID", "lower"), "is": ("IS", "higher"), "precision": ("precision", "higher"),
+    "recall": ("recall", "higher"), "density": ("density", "higher"), "coverage": ("coverage", "higher"),
+    "class_tv": ("class TV", "lower"), "cnn_accuracy": ("CNN accuracy", "higher"),
+    "memorised": ("memorised", "0.01 is fresh"),
+}  # fmt: skip
+LOSS = {"loss": ("training loss", "lower")}  # of the last 100 steps; the same batches and noise for all cells of a seed
+LADDER = [*(f"control-{name}" for name in CONTROLS), "fullhqconv", "fullfqconv"]
+CLASSICAL = "unet"
+# What sets the scale of the scores, and what a file means that does not name it.
+SCALE = {"features": None, "n_images": None, "weights": "ema"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """All results of one protocol and data set: {cell: {seed: content of its file}}, and where the files are."""
+
+    protocol: str
+    dataset: str
+    cells: dict[str, dict[int, dict]]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.protocol}-{self.dataset}"
+
+    def results(self) -> list[dict]:
+        """The contents of all its files."""
+        return [result for runs in self.cells.values() for result in runs.values()]
+
+    def entries(self, cell: str, epoch: int | None = None) -> dict[int, dict]:
+        """{seed: what was noted after an epoch}, by default after the protocol's last; only where scores are."""
+        runs = self.cells.get(cell, {})
+        found = {s: r if epoch is None else r["by_epoch"].get(str(epoch), {}) for s, r in runs.items()}
+        return {seed: entry for seed, entry in found.items() if entry.get("scores")}
+
+    def scores(self, cell: str, key: str, epoch: int | None = None) -> dict[int, tuple[float, float]]:
+        """{seed: (value, noise)} of one score, or of the loss, after an epoch, the last by default."""
+        entries = self.entries(cell, epoch)
+        if key == "loss":
+            return {seed: (entry["loss"], 0.0) for seed, entry in entries.items() if entry["loss"] is not None}
+        return {seed: score_and_noise(entry["scores"][key]) for seed, entry in entries.items()}
+
+    def ordered(self) -> list[str]:
+        """Its cells: the classical model, the ladder, then the others by name."""
+        rest = sorted(set(self.cells) - {CLASSICAL, *LADDER})
+        return [cell for cell in (CLASSICAL, *LADDER, *rest) if cell in self.cells]
+
+    def epochs(self) -> list[int]:
+        """All epochs after which something was scored."""
+        return sorted({int(epoch) for result in self.results() for epoch in result["by_epoch"]})
+
+    def floor(self, key: str) -> float:
+        """What real images score; the mean over jobs, whose draws differ a little. NaN for the loss, which has none."""
+        entries = [entry for result in self.results() for entry in result["by_epoch"].values()]
+        floors = [entry["scores"][key]["floor"] for entry in entries if key in entry["scores"]]
+        return sum(floors) / len(floors) if floors else math.nan
+
+    def floor_name(self) -> str:
+        """As many real images as the floors come from: fewer than were generated where the test set is small."""
+        entries = (entry for result in self.results() for entry in result["by_epoch"].values())
+        return f"{next((entry['scores']['fid']['n_floor'] for entry in entries), 0):,} real images"
+
+    def features(self) -> str:
+        """The extractor of all its scores (`read_results` refuses a mixture)."""
+        return self.results()[0]["config"]["features"]
+
+
+def read_results(folder: str | os.PathLike) -> list[Group]:
+    """All groups under results/, the scores' intervals cut to what is possible (`comparison.possible`).
+
+    ValueError, naming the file, for a JSON file that is no result; naming both, where two files of one protocol and
+    data set differ in features, number of images or kind of weights, so that no table mixes scales.
+    """
+    groups: dict[tuple[str, str], dict[str, dict[int, dict]]] = {}
+    scales: dict[tuple[str, str], tuple[Path, dict]] = {}
+    for path in sorted(Path(folder).rglob("seed-*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            config = result["config"]
+            key, cell, seed = (config["protocol"], config["dataset"]), config["cell"], config["seed"]
+            result = result | {"path": path, "scores": _possible(result["scores"])}
+            result["by_epoch"] = {
+                e: one | {"scores": _possible(one["scores"])} for e, one in result["by_epoch"].items()
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no result of an experiment ({error!r}).") from None
+        scale = {name: config.get(name, default) for name, default in SCALE.items()}
+        first, known = scales.setdefault(key, (path, scale))
+        for name in SCALE:
+            if scale[name] != known[name]:
+                what = f"{name} {scale[name]!r} and {known[name]!r}"
+                raise ValueError(f"{path} and {first} would stand in one table, but differ in {what}.")
+        groups.setdefault(key, {}).setdefault(cell, {})[seed] = result
+    return [Group(*key, cells, Path(folder)) for key, cells in sorted(groups.items())]
+
+
+def _possible(scores: dict | None) -> dict | None:
+    return scores and {key: possible(key, score) for key, score in scores.items()}
