@@ -45,7 +45,8 @@ __all__ = [
     "transfer_weights",
 ]
 
-# The trained models of this repository, <data set>/<preset>; there when the package is installed from a checkout.
+# The trained models of this repository, <data set>/<preset>. They stand beside the package, not in it: there when it is
+# installed as `make` does it (pip install -e, from a checkout), not when it was copied by a plain pip install.
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 CHECKPOINT, MODEL = "qdm_lib checkpoint", "qdm_lib model"  # the "format" entry of the two JSON files
 VERSION = 1
@@ -300,11 +301,19 @@ def load_pretrained(name: str, backend: str | None = None) -> UNet:
     Its tensors are checked against the SHA-256 in its model.json, which also describes it: data, protocol, seed,
     scores, licence. backend: as in `load_model`.
 
-    ValueError for an unknown name, with the names there are, and for a file that was changed.
+    The models are in the repository, not in the package: it must be installed from a checkout by `pip install -e .`.
+
+    FileNotFoundError where there are none; ValueError for an unknown name, with the names there are, and for a file
+    that was changed.
     """
     known = sorted(path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("model.json"))
+    if not known:
+        raise FileNotFoundError(
+            f"There are no trained models in {SHIPPED}; they come with the repository, where 'pip install -e .' (with "
+            "-e) lets the package find them; or give the folder of one to qdm_lib.checkpoint.load_model."
+        )
     if name not in known:
-        raise ValueError(f"There is no trained model {name!r} in {SHIPPED}; known are {', '.join(known) or 'none'}.")
+        raise ValueError(f"There is no trained model {name!r} in {SHIPPED}; known are {', '.join(known)}.")
     return load_model(SHIPPED / name, backend=backend)
 
 

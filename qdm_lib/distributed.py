@@ -1,7 +1,10 @@
 """One training run on several processes or GPUs, through Hugging Face Accelerate (`pip install accelerate`).
 
-    accelerate launch --num_processes 2 -m qdm_lib train --preset 1hqconv --out runs/x
-    torchrun --nproc-per-node 2 -m qdm_lib train --preset 1hqconv --out runs/x
+    python -m torch.distributed.run --nproc-per-node 2 -m qdm_lib train --preset 1hqconv --device cpu --out runs/x
+    accelerate launch --multi_gpu --num_processes 2 -m qdm_lib train --preset 1hqconv --out runs/x
+
+The first (torchrun is its short name) works on CPUs and, without `--device cpu`, on as many GPUs as processes. The
+second needs two GPUs: without them `accelerate launch` starts one process, whatever --num_processes says.
 
 Every process draws the whole global batch, its time steps and its noise from the same seeds and works on its own rows;
 gradients are averaged. So the run is the one that a single process makes at the same batch size, up to rounding, and
@@ -11,6 +14,7 @@ checkpoints of the one continue the other.
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 from torch import Tensor, nn
@@ -52,11 +56,17 @@ class Processes:
 
 
 def launched_processes(device: str | None = None) -> Processes | None:
-    """The processes that accelerate launch or torchrun started together; None for a program that stands alone.
+    """The processes that torchrun or accelerate launch started together; None for a program that stands alone.
 
-    device: "cpu" keeps the GPUs out. ValueError where Accelerate is missing.
+    device: "cpu" keeps the GPUs out. ValueError where Accelerate is missing. One line on stderr warns where accelerate
+    launch was asked for several processes and started one.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        # accelerate launch sets the first always, and the second only where it was asked for several processes
+        if {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
+            print("qdm_lib: accelerate launch was asked for several processes and started one, which now trains alone; "
+                  "for more, use python -m torch.distributed.run --nproc-per-node 2 -m qdm_lib train …",
+                  file=sys.stderr)  # fmt: skip
         return None
     try:
         from accelerate import Accelerator

@@ -1,7 +1,6 @@
 """One run on two CPU processes: the losses of a single process at the same global batch."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from qdm_lib.checkpoint import load_checkpoint
+from qdm_lib.cli import main
 from qdm_lib.distributed import Processes, launched_processes
 from qdm_lib.runs import read_losses
 
@@ -16,39 +16,21 @@ pytest.importorskip("accelerate")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "QDM_DATA_DIR": "/nowhere", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def train(out, *options: str, processes: int = 1) -> None:
-    command = [
-        "-m",
-        "qdm_lib",
-        "train",
-        "--preset",
-        "1hqconv",
-        "--batch-size",
-        "8",
-        "--device",
-        "cpu",
-        "--out",
-        str(out),
-    ]
-    command = [sys.executable, *command, *options]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    started = []
-    for rank in range(processes):  # what torchrun and accelerate launch set
-        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-        group = ranks | {"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = ENVIRONMENT | (group if processes > 1 else {})
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL))
-    for one in started:
-        _, errors = one.communicate(timeout=240)
-        assert one.returncode == 0, errors.decode()[-2000:]
+SMALL = ["train", "--preset", "1hqconv", "--batch-size", "8", "--device", "cpu"]
 
 
-def test_two_processes_make_the_run_of_one(tmp_path):
-    train(tmp_path / "one", "--steps", "6")
-    train(tmp_path / "two", "--steps", "4", processes=2)
-    train(tmp_path / "two", "--resume", "--steps", "6", processes=2)
+def train_by_two(*options: str) -> None:
+    """The command line, started as torchrun starts it."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "qdm_lib"]
+    done = subprocess.run([*launcher, *SMALL, *options], env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_two_processes_make_the_run_of_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("QDM_DATA_DIR", ENVIRONMENT["QDM_DATA_DIR"])
+    assert main([*SMALL, "--steps", "6", "--out", str(tmp_path / "one")]) == 0
+    train_by_two("--steps", "4", "--out", str(tmp_path / "two"))
+    train_by_two("--steps", "6", "--out", str(tmp_path / "two"), "--resume")
     (steps, one), (also, two) = read_losses(tmp_path / "one"), read_losses(tmp_path / "two")
     assert steps == also == [1, 2, 3, 4, 5, 6]
     assert two == pytest.approx(one, rel=1e-4) and len(set(one)) == 6
@@ -66,6 +48,24 @@ def test_rows_are_shared_equally():
         Processes(Two()).share(torch.arange(5))
 
 
-def test_a_program_that_stands_alone_has_no_processes(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+def test_a_program_that_stands_alone_has_no_processes(monkeypatch, capsys):
+    for name in ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched_processes() is None and capsys.readouterr().err == ""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # accelerate launch --num_processes 1
+    assert launched_processes() is None and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("asked", "told"), [("1", 0), ("2", 1)])
+def test_one_process_where_accelerate_was_asked_for_two_is_told(asked, told, monkeypatch, capsys):
+    """On a CPU `accelerate launch` starts one command in this environment, whatever the number of processes."""
+    from accelerate.commands.launch import launch_command_parser
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+    options = f"--cpu --num_processes {asked} --num_machines 1 --mixed_precision no --dynamo_backend no train.py"
+    arguments = launch_command_parser().parse_args(options.split())
+    arguments.num_cpu_threads_per_process = 1
+    _, environment = prepare_simple_launcher_cmd_env(arguments)
+    monkeypatch.setattr(os, "environ", environment)
     assert launched_processes() is None
+    assert capsys.readouterr().err.count("asked for several processes and started one") == told
