@@ -24,7 +24,8 @@ def figures(group: Group, folder: Path) -> list[Path]:
     drawn = {"samples": samples(group)}
     if sum(cell in group.cells for cell in LADDER) > 1:
         drawn["ladder"] = ladder(group)
-    if any(set(group.entries(CLASSICAL)) & set(group.entries(cell)) for cell in group.ordered()[1:]):
+    classical = set(group.entries(CLASSICAL))
+    if len(classical) > 1 or any(classical & set(group.entries(cell)) for cell in group.cells if cell != CLASSICAL):
         drawn["null"] = null(group)
     if any(len(result["by_epoch"]) > 1 for runs in group.cells.values() for result in runs.values()):
         drawn["fid-by-epoch"] = by_epoch(group)
@@ -90,9 +91,11 @@ def null(group: Group) -> Figure:
     the choice of a seed does by itself. The grey band is the margin, ±1.96·√2·s with s from the classical seeds; from
     few of them it is rough (`comparison.classical_null`). Below, each other cell: a point for each seed that it shares
     with the classical model, a bar for their mean. A cell whose points all lie far to one side of zero differs; one
-    whose points mix with those of the top row is not told from a change of the seed.
+    whose points mix with those of the top row is not told from a change of the seed. (The pairs of the top row share
+    nothing but the recipe, those below also batches and noise, so these may scatter less.)
     """
-    cells = [c for c in group.ordered()[1:] if set(group.entries(CLASSICAL)) & set(group.entries(c))]
+    shared = {cell: set(group.entries(CLASSICAL)) & set(group.entries(cell)) for cell in group.ordered()}
+    cells = [cell for cell, seeds in shared.items() if seeds and cell != CLASSICAL]
     figure = Figure(figsize=(10, 1.6 + 0.3 * len(cells)), layout="constrained")
     for ax, key in zip(figure.subplots(1, 2), ("fid", "coverage"), strict=True):
         classical = group.scores(CLASSICAL, key)
@@ -104,9 +107,8 @@ def null(group: Group) -> Figure:
         ax.plot(both, [0] * len(both), "x", color=COLOURS[0], ms=5, alpha=0.7)
         for y, cell in enumerate(cells, 1):
             scores = group.scores(cell, key)
-            shared = sorted(set(scores) & set(classical))
-            _points(ax, y, cell, [scores[seed][0] - classical[seed][0] for seed in shared])
-        names = [f"{cell} - {CLASSICAL} ({len(set(group.entries(cell)) & set(classical))})" for cell in cells]
+            _points(ax, y, cell, [scores[seed][0] - classical[seed][0] for seed in sorted(shared[cell])])
+        names = [f"{cell} - {CLASSICAL} ({len(shared[cell])})" for cell in cells]
         names = [f"{CLASSICAL} - {CLASSICAL} (pairs of {len(classical)})", *names]
         _rows(ax, names if key == "fid" else [""] * len(names))
         title, better = SCORES[key]

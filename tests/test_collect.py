@@ -273,6 +273,15 @@ def test_a_ladder_without_the_classical_model_is_drawn(tmp_path):
     ]
 
 
+def test_the_null_is_drawn_first(tmp_path):
+    """Before any other cell is there, and only once two classical seeds are."""
+    made_up(tmp_path, "short", "unet", 0, 100)
+    assert not any(path.name.endswith("null.png") for path in figures(read_results(tmp_path)[0], tmp_path))
+    made_up(tmp_path, "short", "unet", 1, 102)
+    assert any(path.name.endswith("null.png") for path in figures(read_results(tmp_path)[0], tmp_path))
+    assert len(null(read_results(tmp_path)[0]).axes[0].get_yticks()) == 1
+
+
 def test_one_seed_is_a_number(tmp_path):
     made_up(tmp_path, "short", "unet", 0, 3.14159)
     assert mean_text(read_results(tmp_path)[0], "unet", "fid") == "3.142" and number(None) == "–"
