@@ -38,8 +38,9 @@ def collect(
     for group in groups:
         for name, table in tables(group).items():
             written += write_table(out / "tables" / f"{group.name}-{name}", table)
-    paper = paper_table(json.loads(PAPER.read_text(encoding="utf-8")), groups)
-    written += write_table(out / "tables" / "paper-and-ours", paper)
+    paper = json.loads(PAPER.read_text(encoding="utf-8"))
+    for protocol in ("paper", *sorted({group.protocol for group in groups} & {"paper-inception"})):
+        written += write_table(out / "tables" / f"{protocol}-and-ours", paper_table(paper, groups, protocol))
     for path in sorted(Path(experiments).glob("*.toml")):
         written += write_table(out / "tables" / f"open-{path.stem}", open_table(load_experiment(path), folder))
     from qdm_lib.collect_figures import figures, sampling_figures  # need matplotlib

@@ -202,15 +202,16 @@ def _finished(path: Path) -> bool:
     return bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
 
 
-def paper_table(paper: dict, groups: Iterable[Group]) -> Table:
+def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -> Table:
     """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none.
 
+    protocol: "paper-inception" for the same runs as seen by the paper's features (`experiment run --features`).
     Our sources of the paper's numbers do not say into which circuit its transfer goes: it stands beside both of ours.
     The last row of a data set is the floor: what as many real images score by our features.
     """
     scores = [f"{title}, {whose}" for title in ("FID", "KID", "IS") for whose in ("paper", "ours")]
     header = ["data set", "cell", *scores, "seeds of ours", "features of ours"]
-    by_dataset = {group.dataset: group for group in groups if group.protocol == "paper"}
+    by_dataset = {group.dataset: group for group in groups if group.protocol == protocol}
     rows = []
     for dataset, cells in paper["scores"].items():
         group = by_dataset.get(dataset)

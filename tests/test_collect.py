@@ -204,6 +204,14 @@ def test_only_the_released_hand_over_stands_beside_the_papers(tmp_path):
     ]
 
 
+def test_runs_seen_through_the_papers_features_have_their_own_table(tmp_path):
+    made_up(tmp_path, "paper", "unet", 0, 40)
+    made_up(tmp_path, "paper-inception", "unet", 0, 30, features="inception")
+    collect(tmp_path, experiments=EXPERIMENTS)
+    ours, theirs = ((tmp_path / "tables" / f"paper{p}-and-ours.md").read_text() for p in ("", "-inception"))
+    assert "unet | 39.4563 | 40 |" in ours and "unet | 39.4563 | 30 |" in theirs and "| 1 | inception |" in theirs
+
+
 def test_sampling_steps_compare_the_same_seeds(tmp_path, monkeypatch):
     for seed, fid in enumerate((100, 104, 500)):
         made_up(tmp_path, "short", "unet", seed, fid)
