@@ -16,11 +16,15 @@ from qdm_lib.samples import generate
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def write_grid(folder: Path) -> None:
+    images = generate(load_model(folder), 16, steps=50, seed=0, progress=False)
+    (folder / "samples.png").write_bytes(grid_png(images))
+
+
 def main() -> None:
     folders = [Path(a) for a in sys.argv[1:]] or sorted(p.parent for p in ROOT.glob("checkpoints/*/*/model.json"))
     for folder in folders:
-        images = generate(load_model(folder), 16, steps=50, seed=0, progress=False)
-        (folder / "samples.png").write_bytes(grid_png(images))
+        write_grid(folder)
         print(f"{folder}/samples.png: {(folder / 'samples.png').stat().st_size / 1e3:.0f} kB")
 
 

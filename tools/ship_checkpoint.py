@@ -1,31 +1,186 @@
-"""Turn a finished run into a checkpoint that is shipped: averaged weights, and a card that says what they are.
+"""Turn a trained run into a checkpoint that is shipped: averaged weights, a card that says what they are, and samples.
 
-    python -m qdm_lib train --preset 1hqconv --dataset fashion-mnist --epochs 2 --out runs/x
-    python -m qdm_lib evaluate --checkpoint runs/x --n 2000
-    python tools/ship_checkpoint.py runs/x checkpoints/fashion-mnist/1hqconv
+    python tools/ship_checkpoint.py runs/paper/fashion-mnist/unet/seed-0/epoch-10 checkpoints/fashion-mnist/unet \\
+        --result results/paper/fashion-mnist/unet/seed-0.json --epoch 10
     python tools/ship_checkpoint.py --cards          # writes every README.md anew from its model.json
 
-The card (in model.json) holds the run's configuration, its steps, versions and, if it was evaluated, its scores; the
-README.md beside it says the same for people.
+RUN is the folder of a run or a state that a run kept after an epoch. The scores come from --result, the JSON file that
+`experiment run` wrote; without it from RUN/scores.json, which `evaluate --checkpoint RUN` writes; without that the card
+says that the model is not scored yet. Ship it again when it is: the weights stay the same.
+
+The card (in model.json) holds protocol, command, recipe, versions, scores; the README.md beside it says the same for
+people.
 """
 
 import argparse
 import json
+import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-from qdm_lib.checkpoint import load_checkpoint, load_model, save_model
+from make_sample_grids import write_grid
+
+from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, save_model
+from qdm_lib.experiments import TRAINING_IMAGES, Experiment, Job, load_experiment
+from qdm_lib.training import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
+PAPER_EPOCHS = 20
+LARGEST = 2e6  # bytes
 
 
-def _without_path(scores: dict) -> dict:
-    return {key: value for key, value in scores.items() if key != "checkpoint"}
+# ------------------------------------------------------------------------------- where a run comes from
+
+
+def find_job(run: Path, about: dict | None, experiments: Path) -> tuple[Job, str, str] | None:
+    """The job of an experiment file that made a run, the command that trains it, and the one that scores it.
+
+    about: the "config" of a result; without it the run's folder tells. None for a run of no experiment; ValueError for
+    a result of none, or of another run.
+    """
+    here = f"/{run.resolve().as_posix()}"
+    here = re.sub(r"/epoch-\d+$", "", here)
+    of_folder = of_result = None
+    for path in sorted(experiments.glob("*.toml")):
+        whole = load_experiment(path)
+        for experiment, option in ((whole, ""), (whole.on_subset(), " --bundled")):
+            drawn, options = (experiment, "") if about is None else _as_drawn(experiment, about)
+            for job, scored in zip(experiment.jobs(), drawn.jobs(), strict=True):
+                command = f"python -m qdm_lib experiment run experiments/{path.name}{option}"
+                found = job, f"{command} --only {job.name}", f"{command}{options} --only {scored.name}"
+                if here.endswith(f"/{job.folder().as_posix()}"):
+                    of_folder = found
+                if about is not None and about.items() <= scored.about().items():
+                    of_result = found
+    if about is None:
+        return of_folder
+    if of_result is None:
+        raise ValueError(f"No file of {experiments} has the run that the result tells of, with the same settings.")
+    if of_folder is not None and of_folder[0].name != of_result[0].name:
+        raise ValueError(f"The result is of {of_result[0].name}, the run is {of_folder[0].name}.")
+    return of_result
+
+
+def _as_drawn(experiment: Experiment, about: dict) -> tuple[Experiment, str]:
+    """The experiment with the drawing and scoring of a result, and the options for it."""
+    options = ""
+    if about["features"] != experiment.features:
+        experiment, options = experiment.with_features(about["features"]), f" --features {about['features']}"
+    if (about["sampler"], about["sampler_steps"]) != (experiment.sampler, experiment.sampler_steps):
+        experiment = experiment.with_sampler(about["sampler"], about["sampler_steps"])
+        options += f" --sampler {about['sampler']} --sampler-steps {about['sampler_steps']}"
+    return experiment, options
+
+
+def check_run(checkpoint: Checkpoint, job: Job, n_images: int) -> None:
+    """ValueError unless the checkpoint was trained as the job says."""
+    wanted = json.loads(json.dumps(asdict(job.config(checkpoint.step, n_images))))
+    for name in ("preset", "dataset", "seed", "first_weights", "model_options", "recipe"):
+        here = checkpoint.run_config.get(name)
+        if here != wanted[name]:
+            raise ValueError(f"{checkpoint.folder} is not a run of {job.name}: its {name} is {here!r}, not "
+                             f"{wanted[name]!r}.")  # fmt: skip
+
+
+def train_command(config: dict, steps: int) -> str:
+    """The command line of a run that no experiment made; ValueError for one that only an experiment makes."""
+    for name in ("first_weights", "model_options"):
+        if config.get(name):
+            raise ValueError(f"No train command sets {name} = {config[name]!r}; name the run's --result, so that the "
+                             "card can give the experiment's command.")  # fmt: skip
+    command = f"python -m qdm_lib train --preset {config['preset']} --dataset {config['dataset']} --steps {steps}"
+    command += f" --seed {config['seed']}"
+    if config.get("hybridization") is not None:
+        command += f" --hybridization {config['hybridization']}"
+    if config["recipe"]["batch_size"] != TrainConfig().batch_size:
+        command += f" --batch-size {config['recipe']['batch_size']}"
+    return command + (" --bf16" if config.get("bf16") else "")
+
+
+# ------------------------------------------------------------------------------------------- the card
+
+
+def protocol(steps: int, batch_size: int, n_images: int, job: Job | None) -> str:
+    """How long, and how, in words."""
+    epochs = steps * batch_size / n_images
+    if -(-round(epochs) * n_images // batch_size) == steps:  # the last batch of an epoch reaches into the next
+        epochs = round(epochs)
+    amount = f"{epochs} epoch{'' if epochs == 1 else 's'}" if isinstance(epochs, int) else f"{epochs:.2f} epochs"
+    paper = f"the paper trains {PAPER_EPOCHS}" + ("" if n_images == TRAINING_IMAGES else f" of {TRAINING_IMAGES:,}")
+    if (epochs, n_images) == (PAPER_EPOCHS, TRAINING_IMAGES):
+        paper = "as many as in the paper"
+    text = f"{steps:,} steps of {batch_size} images ({amount} of {n_images:,}; {paper})"
+    if job is None:
+        return text
+    transfer, cell = job.cell.transfer, job.cell
+    text += f", protocol `{job.experiment.protocol}`"
+    if transfer is not None:
+        text += (
+            f"; {transfer.epochs} of them as `{transfer.source}`, then its weights ({transfer.weights}) without the "
+            f"vertex as `{cell.preset}` (Adam: {transfer.optimizer}, average: {transfer.ema})"
+        )
+    if cell.control is not None:
+        text += f"; the control `{cell.control}` in the place of the circuits"
+    if job.first_weights() is not None:
+        text += f"; first weights shared with `{job.first_weights()}` of the same seed where they fit"
+    return text
+
+
+def make_card(run: Path, checkpoint: Checkpoint, result: Path | None, epoch: int | None, experiments: Path) -> dict:
+    """What model.json says of a run; ValueError where the result is not of this run and epoch."""
+    config, step = dict(checkpoint.run_config), checkpoint.step
+    n_images = int(re.search(r"([\d,]+)(?: of [\d,]+)? images", config["data"])[1].replace(",", ""))
+    content = None if result is None else json.loads(result.read_text(encoding="utf-8"))
+    found = find_job(run, content and content["config"], experiments)
+    job, command, scoring = found or (None, train_command(config, step), None)
+    if job is not None:
+        check_run(checkpoint, job, n_images)
+    card = {
+        "preset": config["preset"],
+        "dataset": config["dataset"],
+        "data": config["data"],
+        "steps": step,
+        "epochs": round(step * config["recipe"]["batch_size"] / n_images, 2),
+        "seed": config["seed"],
+        "command": command,
+        "protocol": protocol(step, config["recipe"]["batch_size"], n_images, job),
+        "recipe": config["recipe"],
+        "versions": checkpoint.versions,
+        "licence": "MIT",
+        "scores": "not scored yet",
+    }
+    if content is not None:
+        card["scores"] = scores_of(content, result, epoch, step) | {"command": scoring}
+    elif (run / "scores.json").exists():
+        card["scores"] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+        card["scores"].pop("checkpoint", None)
+    return card
+
+
+def scores_of(content: dict, result: Path, epoch: int | None, step: int) -> dict:
+    """The scores of an experiment's result after an epoch, by default the one with as many steps as the run."""
+    about, by_epoch = content["config"], content["by_epoch"]
+    if about.get("weights", "ema") != "ema":
+        raise ValueError(f"{result} scores the raw weights; the averaged ones are shipped.")
+    epochs = [int(e) for e, entry in by_epoch.items() if entry["step"] == step and epoch in (None, int(e))]
+    if not epochs:
+        there = ", ".join(f"epoch {e} (step {entry['step']})" for e, entry in by_epoch.items()) or "none"
+        raise ValueError(f"The run is at step {step}; {result} has no scores of it"
+                         f"{'' if epoch is None else f' as epoch {epoch}'}. Scored there: {there}.")  # fmt: skip
+    path = result.resolve()
+    return {
+        "file": (path.relative_to(ROOT) if path.is_relative_to(ROOT) else result).as_posix(),
+        "epoch": epochs[0],
+        **{name: about[name] for name in ("protocol", "sampler", "sampler_steps", "seed")},
+        "scores": by_epoch[str(epochs[0])]["scores"],
+    }
 
 
 def card_text(card: dict, name: str) -> str:
     """The model card as Markdown; name: as `load_pretrained` takes it."""
     recipe, scored = card["recipe"], card["scores"]
+    longer = "" if card.get("epochs", 0) >= PAPER_EPOCHS else ", and not as well as longer training would"
     lines = [
         f"# {name}",
         "",
@@ -38,28 +193,41 @@ def card_text(card: dict, name: str) -> str:
         f'model = load_pretrained("{name}")  # model(x_t, t); checks the hash of the weights',
         "```",
         "",
-        f"- **Trained by** `{card['command']}`: Adam, learning rate {recipe['learning_rate']}, batches of "
+        f"- **Trained by** `{card['command']}`"
+        + (f" (its state after step {card['steps']:,})" if " experiment run " in card["command"] else "")
+        + f": Adam, learning rate {recipe['learning_rate']}, batches of "
         f"{recipe['batch_size']}, seed {card['seed']}; the recipe is in model.json.",
         f"- **Made with** {', '.join(f'{k} {v}' for k, v in card['versions'].items())}.",
         "- **For** the course and for trying the library. It draws small grey pictures of clothes or digits, nothing "
-        "else, and not as well as longer training would.",
+        f"else{longer}.",
         f"- **Licence** {card['licence']}.",
         "",
     ]
     if not isinstance(scored, dict):
-        return "\n".join([*lines, "Not evaluated.", ""])
+        return "\n".join([*lines, "Not scored yet.", ""])
+    return "\n".join([*lines, *_score_lines(scored)])
+
+
+def _score_lines(scored: dict) -> list[str]:
     rows = list(scored["scores"].values())
-    lines += [
+    inception = rows[0]["extractor"].startswith("inception")
+    origin = ""
+    if "file" in scored:
+        origin = f" From `{scored['file']}`, epoch {scored['epoch']}, protocol `{scored['protocol']}`; "
+        origin += f"`{scored['command']}` makes it."
+    return [
         f"Scores of {rows[0]['n']:,} images drawn by {scored['sampler'].upper()} in {scored['sampler_steps']} steps, "
-        f"seed {scored['seed']}, by the features of {rows[0]['extractor']}; not on the scale of the paper's Inception "
-        "scores:",
+        f"seed {scored['seed']}, by the features of {rows[0]['extractor']}"
+        + ("" if inception else "; not on the scale of the paper's Inception scores")
+        + (f".{origin}" if origin else ":"),
         "",
         "| score | value | 95 % interval | real images |",
         "|---|---:|---:|---:|",
         *(f"| {s['name']} | {s['value']:.4g} | {s['low']:.4g} … {s['high']:.4g} | {s['floor']:.2g} |" for s in rows),
         "",
+        *(f"- {s['name']}: {s['note']}" for s in rows if s["note"]),
+        *([""] if any(s["note"] for s in rows) else []),
     ]
-    return "\n".join(lines)
 
 
 def write_card(folder: Path) -> None:
@@ -67,10 +235,30 @@ def write_card(folder: Path) -> None:
     (folder / "README.md").write_text(card_text(card, f"{folder.parent.name}/{folder.name}"), encoding="utf-8")
 
 
+def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None = None,
+         experiments: Path = ROOT / "experiments") -> dict:  # fmt: skip
+    """Write the four files of a shipped checkpoint; its card. Everything is checked before anything is written."""
+    checkpoint, model = load_checkpoint(run), load_model(run, ema=True)
+    card = make_card(run, checkpoint, result, epoch, experiments)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    if size > LARGEST:
+        raise ValueError(f"The weights have {size / 1e6:.2f} MB; a shipped model has at most {LARGEST / 1e6:.0f} MB.")
+    path = save_model(target, model, card)
+    write_card(target)
+    write_grid(target)
+    size = (target / "model.safetensors").stat().st_size
+    print(f"{path}: {card['preset']} after {card['steps']:,} steps, {size / 1e6:.2f} MB")
+    if f"{target.parent.name}/{target.name}" not in (ROOT / "README.md").read_text(encoding="utf-8"):
+        print("README.md does not name it yet, in its list of trained models.")
+    return card
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="folder of a finished run")
+    parser.add_argument("run", type=Path, nargs="?", help="folder of a run, or of a state that it kept")
     parser.add_argument("target", type=Path, nargs="?", help="folder of the shipped checkpoint")
+    parser.add_argument("--result", type=Path, help="JSON file of an experiment with the run's scores")
+    parser.add_argument("--epoch", type=int, help="which scores of --result; by default those of the run's step")
     parser.add_argument("--cards", action="store_true", help="only write the README.md of every shipped checkpoint")
     options = parser.parse_args()
     if options.cards:
@@ -79,29 +267,13 @@ def main() -> int:
         return 0
     if options.target is None:
         parser.error("two folders are needed, a run and a target (or --cards).")
-    checkpoint = load_checkpoint(options.run)
-    config = dict(checkpoint.run_config)
-    epochs = checkpoint.step * config["recipe"]["batch_size"] / 60_000
-    scores = options.run / "scores.json"
-    card = {
-        "preset": config["preset"],
-        "dataset": config["dataset"],
-        "data": config.get("data", ""),
-        "steps": checkpoint.step,
-        "seed": config["seed"],
-        "command": f"python -m qdm_lib train --preset {config['preset']} --dataset {config['dataset']} "
-        f"--steps {checkpoint.step} --seed {config['seed']}",
-        "protocol": f"{checkpoint.step:,} steps of {config['recipe']['batch_size']} images ({epochs:.2f} epochs of "
-        "60,000), where the paper has 20 epochs",
-        "recipe": config["recipe"],
-        "versions": checkpoint.versions,
-        "licence": "MIT",
-        "scores": _without_path(json.loads(scores.read_text())) if scores.exists() else "not evaluated",
-    }
-    path = save_model(options.target, load_model(options.run, ema=True), card)
-    write_card(path.parent)
-    size = (path.parent / "model.safetensors").stat().st_size
-    print(f"{path}: {card['preset']} after {checkpoint.step:,} steps, {size / 1e6:.2f} MB")
+    if options.epoch is not None and options.result is None:
+        parser.error("--epoch chooses among the scores of --result, which is missing.")
+    try:
+        ship(options.run, options.target, options.result, options.epoch)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
