@@ -144,6 +144,10 @@ def test_scores_of_another_run_are_refused(mini, tmp_path, tool):
         tool.ship(copy, tmp_path / "x", experiments=mini / "experiments")
     with pytest.raises(ValueError, match="is not a run of .*unet/seed-3: its preset is '1hqconv', not 'unet'"):
         tool.ship(copy, tmp_path / "x", results / f"{unet}.json", experiments=mini / "experiments")
+    with pytest.raises(FileNotFoundError, match="There is no result file .*none.json"):
+        tool.ship(copy, tmp_path / "x", tmp_path / "none.json", experiments=mini / "experiments")
+    with pytest.raises(ValueError, match="is not a result of experiment run: it needs the entries config and by_epoch"):
+        tool.ship(copy, tmp_path / "x", copy / "checkpoint.json", experiments=mini / "experiments")
     assert not (tmp_path / "x").exists()
     copy.rename(runs / zero)
 

@@ -130,8 +130,11 @@ def protocol(steps: int, batch_size: int, n_images: int, job: Job | None) -> str
 def make_card(run: Path, checkpoint: Checkpoint, result: Path | None, epoch: int | None, experiments: Path) -> dict:
     """What model.json says of a run; ValueError where the result is not of this run and epoch."""
     config, step = dict(checkpoint.run_config), checkpoint.step
-    n_images = int(re.search(r"([\d,]+)(?: of [\d,]+)? images", config["data"])[1].replace(",", ""))
-    content = None if result is None else json.loads(result.read_text(encoding="utf-8"))
+    count = re.search(r"([\d,]+)(?: of [\d,]+)? images", config.get("data") or "")
+    if count is None:
+        raise ValueError(f"{run} does not say how many images it was trained on: its data is {config.get('data')!r}.")
+    n_images = int(count[1].replace(",", ""))
+    content = None if result is None else read_result(result)
     found = find_job(run, content and content["config"], experiments)
     job, command, scoring = found or (None, train_command(config, step), None)
     if job is not None:
@@ -156,6 +159,16 @@ def make_card(run: Path, checkpoint: Checkpoint, result: Path | None, epoch: int
         card["scores"] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
         card["scores"].pop("checkpoint", None)
     return card
+
+
+def read_result(path: Path) -> dict:
+    """The JSON file of an experiment's job; FileNotFoundError or ValueError where it is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no result file {path}.")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not {"config", "by_epoch"} <= content.keys():
+        raise ValueError(f"{path} is not a result of experiment run: it needs the entries config and by_epoch.")
+    return content
 
 
 def scores_of(content: dict, result: Path, epoch: int | None, step: int) -> dict:
