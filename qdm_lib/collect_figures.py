@@ -92,7 +92,7 @@ def null(group: Group) -> Figure:
     few of them it is rough (`comparison.classical_null`). Below, each other cell: a point for each seed that it shares
     with the classical model, a bar for their mean. A cell whose points all lie far to one side of zero differs; one
     whose points mix with those of the top row is not told from a change of the seed. (The pairs of the top row share
-    nothing but the recipe, those below also batches and noise, so these may scatter less.)
+    nothing but the recipe, those below also batches, noise and first weights, so these may scatter less.)
     """
     shared = {cell: set(group.entries(CLASSICAL)) & set(group.entries(cell)) for cell in group.ordered()}
     cells = [cell for cell, seeds in shared.items() if seeds and cell != CLASSICAL]

@@ -1,8 +1,9 @@
 """Is the difference between two models more than chance? Paired by seed, with intervals, a margin, and a null.
 
-Two cells share their seeds, so the same seed means the same batches, noise and starting noise of the images; only
-the model differs. First comes the null: what two classical models of different seeds differ by. It gives the margin,
-1.96·√2·s with s from n seeds: a difference inside it is one that the choice of a seed makes just as well.
+Two cells share their seeds, so the same seed means the same batches, noise, starting noise of the images and, where
+the experiment says `first_weights`, the same first weights as far as the models have them in common. First comes the
+null: what two classical models of different seeds differ by. It gives the margin, 1.96·√2·s with s from n seeds: a
+difference inside it is one that the choice of a seed makes just as well.
 
 A table of many differences holds some "higher" and "lower" by chance: where nothing differs, 1 in 20 intervals of 95 %
 leaves out zero all the same. `holm` makes p-values that hold for a whole table at once.

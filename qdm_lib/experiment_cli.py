@@ -84,6 +84,11 @@ def run(
     except Interrupted as stop:
         print("Stopped; all steps are saved. The same command goes on from there.", file=sys.stderr)
         raise typer.Exit(128 + stop.signal) from None
+    _say_what_is_left(runner, held)
+
+
+def _say_what_is_left(runner, held: int) -> None:
+    """The last lines of a run; exit code 1 where a job could not be done."""
     if held:
         print(f"{held} job(s) are with other processes.")
         return
