@@ -90,6 +90,9 @@ def train(
     hybridization: Annotated[
         str | None, typer.Option(help="Another vertex: circuits (0 to 13), a fraction (0.5) or full.")
     ] = None,
+    first_weights: Annotated[
+        str | None, typer.Option(help="Begin like this model with the same seed, wherever both have the same weights.")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="Of the circuits: fast, statevector, pennylane. [fast]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 250,
@@ -116,7 +119,7 @@ def train(
     _set_threads(threads)
     check_count("save-every", save_every)
     given = {"preset": preset, "dataset": dataset, "steps": steps, "seed": seed, "backend": backend, "bf16": bf16,
-             "hybridization": _hybridization(hybridization)}  # fmt: skip
+             "first_weights": first_weights, "hybridization": _hybridization(hybridization)}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     if resume and not (out / "checkpoint.json").is_file():
         raise FileNotFoundError(f"There is no run to resume in {out}; leave --resume out to start one.")

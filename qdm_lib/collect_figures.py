@@ -2,79 +2,95 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from qdm_lib.collect_results import CLASSICAL, LADDER, SCORES, Group
 from qdm_lib.comparison import classical_null
+from qdm_lib.data import load_images
 from qdm_lib.experiment_run import read_picture
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 MARKERS = "osD^vP*"
-IN_A_GRID = 16
+IN_A_GRID, GAP = 16, 1
 
 
 def figures(group: Group, folder: Path) -> list[Path]:
     """Draw what the group's results allow; the paths of the files."""
-    drawn = {"samples": samples(group)}
+    shared = in_common(group)
+    drawn = {"samples": samples(group, shared[-1] if shared else None)}
+    drawn |= {f"samples-epoch-{epoch}": samples(group, (seed, epoch)) for seed, epoch in shared[:-1]}
     if sum(cell in group.cells for cell in LADDER) > 1:
         drawn["ladder"] = ladder(group)
-    classical = set(group.entries(CLASSICAL))
-    if len(classical) > 1 or any(classical & set(group.entries(cell)) for cell in group.cells if cell != CLASSICAL):
+    if len(group.entries(CLASSICAL)) > 1:
         drawn["null"] = null(group)
     if any(len(result["by_epoch"]) > 1 for runs in group.cells.values() for result in runs.values()):
         drawn["fid-by-epoch"] = by_epoch(group)
     return [_save(figure, folder / f"{group.name}-{name}.png") for name, figure in drawn.items()]
 
 
-def in_common(group: Group) -> tuple[int, str] | None:
-    """The latest epoch that all cells have with one and the same seed, as (seed, epoch), the smallest such seed."""
+def in_common(group: Group) -> list[tuple[int, str]]:
+    """The epochs that all cells have with one and the same seed, as (seed, epoch), the smallest such seed."""
     have = [{(seed, e) for seed, result in runs.items() for e in result["by_epoch"]} for runs in group.cells.values()]
-    return min(set.intersection(*have), key=lambda pair: (-int(pair[1]), pair[0]), default=None)
+    common = set.intersection(*have)
+    return [min(pair for pair in common if pair[1] == e) for e in sorted({e for _, e in common}, key=int)]
 
 
-def samples(group: Group) -> Figure:
-    """A row of images for each cell, of one seed and epoch if all cells have one in common, the latest.
+def samples(group: Group, common: tuple[int, str] | None) -> Figure:
+    """A row of images for each cell, of one seed and epoch that all cells have (`in_common`); real ones at the top.
 
     What you see: the first 16 images that each model draws, in the order in which they were drawn, none left out. Rows
     of one seed start from the same noise. Without a common seed and epoch each row is its cell's first seed after its
     last epoch; the rows say which, and the title that they do not compare.
     """
-    cells, common = group.ordered(), in_common(group)
-    figure = Figure(figsize=(9.5, 0.62 * len(cells) + 0.5), layout="constrained")
-    axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
-    for ax, cell in zip(axes, cells, strict=True):
+    rows = [("real images\ntest set", _real_images(group.dataset))]
+    for cell in group.ordered():
         seed, epoch = common or (min(group.cells[cell]), "")
         result = group.cells[cell][seed]
         epoch = epoch or max(result["by_epoch"], key=int)
-        images = read_picture(result["path"].parent / result["by_epoch"][epoch]["samples"])[:IN_A_GRID]
-        ax.imshow(np.concatenate(list(images), 1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        ax.set_ylabel(f"{cell}\nseed {seed}, epoch {epoch}", rotation=0, ha="right", va="center", fontsize=8)
+        images = read_picture(result["path"].parent / result["by_epoch"][epoch]["samples"])
+        rows.append((f"{cell}\nseed {seed}, epoch {epoch}", images[:IN_A_GRID]))
+    figure = Figure(figsize=(9.5, 0.62 * len(rows) + 0.5), layout="constrained")
+    for ax, (label, images) in zip(figure.subplots(len(rows), 1), rows, strict=True):
+        apart = np.pad(images, ((0, 0), (0, 0), (GAP, GAP)), constant_values=255)  # white, so that one sees each image
+        ax.imshow(np.concatenate(list(apart), 1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
         ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     unlike = "" if common else " (different epochs or seeds: rows do not compare)"
     figure.suptitle(f"{group.dataset}, {group.protocol} protocol{unlike}", fontsize=10)
     return figure
 
 
-def ladder(group: Group) -> Figure:
-    """FID and coverage of the ladder's rungs: a point for each seed, a bar for the mean, a band for unet.
+def _real_images(dataset: str) -> np.ndarray:
+    """The first images of the bundled test set: uint8 (16, 28, 28)."""
+    return load_images(dataset, "test", bundled=True).images[:IN_A_GRID, 0].numpy()
 
-    What you see: the scores themselves, and by the grey band how far those of the classical model reach over its
-    seeds. Whether a rung differs from it is for the figure `null` to show, where seeds are paired.
+
+def ladder(group: Group) -> Figure:
+    """FID and coverage of the ladder's rungs: a mark for each seed, a bar for the mean, a band for unet.
+
+    What you see: the scores themselves, thin lines for their 95 % intervals over the images, and by the grey band how
+    far those of the classical model reach over its seeds. The same mark is the same seed in every row, so follow one
+    mark down the rungs: bars of cells with different seeds do not compare. Whether a rung differs is for the figure
+    `null` to show, where seeds are paired.
     """
     rungs = [cell for cell in (CLASSICAL, *LADDER) if cell in group.cells]
-    figure = Figure(figsize=(10, 1.4 + 0.3 * len(rungs)), layout="constrained")
+    figure = Figure(figsize=(10, 1.6 + 0.3 * len(rungs)), layout="constrained")
+    _legend(figure, sorted(set().union(*(group.scores(cell, "fid") for cell in rungs))))
     for ax, key in zip(figure.subplots(1, 2), ("fid", "coverage"), strict=True):
         classical = [value for value, _ in group.scores(CLASSICAL, key).values()]
         if len(classical) > 1:
             ax.axvspan(min(classical), max(classical), color="#999999", alpha=0.3, lw=0)
         for y, cell in enumerate(rungs):
-            _points(ax, y, cell, [value for value, _ in group.scores(cell, key).values()])
+            _points(ax, y, cell, group.scores(cell, key))
         _rows(ax, rungs if key == "fid" else [""] * len(rungs))
         title, better = SCORES[key]
         ax.set_xlabel(f"{title} ({better} is better)")
@@ -89,43 +105,56 @@ def null(group: Group) -> Figure:
 
     What you see: in the top row every pair of classical seeds, drawn both ways round since neither comes first: what
     the choice of a seed does by itself. The grey band is the margin, ±1.96·√2·s with s from the classical seeds; from
-    few of them it is rough (`comparison.classical_null`). Below, each other cell: a point for each seed that it shares
-    with the classical model, a bar for their mean. A cell whose points all lie far to one side of zero differs; one
-    whose points mix with those of the top row is not told from a change of the seed. (The pairs of the top row share
-    nothing but the recipe, those below also batches, noise and first weights, so these may scatter less.)
+    few of them it is rough (`comparison.classical_null`). Below, each other cell: a mark for each seed that it shares
+    with the classical model, a thin line for its 95 % interval over the images, a bar for the mean. The pairs of the
+    top row share nothing but the recipe, those below also batches, noise and first weights. So two questions: do a
+    cell's marks all lie to one side of zero (then it differs), and do they lie beyond the band (then it differs by more
+    than the choice of a seed does)?
     """
     shared = {cell: set(group.entries(CLASSICAL)) & set(group.entries(cell)) for cell in group.ordered()}
     cells = [cell for cell, seeds in shared.items() if seeds and cell != CLASSICAL]
-    figure = Figure(figsize=(10, 1.6 + 0.3 * len(cells)), layout="constrained")
+    figure = Figure(figsize=(10, 1.8 + 0.3 * len(cells)), layout="constrained")
+    _legend(figure, sorted(set().union(*(shared[cell] for cell in cells))))
     for ax, key in zip(figure.subplots(1, 2), ("fid", "coverage"), strict=True):
         classical = group.scores(CLASSICAL, key)
         chance = classical_null(classical)
-        if chance.differences:
-            ax.axvspan(-chance.margin, chance.margin, color="#999999", alpha=0.3, lw=0)
+        ax.axvspan(-chance.margin, chance.margin, color="#999999", alpha=0.3, lw=0)
         ax.axvline(0, color="#555555", lw=0.8)
         both = [sign * difference for difference in chance.differences for sign in (1, -1)]
         ax.plot(both, [0] * len(both), "x", color=COLOURS[0], ms=5, alpha=0.7)
         for y, cell in enumerate(cells, 1):
             scores = group.scores(cell, key)
-            _points(ax, y, cell, [scores[seed][0] - classical[seed][0] for seed in sorted(shared[cell])])
+            pairs = {seed: (scores[seed], classical[seed]) for seed in sorted(shared[cell])}
+            _points(ax, y, cell, {s: (a[0] - b[0], math.hypot(a[1], b[1])) for s, (a, b) in pairs.items()})
         names = [f"{cell} - {CLASSICAL} ({len(shared[cell])})" for cell in cells]
         names = [f"{CLASSICAL} - {CLASSICAL} (pairs of {len(classical)})", *names]
         _rows(ax, names if key == "fid" else [""] * len(names))
         title, better = SCORES[key]
         ax.set_xlabel(f"difference in {title} ({better} is better)")
     n = len(group.scores(CLASSICAL, "fid"))
-    band = f"band: ±1.96·√2·s, s from {n} seeds" if n > 1 else "no band: one seed of unet"
+    band = f"band: ±1.96·√2·s, s from {n} seeds"
     figure.suptitle(f"Differences by seed (number of seeds): {_about(group)}; {band}", fontsize=10)
     return figure
 
 
-def _points(ax, y: int, cell: str, values: list[float]) -> None:
-    """A circle for each value and a bar for their mean: black classical models, orange-red controls, blue circuits."""
+def _points(ax, y: int, cell: str, values: dict[int, tuple[float, float]]) -> None:
+    """A mark for each seed's (value, noise), a bar for the mean of several; controls orange-red, circuits blue."""
     classical = cell.removeprefix("transfer-").split("-")[0] == CLASSICAL
     colour = COLOURS[0] if classical else COLOURS[2] if cell.startswith("control") else COLOURS[1]
-    ax.plot(values, [y] * len(values), "o", color=colour, mfc="none", ms=6)
-    if values:
-        ax.plot([np.mean(values)], [y], "|", color=colour, ms=14, mew=2)
+    for seed, (value, noise) in values.items():
+        ax.plot([value - 1.96 * noise, value + 1.96 * noise], [y, y], "-", color=colour, lw=0.8, alpha=0.6)
+        ax.plot([value], [y], MARKERS[seed % len(MARKERS)], color=colour, mfc="none", ms=6)
+    if len(values) > 1:
+        ax.plot([np.mean([value for value, _ in values.values()])], [y], "|", color=colour, ms=14, mew=2)
+
+
+def _legend(figure: Figure, seeds: list[int]) -> None:
+    """Below the panels: which mark is which seed; nothing without seeds."""
+    marks = [
+        Line2D([], [], ls="", marker=MARKERS[seed % len(MARKERS)], color="#555555", mfc="none", label=f"seed {seed}")
+        for seed in seeds
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
 
 
 def _rows(ax, names: list[str]) -> None:
@@ -134,6 +163,11 @@ def _rows(ax, names: list[str]) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.margins(x=0.08)
+
+
+def _style(k: int) -> dict[str, str]:
+    """Colour and marker of the k-th curve; 49 pairs before one comes again, and neighbours differ in both."""
+    return {"color": COLOURS[k % 7], "marker": MARKERS[(k + k // 7) % 7]}
 
 
 def _about(group: Group) -> str:
@@ -145,7 +179,7 @@ def by_epoch(group: Group) -> Figure:
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     ax = figure.subplots()
     for k, cell in enumerate(group.ordered()):
-        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+        style = _style(k)
         curves = []
         for _, result in sorted(group.cells[cell].items()):
             points = {int(e): entry["scores"]["fid"]["value"] for e, entry in result["by_epoch"].items()}
@@ -188,7 +222,7 @@ def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
                 value = float(np.mean([scores[seed][0] for seed in sorted(seeds)]))
                 found.setdefault(config["sampler"], []).append((config["sampler_steps"], value))
             for sampler, points in sorted(found.items()):
-                style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+                style = _style(k)
                 line = "-" if sampler == "ddim" else ":"
                 style["markerfacecolor"] = style["color"] if sampler == "ddim" else "none"
                 label = f"{cell}, {sampler} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"

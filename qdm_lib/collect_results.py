@@ -21,8 +21,11 @@ SCORES = {
 LOSS = {"loss": ("training loss", "lower")}  # of the last 100 steps; the same batches and noise for all cells of a seed
 LADDER = [*(f"control-{name}" for name in CONTROLS), "fullhqconv", "fullfqconv"]
 CLASSICAL = "unet"
-# What sets the scale of the scores, and what a file means that does not name it.
-SCALE = {"features": None, "n_images": None, "weights": "ema"}
+# What results of one table must have in common, and what a file means that does not name it.
+SCALE = {"features": None, "n_images": None, "weights": "ema", "sampler": None, "sampler_steps": None,
+         "batch_size": None, "runs_of": None}  # fmt: skip
+IN_A_FILE = ("config", "parameters", "machine", "seconds_per_step", "by_epoch", "scores", "loss", "finished")
+IN_AN_ENTRY = ("step", "loss", "scores", "sampling_seconds", "scoring_seconds", "samples")
 
 
 @dataclass(frozen=True)
@@ -83,30 +86,47 @@ class Group:
 def read_results(folder: str | os.PathLike) -> list[Group]:
     """All groups under results/, the scores' intervals cut to what is possible (`comparison.possible`).
 
-    ValueError, naming the file, for a JSON file that is no result; naming both, where two files of one protocol and
-    data set differ in features, number of images or kind of weights, so that no table mixes scales.
+    ValueError, naming the file, for a JSON file that is no result or lacks a part of one; naming both, where two files
+    of one protocol and data set differ in features, number of images, sampler, batch size, kind of weights or in whose
+    first weights they share, so that no table mixes them.
     """
     groups: dict[tuple[str, str], dict[str, dict[int, dict]]] = {}
-    scales: dict[tuple[str, str], tuple[Path, dict]] = {}
+    scales: dict[tuple[str, str], dict[str, tuple[Path, object]]] = {}
     for path in sorted(Path(folder).rglob("seed-*.json")):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             config = result["config"]
             key, cell, seed = (config["protocol"], config["dataset"]), config["cell"], config["seed"]
+            _check_parts(result)
             result = result | {"path": path, "scores": _possible(result["scores"])}
             result["by_epoch"] = {
                 e: one | {"scores": _possible(one["scores"])} for e, one in result["by_epoch"].items()
             }
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no result of an experiment ({error!r}).") from None
-        scale = {name: config.get(name, default) for name, default in SCALE.items()}
-        first, known = scales.setdefault(key, (path, scale))
-        for name in SCALE:
-            if scale[name] != known[name]:
-                what = f"{name} {scale[name]!r} and {known[name]!r}"
+        for name, value in _scale(config).items():
+            first, known = scales.setdefault(key, {}).setdefault(name, (path, value))
+            if value != known:
+                what = f"{name} {value!r} and {known!r}"
                 raise ValueError(f"{path} and {first} would stand in one table, but differ in {what}.")
         groups.setdefault(key, {}).setdefault(cell, {})[seed] = result
     return [Group(*key, cells, Path(folder)) for key, cells in sorted(groups.items())]
+
+
+def _scale(config: dict) -> dict:
+    """What other results of its table must have too; the classical model's first weights are its own in any case."""
+    scale = {name: config.get(name, default) for name, default in SCALE.items()}
+    classical = (config["preset"], config.get("control")) == (CLASSICAL, None)
+    return scale if classical else scale | {"first_weights": config.get("first_weights")}
+
+
+def _check_parts(result: dict) -> None:
+    """KeyError for the first part of a result that is not there."""
+    entries = result["by_epoch"].values()
+    for part, names in ((result, IN_A_FILE), *((entry, IN_AN_ENTRY) for entry in entries),
+                        *((entry["scores"], SCORES) for entry in entries)):  # fmt: skip
+        for name in names:
+            part[name]
 
 
 def _possible(scores: dict | None) -> dict | None:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +16,19 @@ from qdm_lib.experiment_plan import hours, job_seconds, kind
 from qdm_lib.experiments import Experiment, Transfer
 
 COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
-# Protocols that draw from, or score, another one's runs: short-ddim-10, short-raw, paper-inception.
-RUNS_OF_ANOTHER = re.compile(r"-((ddim|ddpm|dpm)-\d+|raw|ema|inception|classifier)(-|$)")
+# Beside each cell - classical, and each rung - zero: what a circuit does beyond as many weights, beyond random ones,
+# beyond ones without entanglement, and beyond the released form.
+RUNGS = (
+    ("fullhqconv", "control-classical"), ("fullfqconv", "control-classical"), ("fullhqconv", "control-frozen"),
+    ("fullhqconv", "control-uncontrolled"), ("fullhqconv", "control-hqconv_released"),
+)  # fmt: skip
 # The paper's transfers (see the notes of `paper_tables.json`): classical epochs, and the presets we hand over to.
 HAND_OVER = {"fashion-mnist": 18, "mnist": 19}
 TRANSFERS = {"transfer, ours into 1hqconv": "1hqconv", "transfer, ours into 1fqconv": "1fqconv",
              "classical transfer control": CLASSICAL}  # fmt: skip
+
+
+ONE_SEED = "*: one seed; the interval is over its images alone."
 
 
 class Table(NamedTuple):
@@ -44,13 +50,17 @@ def tables(group: Group) -> dict[str, Table]:
 
 def score_table(group: Group) -> Table:
     """Mean of each score over the seeds, with its interval; the floor of real images as the last row."""
-    note = "Intervals: the wider of bootstrap (seeds and images) and Student's t (seeds), 95 %, cut to possible values."
+    note = (
+        f"Means over the seeds that a cell has. {ONE_SEED} Means over different seeds do not compare: the table of "
+        "differences pairs the seeds. Intervals of several seeds: the wider of bootstrap (seeds and images) and "
+        "Student's t (seeds), 95 %. All are cut to possible values."
+    )
     rows = []
     for cell in group.ordered():
         for epoch in group.epochs():
-            if n := len(group.scores(cell, "fid", epoch)):
+            if seeds := sorted(group.scores(cell, "fid", epoch)):
                 means = [mean_text(group, cell, key, epoch) for key in SCORES]
-                rows.append([cell, str(epoch), str(n), *means])
+                rows.append([cell, str(epoch), ", ".join(map(str, seeds)), *means])
     rows.append([group.floor_name(), "", "", *(number(group.floor(key)) for key in SCORES)])
     header = ["cell", "epoch", "seeds", *(f"{title} ({better})" for title, better in SCORES.values())]
     return Table(header, rows, note)
@@ -68,7 +78,10 @@ def seed_table(group: Group) -> Table:
                 file = result["path"].relative_to(group.folder).as_posix()
                 rows.append([cell, str(seed), epoch, str(entry["step"]), number(entry["loss"]), *texts, file])
     rows.append([group.floor_name(), "", "", "", "", *(number(group.floor(key)) for key in SCORES), ""])
-    note = "Intervals over the images alone, cut to possible values; of a share of 0 or 1 Clopper and Pearson's bound."
+    note = (
+        "Intervals over the images alone, cut to possible values; of a share of 0 or 1 Clopper and Pearson's bound. "
+        "CNN accuracy: over the real test images, of one CNN; neither its seed nor the generated images vary."
+    )
     return Table(header, rows, note)
 
 
@@ -80,8 +93,8 @@ def null_table(group: Group) -> Table:
             null = classical_null(group.scores(CLASSICAL, key, epoch))
             if pairs := null.differences:
                 numbers = [number(x) for x in (sum(pairs) / len(pairs), pairs[-1], null.margin)]
-                rows.append([title, str(epoch), str(null.n_seeds), *numbers, f"{null.coverage:.2f}",
-                             number(group.floor(key))])  # fmt: skip
+                share = f"{null.coverage:.2f}" if null.margin else "–"  # all seeds alike: nothing to estimate from
+                rows.append([title, str(epoch), str(null.n_seeds), *numbers, share, number(group.floor(key))])
     header = ["score", "epoch", "seeds", "mean |difference|", "largest", "margin, 1.96·√2·s", "share inside it",
               "real images score"]  # fmt: skip
     note = (
@@ -92,14 +105,12 @@ def null_table(group: Group) -> Table:
 
 
 def difference_table(group: Group) -> Table:
-    """Each cell minus the classical model, paired by seed; rungs of the ladder also minus the zero control.
+    """The pairs of `compared`, paired by seed.
 
     "p, Holm" is adjusted for all differences of the table with two seeds or more; the verdict is not.
     """
     rows, p_values = [], []
-    pairs = [(cell, base) for base in (CLASSICAL, "control-zero") for cell in group.ordered()
-             if cell != base and base in group.cells and (base == CLASSICAL or cell in LADDER)]  # fmt: skip
-    for cell, base in pairs:
+    for cell, base in compared(group):
         for epoch in group.epochs():
             for key in COMPARED:
                 a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
@@ -116,7 +127,10 @@ def difference_table(group: Group) -> Table:
               "margin, 1.96·√2·s (its seeds)", "verdict", "p, Holm", "real images score"]  # fmt: skip
     n = sum(not math.isnan(p) for p in p_values)
     note = (
-        f'"equivalent" needs {LEAST_SEEDS} classical seeds behind the margin. Differences with two seeds or more: {n}.'
+        f'"equivalent" needs {LEAST_SEEDS} classical seeds behind the margin. Below {LEAST_SEEDS} common seeds a '
+        "bootstrap covers far less than 95 %; the wider of the two intervals decides. The classical runs behind the "
+        "margin share the recipe alone, paired ones also batches and noise and, where the experiment says so, first "
+        f"weights: a difference may be sure and yet well inside the margin. Differences with two seeds or more: {n}."
     )
     if n:
         note += (
@@ -124,6 +138,30 @@ def difference_table(group: Group) -> Table:
             f"test) is adjusted for all {n}: what stays below 0.05 does not come from having looked at many."
         )
     return Table(header, rows, note)
+
+
+def compared(group: Group) -> list[tuple[str, str]]:
+    """The pairs (cell, base) of the table of differences, of the cells that the group has.
+
+    Each cell - classical; each rung of the ladder - zero; circuits - the rungs of `RUNGS`; each transfer - the
+    classical one with the same hand-over; each other hand-over - "restart" into the same target.
+    """
+    cells = group.ordered()
+    pairs = [(cell, CLASSICAL) for cell in cells if cell != CLASSICAL]
+    pairs += [(cell, "control-zero") for cell in cells if cell in LADDER and cell != "control-zero"]
+    pairs += RUNGS
+    about = {cell: next(iter(group.cells[cell].values()))["config"] for cell in cells}
+    moved = [cell for cell in cells if about[cell].get("transfer")]
+    for base in moved:
+        for cell in moved:
+            mine, theirs = about[cell], about[base]
+            same_target = all(mine.get(key) == theirs.get(key) for key in ("preset", "control"))
+            if theirs["preset"] == CLASSICAL and not same_target and mine["transfer"] == theirs["transfer"]:
+                pairs.append((cell, base))
+            released = Transfer(mine["transfer"]["epochs"], mine["transfer"]["source"])
+            if same_target and cell != base and Transfer(**theirs["transfer"]) == released:
+                pairs.append((cell, base))
+    return [(cell, base) for cell, base in pairs if cell in cells and base in cells]
 
 
 def cost_table(group: Group) -> Table:
@@ -147,7 +185,7 @@ def cost_table(group: Group) -> Table:
               "clock time to draw an image, s", "clock time of these jobs, h"]  # fmt: skip
     note = ("Clock time goes on while other programs have the core; CPU time does not. Hours: training steps up to the "
             "last score, drawing and scoring; a transfer without its source.")  # fmt: skip
-    if RUNS_OF_ANOTHER.search(group.protocol):
+    if any(result["config"].get("runs_of") for result in group.results()):
         note += " The training is that of another protocol's runs and is not counted here."
     return Table(header, rows, note)
 
@@ -168,7 +206,7 @@ def spent(results: list[dict]) -> str:
 def training_seconds(result: dict) -> float | None:
     """Clock seconds of the job's own steps up to its last score; None if not noted, 0 for another protocol's runs."""
     config, noted = result["config"], result["seconds_per_step"]
-    if RUNS_OF_ANOTHER.search(config["protocol"]):
+    if config.get("runs_of"):
         return 0.0
     if not noted:
         return None
@@ -178,7 +216,11 @@ def training_seconds(result: dict) -> float | None:
 
 
 def open_table(experiment: Experiment, folder: Path) -> Table:
-    """Each cell of an experiment file: seeds done, seeds open, and what the open ones cost as measured."""
+    """Each cell of an experiment file: seeds done, seeds open, and what the open ones cost as measured.
+
+    The epochs before a transfer's hand-over are trained once for all cells that share them and are not in the table;
+    `experiment run --dry-run` counts those that are missing on your machine.
+    """
     path, rows = folder / "seconds.json", []
     seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     jobs = experiment.jobs()
@@ -193,7 +235,10 @@ def open_table(experiment: Experiment, folder: Path) -> Table:
                 texts.append(f"{hours(len(todo) * each)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
         cost = "; ".join(texts) or ("not measured" if todo else "")
         rows.append([experiment.cell_name(cell), str(len(mine) - len(todo)), str(len(todo)), cost])
-    time = "time for the open ones, without scoring (CPU time on an otherwise idle core; of a GPU clock time)"
+    without = (
+        "scoring and without the first epochs of transfers" if any(c.transfer for c in experiment.cells) else "scoring"
+    )
+    time = f"time for the open ones, without {without} (CPU time on an otherwise idle core; of a GPU clock time)"
     header = ["cell", "seeds done", "seeds open", time]
     return Table(header, rows)
 
@@ -231,7 +276,7 @@ def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -
     note = (
         "The paper gives one transfer for each data set; into which circuit is not known here, so its numbers stand "
         "beside both of ours. Features decide the scale: compare ours with the paper's only where ours are those of "
-        "Inception."
+        f"Inception. {ONE_SEED}"
     )
     return Table(header, rows, note)
 
@@ -266,17 +311,17 @@ def between(interval: tuple[float, float]) -> str:
 
 
 def mean_text(group: Group, cell: str, key: str, epoch: int | None = None) -> str:
-    """Mean over the seeds [low, high], cut to what the score can be; from one seed the value alone.
+    """Mean over the seeds [low, high], cut to what the score can be; a star for one seed, whose images alone vary.
 
     A share that is 0 (or 1) with every seed gets the exact interval of one seed's images.
     """
     d = mean_over_seeds(group.scores(cell, key, epoch))
     least, most = limits(key)
     low, high = max(d.low, least), min(d.high, most)
-    if key in SHARES and d.mean in (0, 1):
+    if d.n == 1 or (key in SHARES and d.mean in (0, 1)):
         each = [entry["scores"][key] for entry in group.entries(cell, epoch).values()]
         low, high = min(score["low"] for score in each), max(score["high"] for score in each)
-    return number(d.mean) if d.n < 2 else f"{number(d.mean)} [{number(low)}, {number(high)}]"
+    return f"{number(d.mean)} [{number(low)}, {number(high)}]" + "*" * (d.n == 1)
 
 
 def write_table(path: Path, table: Table) -> list[Path]:

@@ -52,12 +52,12 @@ class Difference:
         margin = null.margin
         if math.isnan(self.low) or math.isnan(self.high):
             return "open (too few seeds)"
-        words = []
+        words, inside = [], -margin <= self.low and self.high <= margin
         if self.low > 0 or self.high < 0:
             words.append("higher" if self.low > 0 else "lower")
-        if -margin <= self.low and self.high <= margin and null.n_seeds >= LEAST_SEEDS:
+        if inside and null.n_seeds >= LEAST_SEEDS:
             words.append("equivalent")
-        if not words and null.n_seeds < LEAST_SEEDS:
+        if not words and (inside or math.isnan(margin)):  # then only the margin is in doubt
             return f"open (margin from {null.n_seeds} seed{'s' * (null.n_seeds != 1)}, not {LEAST_SEEDS})"
         return ", ".join(words) or "open"
 
@@ -67,9 +67,10 @@ def paired_difference(a: Mapping[int, tuple[float, float]], b: Mapping[int, tupl
     """a − b over the seeds both have; {seed: (score, standard deviation of the score from the images drawn)}.
 
     bootstrap: seeds are drawn with replacement, and to each drawn pair comes the noise of its images, normal with
-    the two deviations: seeds and samples both vary. (The observed difference holds that noise once already, so this
-    is rather too wide than too narrow.) t: Student's interval from the seeds' differences alone, since a bootstrap of
-    three seeds is too narrow. Both are NaN for fewer than two common seeds.
+    the two deviations: seeds and samples both vary. (The observed difference holds that noise once already.) From few
+    seeds a bootstrap is far too narrow; from two, without noise, it reaches from the one to the other and holds the
+    truth in half of all cases. So t: Student's interval from the seeds' differences alone, which is wide there, and
+    decides. Both are NaN for fewer than two common seeds.
     """
     seeds = sorted(set(a) & set(b))
     differences = np.array([a[s][0] - b[s][0] for s in seeds])

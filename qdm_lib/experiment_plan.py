@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.experiment_run import Runner, claim, machine
+from qdm_lib.experiment_run import Runner, claim, hours, machine
 from qdm_lib.experiments import Cell, Experiment, Job
 from qdm_lib.samples import write_json
 from qdm_lib.training import EMA, make_optimizer, train
@@ -135,11 +135,3 @@ def plan(runner: Runner) -> list[str]:
         lines.append(f"{'sources of transfers':32} {len(sources)} to train, {what}")
     line = f"Total, for one process on {place(runner.device)}, without the scoring itself: {hours(total)}"
     return [*lines, line + (" of CPU time on an idle core" if runner.device.type == "cpu" else "")]
-
-
-def hours(seconds: float) -> str:
-    """1 h 05 min, 12 min or 40 s."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -27,13 +27,17 @@ from qdm_lib.data import ImageSet, load_images
 from qdm_lib.evaluation import Judge
 from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
 from qdm_lib.handover import start_transfer
-from qdm_lib.runs import pick_device, read_losses, run_info, train_run
+from qdm_lib.runs import check_count, pick_device, read_losses, run_info, train_run
 from qdm_lib.samples import generate, write_json, write_npz
 from qdm_lib.unet import count_parameters
 
 RECENT = 100  # steps in the reported loss
 SHOWN = 64  # images of each job that are kept with its result
-NEW_IN_CONFIG = {"weights": "ema", "first_weights": None}  # what results files from before these settings mean
+NEW_IN_CONFIG = {
+    "weights": "ema",
+    "first_weights": None,
+    "runs_of": None,
+}  # what results files from before these settings mean
 
 
 class Runner:
@@ -56,6 +60,8 @@ class Runner:
         i, n = shard
         if not 0 <= i < n:
             raise ValueError(f"A shard i/n needs 0 <= i < n; got {i}/{n}.")
+        check_count("save_every", save_every)
+        check_count("batch_size", batch_size)
         self.experiment, self.runs, self.results = experiment, Path(runs), Path(results)
         self.train, self.evaluate, self.device = train and not experiment.runs_of, evaluate, pick_device(device)
         self.save_every, self.batch_size, self.progress, self.say = save_every, batch_size, progress, say
@@ -94,15 +100,19 @@ class Runner:
         path = job.result(self.results)
         if not path.is_file():
             return {}
-        result = json.loads(path.read_text(encoding="utf-8"))
-        there, here = NEW_IN_CONFIG | result["config"], json.loads(json.dumps(job.about()))
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            there, by_epoch = NEW_IN_CONFIG | result["config"], dict(result["by_epoch"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no result of an experiment ({error!r}).") from None
+        here = json.loads(json.dumps(job.about()))
         for name in here:
             if there.get(name) != here[name]:
                 raise ValueError(
                     f"{path} was made with {name} {there.get(name)!r}, this experiment has {here[name]!r}: give it "
                     "another protocol name, or move the old results away."
                 )
-        return result["by_epoch"]
+        return by_epoch
 
     def finished(self, job: Job) -> bool:
         """Whether nothing is left to do that this runner was asked to do, and can do."""
@@ -140,9 +150,12 @@ class Runner:
 
         Afterwards `failed` names the jobs whose loss was no number any more, and why.
         """
-        for dataset in {job.cell.dataset for job in self.jobs if not self.all_scored(job)}:
+        for dataset in sorted({job.cell.dataset for job in self.jobs if not self.all_scored(job)}):
             for split in ("train", "test"):
                 self.images(dataset, split)  # what is missing is missed before the work starts
+            if self.evaluate:
+                self.judge(dataset)  # also the weights of its features
+        began, made = time.perf_counter(), 0
         while True:
             left = [job for job in self.jobs if job.name not in self.failed and not self.finished(job)]
             left.sort(key=self._source_is_coming)  # such transfers last, the others in their order
@@ -150,7 +163,10 @@ class Runner:
                 with claim(job.folder(self.runs)) as mine:
                     if not mine or self.finished(job):
                         continue
-                    self.say(f"{job.name}: {len(self.jobs) - len(left)} of {len(self.jobs)} jobs done")
+                    pace = (time.perf_counter() - began) / made * len(left) if made else None
+                    rest = f", {hours(pace)} for the rest at the pace so far" if pace else ""
+                    self.say(f"{job.name}: {len(self.jobs) - len(left)} of {len(self.jobs)} jobs done{rest}")
+                    made += 1
                     try:
                         self.run_job(job)
                     except FloatingPointError as error:
@@ -228,7 +244,7 @@ class Runner:
         source, epoch = job.source(), job.cell.transfer.epochs
         own = source.folder(self.runs)
         if not (own / f"epoch-{epoch}").is_dir() and self._source_is_coming(job):
-            with claim(own, wait=True):
+            with self._wait_for(own):
                 for stop in self._stops():
                     if stop <= epoch:
                         self._train_and_keep(source, stop)
@@ -238,9 +254,20 @@ class Runner:
             if mine and self._step(own) == self.steps(source, epoch):
                 return self._hand_over(job, own)
         state = own.parent.with_name(f"{source.cell.label}-to-epoch-{epoch}") / f"seed-{job.seed}"
-        with claim(state, wait=True):
+        with self._wait_for(state):
             self._train_to(source, state, epoch)
             self._hand_over(job, state)
+
+    @contextmanager
+    def _wait_for(self, folder: Path) -> Iterator[None]:
+        """Hold the lock of a folder; says so where another process has it and this one has to wait."""
+        with claim(folder) as mine:
+            if mine:
+                yield
+                return
+        self.say(f"Waiting for {folder}, which another process trains …")
+        with claim(folder, wait=True):
+            yield
 
     def _hand_over(self, job: Job, state: Path) -> None:
         transfer = job.cell.transfer
@@ -362,6 +389,14 @@ def read_picture(path: Path) -> np.ndarray:
         sheet = np.asarray(picture)
     rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
     return sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2).reshape(-1, 28, 28)
+
+
+def hours(seconds: float) -> str:
+    """1 h 05 min, 12 min or 40 s."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def recent_loss(folder: Path, step: int) -> float | None:

@@ -44,6 +44,9 @@ TRAINING_IMAGES = 60_000  # of MNIST and of Fashion-MNIST
 class Transfer:
     """Train `source` for `epochs` epochs, hand its weights over without the vertex, train on to the end.
 
+    The vertex starts afresh, from a seed of its own (`handover.VERTEX_SEED`): the first weights of the source's own
+    vertex would be those that the rest of it was trained with. Models of one seed share them as far as they can.
+
     weights: hand over the raw weights, as the released code does, or the averaged ones ("ema").
     optimizer: "restart" is a fresh Adam (the released code); "warm" hands over Adam's moments of every weight
     that is handed over.
@@ -92,8 +95,12 @@ class Cell:
         object.__setattr__(self, "seeds", tuple(self.seeds))
         for seed in self.seeds:
             check_count("seed", seed, 0, 2**31 - 1)
+        if len(set(self.seeds)) < max(1, len(self.seeds)):
+            raise ValueError(f"A cell needs seeds, each once; got {list(self.seeds)}.")
         if isinstance(self.transfer, dict):
             object.__setattr__(self, "transfer", _make(Transfer, self.transfer, "transfer"))
+        if not isinstance(self.transfer, Transfer | None):
+            raise ValueError(f"transfer must be a table such as {{ epochs = 1 }}, not {self.transfer!r}.")
         if self.control is not None:
             dataclasses.replace(PRESETS[self.preset], control=self.control)  # checks it
 
@@ -157,6 +164,8 @@ class Experiment:
         for epoch in (*self.evaluate_at, *self.keep_at):
             check_count("an epoch of evaluate_at or keep_at", epoch, 1, self.epochs)
         set_(self, "cells", tuple(self._cell(cell) for cell in self.cells))
+        if not self.cells:
+            raise ValueError("An experiment needs at least one [[cells]].")
         names = [self.cell_name(cell) for cell in self.cells]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"Each cell may stand in the file once; twice are {', '.join(sorted(twice))}.")
@@ -165,7 +174,11 @@ class Experiment:
                 raise ValueError(f"A transfer after {cell.transfer.epochs} of {self.epochs} epochs leaves none.")
 
     def _cell(self, cell: Cell | dict) -> Cell:
-        return _make(Cell, {"dataset": self.dataset, **cell}, "cell") if isinstance(cell, dict) else cell
+        if isinstance(cell, dict):
+            return _make(Cell, {"dataset": self.dataset, **cell}, "cell")
+        if not isinstance(cell, Cell):
+            raise ValueError(f"A cell must be a table with a preset and seeds, not {cell!r}.")
+        return cell
 
     def cell_name(self, cell: Cell) -> str:
         """Name of a cell in paths. Only the short protocol, all Fashion-MNIST, goes without the data set."""
@@ -261,7 +274,7 @@ class Job:
             "epochs": e.epochs, "batch_size": e.batch_size, "seed": self.seed, "control": cell.control,
             "transfer": cell.transfer and dataclasses.asdict(cell.transfer), "sampler": e.sampler,
             "sampler_steps": e.sampler_steps, "n_images": e.n_images, "features": e.features,
-            "weights": e.weights, "first_weights": self.first_weights(),
+            "weights": e.weights, "first_weights": self.first_weights(), "runs_of": e.runs_of,
         }  # fmt: skip
 
 

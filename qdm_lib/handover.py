@@ -2,12 +2,12 @@
 
 The hybrid model takes all weights of a classical one but those of the vertex, and training goes on where the classical
 run stood: same step counter, same next batches, same next noise. So a transfer differs from the run that was never
-interrupted in what was handed over, and in nothing else. (arXiv:2402.16147, section 5.)
+interrupted in what was handed over and in its new vertex, and in nothing else. (arXiv:2402.16147, section 5.)
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,8 @@ from torch import nn
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint, transfer_weights
 from qdm_lib.runs import RunConfig
 from qdm_lib.training import EMA, make_optimizer
+
+VERTEX_SEED = 3_000_017  # added to the run's seed: the vertex does not begin as the source's vertex once did
 
 
 def start_transfer(
@@ -30,7 +32,7 @@ def start_transfer(
     copied, in words; errors of `load_checkpoint`.
     """
     saved = load_checkpoint(source)
-    before, model = load_model(source, ema=weights == "ema"), config.build_model()
+    before, model = load_model(source, ema=weights == "ema"), target_model(config)
     report = transfer_weights(before, model)
     average, adam = EMA(model, config.recipe), make_optimizer(model, config.recipe)
     if ema == "carry":
@@ -43,6 +45,11 @@ def start_transfer(
     save_checkpoint(target, model=model, ema=average, optimizer=adam, step=saved.step, run_config=run_config,
                     generators={"noise": noise})  # fmt: skip
     return str(report)
+
+
+def target_model(config: RunConfig) -> nn.Module:
+    """The model of a transfer before the hand-over: first weights as `config` draws them, from another seed."""
+    return replace(config, seed=(config.seed + VERTEX_SEED) % 2**31).build_model()
 
 
 def hand_over_adam(

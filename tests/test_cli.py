@@ -333,6 +333,14 @@ def test_bf16_trains(tmp_path):
     assert load_checkpoint(tmp_path / "x").run_config["bf16"] is True
 
 
+def test_first_weights_of_another_model(tmp_path, capsys):
+    argv = ["train", *SMALL, "--preset", "1hqconv", "--steps", "1"]
+    assert main([*argv, "--first-weights", "unet", "--out", str(tmp_path / "x")]) == 0
+    config = load_checkpoint(tmp_path / "x").run_config
+    assert config["first_weights"] == "unet" and config["preset"] == "1hqconv"
+    assert "Did you mean 'unet'" in check_error(capsys, *argv, "--first-weights", "unett", "--out", tmp_path / "y")
+
+
 def test_hybridization_reaches_the_model(tmp_path):
     folder = tmp_path / "half"
     argv = ["train", *SMALL, "--hybridization", "2", "--backend", "statevector", "--steps", "1", "--out", str(folder)]

@@ -10,11 +10,15 @@ import torch
 from PIL import Image
 
 from qdm_lib.collect import collect, read_results
-from qdm_lib.collect_figures import figures, in_common, ladder, null, samples, sampling_figures
+from qdm_lib.collect_figures import _style, figures, in_common, ladder, null, samples, sampling_figures
 from qdm_lib.collect_tables import (
+    RUNGS,
     Table,
+    compared,
     cost_table,
+    difference_table,
     mean_text,
+    null_table,
     number,
     paper_table,
     score_table,
@@ -103,7 +107,10 @@ def test_what_the_tables_say(results):
     assert "CPU time on an otherwise idle core" in todo[0] and "unet,5,0," in todo
     assert "1hqconv,0,3,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
     paper = (tables / "paper-and-ours.md").read_text()
-    assert "| fashion-mnist | unet | 39.4563 | 40 | 0.0275 |" in paper and "| mnist | unet | 45.2762 | open |" in paper
+    assert (
+        "| fashion-mnist | unet | 39.4563 | 40 [39.8, 40.2]* | 0.0275 |" in paper
+        and "| mnist | unet | 45.2762 | open |" in paper
+    )
     seeds = (tables / "short-fashion-mnist-seeds.csv").read_text()
     assert "short/unet/seed-1.json" in seeds and "102 [101.8, 102.2]" in seeds
 
@@ -151,7 +158,7 @@ def test_costs_by_machine_with_hours(tmp_path):
         ("transfer-unet-1-restart", "x, 1 thread(s)", "1", "1.5", "0.28"),  # half the steps are the source's
         ("all", "", "5", "", "1.23, and 2 job(s) not noted"),
     ]
-    made_up(tmp_path / "b", "short-ddim-10", "unet", 0, 100, steps=10)
+    made_up(tmp_path / "b", "short-ddim-10", "unet", 0, 100, steps=10, runs_of="short")
     (group,) = read_results(tmp_path / "b")
     assert spent(group.results()) == "0.08"  # the training is that of the protocol short
 
@@ -176,12 +183,50 @@ def test_one_table_holds_one_scale(tmp_path):
     made_up(tmp_path, "short", "unet", 0, 100)
     made_up(tmp_path, "short", "unet", 1, 100, weights="ema")  # what a file without the word means
     read_results(tmp_path)
-    for other in ({"weights": "raw"}, {"features": "inception"}, {"n_images": 500}):
+    for other in ({"weights": "raw"}, {"features": "inception"}, {"n_images": 500}, {"sampler_steps": 10},
+                  {"sampler": "dpm"}, {"batch_size": 64}):  # fmt: skip
         path = made_up(tmp_path, "short", "1hqconv", 0, 100, **other)
         with pytest.raises(ValueError, match=r"unet/seed-0.json and .*1hqconv/seed-0.json .* differ in ") as error:
             read_results(tmp_path)
         assert next(iter(other)) in str(error.value)
         path.unlink()
+
+
+def test_one_table_holds_pairs_or_none(tmp_path):
+    """Hybrids that share the classical model's first weights, or hybrids with their own; the classical fits both."""
+    made_up(tmp_path, "short", "unet", 0, 100)
+    made_up(tmp_path, "short", "1hqconv", 0, 100, first_weights="unet")
+    read_results(tmp_path)
+    made_up(tmp_path, "short", "fullhqconv", 0, 100)
+    with pytest.raises(ValueError, match="differ in first_weights None and 'unet'"):
+        read_results(tmp_path)
+
+
+def test_what_is_compared(tmp_path):
+    """Circuits with each rung that says something about them, transfers with their control, hand-overs with another."""
+    for cell in ("unet", "control-zero", "1hqconv", *{name for pair in RUNGS for name in pair}):
+        made_up(tmp_path, "short", cell, 0, 100)
+    for preset in ("unet", "1hqconv"):
+        for how, changed in (("restart", {}), ("warm", {"optimizer": "warm", "ema": "warm"})):
+            transfer = {"epochs": 1, "source": "unet", "weights": "raw", "optimizer": "restart", "ema": "restart"}
+            made_up(tmp_path, "short", f"transfer-{preset}-1-{how}", 0, 100, preset=preset, transfer=transfer | changed)
+    pairs = compared(read_results(tmp_path)[0])
+    assert len(set(pairs)) == len(pairs) and set(RUNGS) < set(pairs)
+    assert sum(base == "unet" for _, base in pairs) == 12 and ("fullhqconv", "control-zero") in pairs
+    assert {pair for pair in pairs if pair[1].startswith("transfer")} == {
+        ("transfer-1hqconv-1-restart", "transfer-unet-1-restart"),
+        ("transfer-1hqconv-1-warm", "transfer-unet-1-warm"),
+        ("transfer-1hqconv-1-warm", "transfer-1hqconv-1-restart"),
+        ("transfer-unet-1-warm", "transfer-unet-1-restart"),
+    }
+    assert len(difference_table(read_results(tmp_path)[0]).rows) == 6 * len(pairs)
+
+
+def test_seeds_that_all_score_alike_give_no_share(tmp_path):
+    for seed in range(2):
+        made_up(tmp_path, "short", "unet", seed, 100 + seed)
+    rows = {row[0]: row[5:7] for row in null_table(read_results(tmp_path)[0]).rows}
+    assert rows["FID"] == ["1.96", "0.70"] and rows["memorised"] == ["0", "–"]
 
 
 def test_only_the_released_hand_over_stands_beside_the_papers(tmp_path):
@@ -195,7 +240,7 @@ def test_only_the_released_hand_over_stands_beside_the_papers(tmp_path):
                                        ("7hqconv", "18-restart", 14, {}), ("unet", "", 15, None)):  # fmt: skip
         made_up(tmp_path, "paper", f"transfer-{preset}-{name}" if name else preset, 0, fid, preset=preset,
                 transfer=None if changed is None else transfer | changed)  # fmt: skip
-    rows = [row[1:4] for row in paper_table(paper, read_results(tmp_path)).rows]
+    rows = [[*row[1:3], row[3].split(" ")[0]] for row in paper_table(paper, read_results(tmp_path)).rows]
     assert rows[:-1] == [
         ["unet", "1", "15"],
         ["transfer, ours into 1hqconv", "2", "open"],
@@ -209,7 +254,8 @@ def test_runs_seen_through_the_papers_features_have_their_own_table(tmp_path):
     made_up(tmp_path, "paper-inception", "unet", 0, 30, features="inception")
     collect(tmp_path, experiments=EXPERIMENTS)
     ours, theirs = ((tmp_path / "tables" / f"paper{p}-and-ours.md").read_text() for p in ("", "-inception"))
-    assert "unet | 39.4563 | 40 |" in ours and "unet | 39.4563 | 30 |" in theirs and "| 1 | inception |" in theirs
+    assert "unet | 39.4563 | 40 [39.8, 40.2]* |" in ours and "unet | 39.4563 | 30 [29.8, 30.2]* |" in theirs
+    assert "| 1 | inception |" in theirs and "one seed" in ours.splitlines()[-1]
 
 
 def test_sampling_steps_compare_the_same_seeds(tmp_path, monkeypatch):
@@ -231,21 +277,25 @@ def test_rows_of_samples_share_seed_and_epoch_where_they_can(tmp_path):
     made_up(tmp_path, "paper", "unet", 1, 40, ("1", "10", "20"))
     made_up(tmp_path, "paper", "1hqconv", 1, 40, ("1", "10"))
     (group,) = read_results(tmp_path)
-    assert in_common(group) == (1, "10")
-    figure = samples(group)
-    assert [ax.get_ylabel() for ax in figure.axes] == ["unet\nseed 1, epoch 10", "1hqconv\nseed 1, epoch 10"]
+    assert in_common(group) == [(1, "1"), (1, "10")]
+    rows = ["real images\ntest set", "unet\nseed 1, epoch 10", "1hqconv\nseed 1, epoch 10"]
+    assert [ax.get_ylabel() for ax in samples(group, (1, "10")).axes] == rows
+    names = {path.name.removeprefix("paper-fashion-mnist-") for path in figures(group, tmp_path)}
+    assert {"samples.png", "samples-epoch-1.png"} <= names and "samples-epoch-10.png" not in names  # the last: samples
     made_up(tmp_path, "paper", "fullhqconv", 2, 40, ("20",))
     (group,) = read_results(tmp_path)
-    assert in_common(group) is None and "do not compare" in samples(group).get_suptitle()
-    labels = [ax.get_ylabel() for ax in samples(group).axes]
-    assert labels == ["unet\nseed 0, epoch 20", "fullhqconv\nseed 2, epoch 20", "1hqconv\nseed 1, epoch 10"]
+    assert in_common(group) == [] and "do not compare" in samples(group, None).get_suptitle()
+    labels = [ax.get_ylabel() for ax in samples(group, None).axes]
+    assert labels[1:] == ["unet\nseed 0, epoch 20", "fullhqconv\nseed 2, epoch 20", "1hqconv\nseed 1, epoch 10"]
 
 
 def test_the_null_stands_above_the_paired_differences(results):
     group = next(group for group in read_results(results) if group.protocol == "short")
     ax = null(group).axes[0]
-    chance, zero, hybrid = ([x for line in ax.lines if line.get_linestyle() == "None" and len(line.get_xdata()) > 1
-                             and set(line.get_ydata()) == {y} for x in line.get_xdata()] for y in range(3))  # fmt: skip
+    marks = [line for line in ax.lines if line.get_linestyle() == "None" and line.get_marker() != "|"]
+    chance, zero, hybrid = (
+        [x for line in marks if set(line.get_ydata()) == {y} for x in line.get_xdata()] for y in range(3)
+    )
     assert sorted(chance) == [-4] + [-2] * 6 + [0] * 6 + [2] * 6 + [4]
     assert zero == pytest.approx([0, 0.1, 0.2, 0.3, 0.4]) and hybrid == [-30, -31, -32, -33, -34]
     band = ax.patches[0]
@@ -258,7 +308,7 @@ def test_labels_are_neither_cut_nor_on_one_another(results):
     """In every figure with rows: all text inside the picture, and no two tick labels of an axis overlap."""
     made_up(results, "short", "control-hqconv_released", 0, 99.123)
     group = next(group for group in read_results(results) if group.protocol == "short")
-    for figure in (ladder(group), null(group), samples(group)):
+    for figure in (ladder(group), null(group), samples(group, (0, "2"))):
         figure.draw_without_rendering()
         whole = figure.bbox
         for ax in figure.axes:
@@ -290,9 +340,16 @@ def test_the_null_is_drawn_first(tmp_path):
     assert len(null(read_results(tmp_path)[0]).axes[0].get_yticks()) == 1
 
 
-def test_one_seed_is_a_number(tmp_path):
+def test_one_seed_has_a_star(tmp_path):
     made_up(tmp_path, "short", "unet", 0, 3.14159)
-    assert mean_text(read_results(tmp_path)[0], "unet", "fid") == "3.142" and number(None) == "–"
+    assert mean_text(read_results(tmp_path)[0], "unet", "fid") == "3.142 [2.946, 3.338]*" and number(None) == "–"
+
+
+def test_curves_are_told_apart():
+    styles = [tuple(_style(k).values()) for k in range(49)]
+    assert len(set(styles)) == 49 and all(
+        a != b for k in range(48) for a, b in zip(styles[k], styles[k + 1], strict=True)
+    )
 
 
 def test_mistakes(tmp_path):
@@ -301,6 +358,16 @@ def test_mistakes(tmp_path):
     (tmp_path / "seed-0.json").write_text(json.dumps({"config": {}}))
     with pytest.raises(ValueError, match="seed-0.json is no result of an experiment"):
         read_results(tmp_path)
+    (tmp_path / "seed-0.json").unlink()
+    path = made_up(tmp_path, "short", "unet", 0, 100)
+    whole = json.loads(path.read_text())
+    for part, lost in ((None, "finished"), ("by_epoch", "samples"), ("scores", "kid")):
+        broken = json.loads(json.dumps(whole))
+        entry = broken["by_epoch"]["2"]
+        del {None: broken, "by_epoch": entry, "scores": entry["scores"]}[part][lost]
+        path.write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=f"seed-0.json is no result of an experiment .*{lost}"):
+            read_results(tmp_path)
 
 
 def test_pictures_go_around(tmp_path):

@@ -73,6 +73,7 @@ def test_verdicts(interval, verdict):
 def test_few_classical_seeds_call_nothing_equivalent():
     inside, above = (Difference(0.0, 3, i, i) for i in ((-1, 1), (0.5, 1)))
     assert inside.verdict(Null((), 4, 2.0)) == "open (margin from 4 seeds, not 5)"
+    assert Difference(0.0, 3, (-9, 1), (-9, 1)).verdict(Null((), 4, 2.0)) == "open"  # more seeds would not help
     assert inside.verdict(Null((), 1, math.nan)) == "open (margin from 1 seed, not 5)"
     assert above.verdict(Null((), 4, 2.0)) == "higher"
 

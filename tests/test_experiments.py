@@ -22,6 +22,7 @@ from qdm_lib.evaluation import SCORE_NAMES
 from qdm_lib.experiment_plan import hours, plan
 from qdm_lib.experiment_run import Runner, claim, read_picture, seconds_per_step
 from qdm_lib.experiments import Cell, Experiment, Transfer, load_experiment
+from qdm_lib.handover import target_model
 from qdm_lib.runs import RunConfig, read_losses, train_run
 from qdm_lib.training import EMA, TrainConfig
 from qdm_lib.unet import PRESETS
@@ -73,6 +74,8 @@ def test_the_short_protocol_is_what_the_command_line_trains():
     experiment = load_experiment(ROOT / "experiments" / "short.toml")
     job = experiment.jobs()[0]
     assert job.name == "short/unet/seed-0" and job.config(job.steps(2)) == RunConfig("unet", "fashion-mnist", 938, 0)
+    (job,) = [job for job in experiment.jobs() if job.name == "short/fullhqconv/seed-0"]
+    assert job.config(938) == RunConfig("fullhqconv", "fashion-mnist", 938, 0, first_weights="unet")
     seeds = {experiment.cell_name(cell): len(cell.seeds) for cell in experiment.cells}
     assert all(seeds[name] >= 5 for name in ("unet", "control-zero", "fullhqconv")) and min(seeds.values()) >= 3
     ladder = {f"control-{name}" for name in CONTROLS if name != "bare"} | {"fullhqconv", "fullfqconv"}
@@ -90,6 +93,11 @@ def test_the_short_protocol_is_what_the_command_line_trains():
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ncontrol = 'zero'", "control replaces the vertex"),
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ntransfer = {epochs = 20}", "leaves none"),
         ("protocol = 'x'\n" + "[[cells]]\npreset = 'unet'\nseeds = [0]\n" * 2, "twice are fashion-mnist/unet"),
+        ("protocol = 'x'\ncells = []", "needs at least one"),
+        ("protocol = 'x'\ncells = ['unet']", "A cell must be a table with a preset and seeds, not 'unet'"),
+        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ntransfer = 'warm'", "transfer must be a table"),
+        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0, 0]", "seeds, each once; got .0, 0."),
+        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = []", "seeds, each once; got"),
         ("protocol = ", "file.toml: Invalid value"),
     ],
 )
@@ -121,8 +129,19 @@ def test_first_seeds_of_all_cells_come_first():
 
 # --------------------------------------------------------------------------------------------- in miniature
 
+IN_FILES = [cell for path in FILES for cell in load_experiment(path).cells]
 CELLS = [Cell(preset, (0,), dataset=d) for preset in PRESETS for d in ("fashion-mnist", "mnist")]
 CELLS += [Cell("fullhqconv", (0,), control=name) for name in CONTROLS]
+TRANSFERS = list(
+    dict.fromkeys(replace(c, seeds=(0,), transfer=replace(c.transfer, epochs=1)) for c in IN_FILES if c.transfer)
+)
+
+
+def test_the_miniature_has_every_cell_of_the_files():
+    assert {replace(cell, seeds=(0,)) for cell in IN_FILES if not cell.transfer} <= set(CELLS)
+    assert {(c.preset, c.dataset, c.transfer.name) for c in IN_FILES if c.transfer} == {
+        (c.preset, c.dataset, c.transfer.name) for c in TRANSFERS
+    }
 
 
 def test_every_cell_and_control_for_two_steps(tmp_path):
@@ -274,10 +293,13 @@ def test_what_is_handed_over(preset, tmp_path):
         source = load_checkpoint(tmp_path / "runs" / "mini" / "fashion-mnist" / "unet-to-epoch-1" / "seed-0")
         target = load_checkpoint(job.folder(tmp_path / "runs"))
         assert target.step == source.step == 2 and torch.equal(target.rng["noise"], source.rng["noise"])
-        fresh = job.config(4, 16).build_model().state_dict()
+        fresh = target_model(job.config(4, 16)).state_dict()
+        first = job.source().config(4, 16).build_model().state_dict()
         for name, value in target.model.items():
             wanted = fresh[name] if name.startswith("vertex") else source.model[name]
             assert torch.equal(value, wanted) and torch.equal(target.ema[name], wanted)
+            if name.startswith("vertex") and value.unique().numel() > 1:  # drawn, not set to 0 or 1:
+                assert name not in first or not torch.equal(value, first[name])  # not what the source began with
         warm = bool(options)
         assert bool(target.optimizer) == warm
         if warm:
@@ -334,16 +356,16 @@ def test_models_of_one_seed_begin_alike_wherever_they_can():
 # --------------------------------------------------------------------------------------------- sharing, stopping
 
 
-TRANSFERS = [Cell(preset, (0,), transfer=Transfer(1)) for preset in ("unet", "1hqconv", "1fqconv")]
-
-
-def test_transfers_are_scored_and_their_source_is_trained_once(tmp_path):
+def test_every_transfer_is_scored_and_its_source_is_trained_once(tmp_path):
     """They stand before their source in the file, and wait for it; nothing is trained twice."""
-    experiment = tiny(*TRANSFERS, Cell("unet", (0,)), epochs=2, keep_at=(1,), first_weights="unet")
+    sources = [Cell("unet", (0,), dataset=name) for name in ("fashion-mnist", "mnist")]
+    experiment = tiny(*TRANSFERS, *sources, epochs=2, keep_at=(1,), first_weights="unet")
     begun = []
     assert runner(experiment, tmp_path, say=begun.append).run() == 0
-    names = [text.split(":")[0] for text in begun if "jobs done" in text]
-    assert names[0] == "mini/fashion-mnist/unet/seed-0" and len(names) == 4
+    jobs = [text for text in begun if "jobs done" in text]
+    for dataset in ("fashion-mnist", "mnist"):
+        assert next(text for text in jobs if f"/{dataset}/" in text).startswith(f"mini/{dataset}/unet/")
+    assert len(jobs) == len(TRANSFERS) + 2 > 12 and "rest at the pace so far" in jobs[1]
     assert not list((tmp_path / "runs").glob("mini/*/unet-to-epoch*"))
     for job in experiment.jobs():
         result = json.loads(job.result(tmp_path / "results").read_text())
@@ -352,7 +374,8 @@ def test_transfers_are_scored_and_their_source_is_trained_once(tmp_path):
 
 
 def test_a_transfer_alone_does_its_sources_part(tmp_path):
-    experiment = tiny(*TRANSFERS[:2], Cell("unet", (0,)), epochs=2, keep_at=(1,))
+    cells = [Cell(preset, (0,), transfer=Transfer(1)) for preset in ("unet", "1hqconv")]
+    experiment = tiny(*cells, Cell("unet", (0,)), epochs=2, keep_at=(1,))
     transfer = runner(experiment, tmp_path, only=("transfer-1hqconv",), evaluate=False)
     assert any(line.startswith("sources of transfers") and "2 steps" in line for line in plan(transfer))
     transfer.run()
@@ -452,8 +475,12 @@ def test_results_of_another_experiment_are_not_mixed_in(tmp_path):
     del old["config"]["weights"], old["config"]["first_weights"]  # as files from before these settings
     path.write_text(json.dumps(old))
     assert runner(experiment, tmp_path).run() == 0
+    path.write_text("<<<<<<< HEAD\n" + path.read_text())
+    with pytest.raises(ValueError, match="seed-0.json is no result of an experiment"):
+        runner(experiment, tmp_path).run()
     other = experiment.with_features("inception")
     assert other.protocol == "mini-inception" and other.runs_of == "mini" and not runner(other, tmp_path).train
+    assert other.jobs()[0].about()["runs_of"] == "mini"
     assert (
         other.jobs()[0].folder() == experiment.jobs()[0].folder()
         and experiment.with_features("classifier") is experiment
@@ -478,6 +505,33 @@ def test_a_run_whose_loss_breaks_down_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment_run, "train_run", broken)
     here = runner(tiny(Cell("unet", (0,)), Cell("1hqconv", (0,))), tmp_path)
     assert here.run() == 0 and len(here.failed) == 2 and "is nan" in here.failed[here.jobs[0].name]
+
+
+def test_what_scoring_lacks_is_missed_before_training(tmp_path, monkeypatch):
+    def missing(*args, **kwargs):
+        raise FileNotFoundError("There are no weights of Inception.")
+
+    monkeypatch.setattr(experiment_run, "Judge", missing)
+    here = runner(tiny(Cell("unet", (0,))), tmp_path)
+    with pytest.raises(FileNotFoundError, match="no weights of Inception"):
+        here.run()
+    assert not here.trained(here.jobs[0])
+    with pytest.raises(ValueError, match="batch_size"):
+        runner(tiny(Cell("unet", (0,))), tmp_path, batch_size=0)
+
+
+def test_who_waits_for_a_source_says_so(tmp_path):
+    said = []
+    here = runner(tiny(Cell("unet", (0,))), tmp_path, say=said.append)
+    with here._wait_for(tmp_path / "free"):
+        assert not said
+    script = "import sys, time\nfrom pathlib import Path\nfrom qdm_lib.experiment_run import claim\n" \
+             "with claim(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(0.5)\n"  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", script, tmp_path / "held"], stdout=subprocess.PIPE, cwd=ROOT)
+    other.stdout.readline()
+    with here._wait_for(tmp_path / "held"):
+        assert said == [f"Waiting for {tmp_path / 'held'}, which another process trains …"]
+    other.wait(), other.stdout.close()
 
 
 def test_a_plan_leaves_the_shared_measurements_alone(tmp_path):
