@@ -20,7 +20,7 @@ SCORES = {
 }  # fmt: skip
 LOSS = {"loss": ("training loss", "lower")}  # of the last 100 steps; the same batches and noise for all cells of a seed
 LADDER = [*(f"control-{name}" for name in CONTROLS), "fullhqconv", "fullfqconv"]
-CLASSICAL = "unet"
+CLASSICAL, NUDGED = "unet", "unet-nudged"
 # What results of one table must have in common, and what a file means that does not name it.
 SCALE = {"features": None, "n_images": None, "weights": "ema", "sampler": None, "sampler_steps": None,
          "batch_size": None, "runs_of": None}  # fmt: skip
@@ -59,9 +59,9 @@ class Group:
         return {seed: score_and_noise(entry["scores"][key]) for seed, entry in entries.items()}
 
     def ordered(self) -> list[str]:
-        """Its cells: the classical model, the ladder, then the others by name."""
-        rest = sorted(set(self.cells) - {CLASSICAL, *LADDER})
-        return [cell for cell in (CLASSICAL, *LADDER, *rest) if cell in self.cells]
+        """Its cells: the classical model and its nudged twin, the ladder, then the others by name."""
+        first = [CLASSICAL, NUDGED, *LADDER]
+        return [cell for cell in (*first, *sorted(set(self.cells) - set(first))) if cell in self.cells]
 
     def epochs(self) -> list[int]:
         """All epochs after which something was scored."""

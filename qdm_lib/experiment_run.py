@@ -33,11 +33,8 @@ from qdm_lib.unet import count_parameters
 
 RECENT = 100  # steps in the reported loss
 SHOWN = 64  # images of each job that are kept with its result
-NEW_IN_CONFIG = {
-    "weights": "ema",
-    "first_weights": None,
-    "runs_of": None,
-}  # what results files from before these settings mean
+# What results files from before these settings mean.
+NEW_IN_CONFIG = {"weights": "ema", "first_weights": None, "runs_of": None, "nudge": None}
 
 
 class Runner:

@@ -18,6 +18,11 @@ A file of `experiments/` names a protocol and its cells:
     seeds = [0]
     transfer = { epochs = 1, optimizer = "restart", ema = "restart" }   # optional: see Transfer
 
+    [[cells]]
+    preset = "unet"
+    seeds = [0]
+    nudge = 0.001                 # optional: see Cell
+
 A cell and a seed make a `Job`. It knows its folder under `runs/` (large, not shared) and its JSON file under
 `results/` (small, shared): both follow from its names alone, so that many processes agree on who does what.
 """
@@ -81,12 +86,16 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: a model, trained one way, with several seeds."""
+    """One cell of a table: a model, trained one way, with several seeds.
+
+    nudge: change its first weights by so small a share (see `runs.RunConfig`): another null, of runs that are paired.
+    """
 
     preset: str
     seeds: tuple[int, ...]
     control: str | None = None
     transfer: Transfer | None = None
+    nudge: float | None = None
     dataset: str = "fashion-mnist"
 
     def __post_init__(self) -> None:
@@ -101,6 +110,9 @@ class Cell:
             object.__setattr__(self, "transfer", _make(Transfer, self.transfer, "transfer"))
         if not isinstance(self.transfer, Transfer | None):
             raise ValueError(f"transfer must be a table such as {{ epochs = 1 }}, not {self.transfer!r}.")
+        if self.nudge is not None and self.transfer is not None:
+            raise ValueError("A nudge is of first weights; a transfer takes its weights from another run.")
+        RunConfig(self.preset, nudge=self.nudge)  # checks it
         if self.control is not None:
             dataclasses.replace(PRESETS[self.preset], control=self.control)  # checks it
 
@@ -111,6 +123,7 @@ class Cell:
             name = f"control-{self.control}" + ("" if self.preset == "fullhqconv" else f"-{self.preset}")
         else:
             name = self.preset
+        name += "-nudged" if self.nudge is not None else ""
         if self.transfer is None:
             return name
         t = self.transfer
@@ -254,7 +267,7 @@ class Job:
             recipe = dataclasses.replace(recipe, ema_start=start)
         options = {} if cell.control is None else {"control": cell.control}
         return RunConfig(cell.preset, cell.dataset, steps, self.seed, model_options=options, recipe=recipe,
-                         first_weights=self.first_weights())  # fmt: skip
+                         first_weights=self.first_weights(), nudge=cell.nudge)  # fmt: skip
 
     def first_weights(self) -> str | None:
         """The preset whose first weights it shares; None for that preset itself."""
@@ -275,6 +288,7 @@ class Job:
             "transfer": cell.transfer and dataclasses.asdict(cell.transfer), "sampler": e.sampler,
             "sampler_steps": e.sampler_steps, "n_images": e.n_images, "features": e.features,
             "weights": e.weights, "first_weights": self.first_weights(), "runs_of": e.runs_of,
+            "nudge": cell.nudge,
         }  # fmt: skip
 
 

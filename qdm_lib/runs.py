@@ -38,6 +38,7 @@ from qdm_lib.transfer import transfer_weights
 from qdm_lib.unet import PRESETS, UNet, build_unet, count_parameters
 
 _NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
+_NUDGE_STREAM = 4_000_037
 
 
 def check_choice(what: str, value: str, known: Iterable[str]) -> str:
@@ -69,6 +70,8 @@ class RunConfig:
         steps: optimiser steps in all. seed: of the weights, the batches and the noise.
         first_weights: a preset, such as "unet": every weight that this preset has too, by name and shape, starts as in
             it with the same seed. So models of one seed begin alike, and their differences tell of the models.
+        nudge: multiply every first weight w by 1 + nudge·z, z normal, drawn from the seed; between 0 and 1. A run that
+            is nudged by next to nothing tells how much of a difference between two runs says nothing about the models.
         backend: of the circuits. bf16: train in bfloat16 where torch thinks it safe (autocast).
         recipe: batch size, learning rate, loss weight and averaging.
 
@@ -82,6 +85,7 @@ class RunConfig:
     seed: int = 0
     hybridization: int | float | str | None = None
     first_weights: str | None = None
+    nudge: float | None = None
     backend: str = "fast"
     bf16: bool = False
     model_options: dict = field(default_factory=dict)
@@ -93,6 +97,8 @@ class RunConfig:
         check_choice("backend", self.backend, BACKENDS)
         if self.first_weights is not None:
             check_choice("preset of first_weights", self.first_weights, PRESETS)
+        if self.nudge is not None and not (isinstance(self.nudge, int | float) and 0 < self.nudge < 1):
+            raise ValueError(f"nudge must be a number above 0 and below 1, or None; got {self.nudge!r}.")
         check_count("steps", self.steps)
         check_count("seed", self.seed, 0, 2**31 - 1)
         if isinstance(self.recipe, dict):  # read back from JSON
@@ -104,6 +110,11 @@ class RunConfig:
         model = build_unet(self.preset, hybridization=self.hybridization, seed=self.seed, verbose=False, **options)
         if self.first_weights is not None:
             transfer_weights(build_unet(self.first_weights, seed=self.seed, verbose=False), model, exclude=None)
+        if self.nudge is not None:
+            generator = torch.Generator().manual_seed(self.seed + _NUDGE_STREAM)
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.mul_(1 + self.nudge * torch.randn(weight.shape, generator=generator))
         return model
 
 

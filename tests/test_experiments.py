@@ -129,9 +129,10 @@ def test_first_seeds_of_all_cells_come_first():
 
 # --------------------------------------------------------------------------------------------- in miniature
 
+NUDGED = Cell("unet", (0,), nudge=0.001)
 IN_FILES = [cell for path in FILES for cell in load_experiment(path).cells]
 CELLS = [Cell(preset, (0,), dataset=d) for preset in PRESETS for d in ("fashion-mnist", "mnist")]
-CELLS += [Cell("fullhqconv", (0,), control=name) for name in CONTROLS]
+CELLS += [*(Cell("fullhqconv", (0,), control=name) for name in CONTROLS), NUDGED]
 TRANSFERS = list(
     dict.fromkeys(replace(c, seeds=(0,), transfer=replace(c.transfer, epochs=1)) for c in IN_FILES if c.transfer)
 )
@@ -338,7 +339,7 @@ def test_restarted_average_keeps_most_of_the_hand_over():
 
 
 def test_models_of_one_seed_begin_alike_wherever_they_can():
-    experiment = tiny(*CELLS[: 2 * len(PRESETS) : 2], CELLS[-1], first_weights="unet")
+    experiment = tiny(*CELLS[: 2 * len(PRESETS) : 2], CELLS[-2], first_weights="unet")
     (classical,) = [job for job in experiment.jobs() if job.cell.preset == "unet"]
     assert classical.config(1).first_weights is None and classical.about()["first_weights"] is None
     there = classical.config(1).build_model().state_dict()
@@ -351,6 +352,20 @@ def test_models_of_one_seed_begin_alike_wherever_they_can():
     assert not torch.equal(own["first.weight"], there["first.weight"])  # without the option each draws its own
     with pytest.raises(ValueError, match="Unknown preset of first_weights 'u-net'. Did you mean 'unet'"):
         tiny(Cell("unet", (0,)), first_weights="u-net")
+
+
+def test_a_nudge_changes_every_weight_by_a_little():
+    plain, nudged = (job.config(1) for job in tiny(Cell("unet", (0,)), NUDGED).jobs())
+    before, after, again = (config.build_model().state_dict() for config in (plain, nudged, nudged))
+    assert all(torch.equal(value, again[name]) for name, value in after.items())
+    share = torch.cat([(after[k] / v - 1).flatten() for k, v in before.items() if v.is_floating_point()])
+    share = share[share.isfinite() & (share != 0)]  # zeros and buffers stay
+    assert len(share) > 400_000 and abs(share.mean()) < 1e-5 and 0.00099 < share.std() < 0.00101
+    for nudge in (0, 1, "much"):
+        with pytest.raises(ValueError, match="nudge must be a number above 0 and below 1"):
+            Cell("unet", (0,), nudge=nudge)
+    with pytest.raises(ValueError, match="A nudge is of first weights"):
+        Cell("unet", (0,), nudge=0.1, transfer=Transfer(1))
 
 
 # --------------------------------------------------------------------------------------------- sharing, stopping

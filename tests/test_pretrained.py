@@ -140,7 +140,7 @@ def test_scores_of_another_run_are_refused(mini, tmp_path, tool):
         with pytest.raises(ValueError, match=message):
             tool.ship(runs / run, tmp_path / "x", results / f"{result}.json", epoch, experiments=mini / "experiments")
     copy = (runs / zero).rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="No train command sets first_weights = 'unet'; name the run's --result"):
+    with pytest.raises(ValueError, match="No train command sets model_options = .*zero.*; name the run's --result"):
         tool.ship(copy, tmp_path / "x", experiments=mini / "experiments")
     with pytest.raises(ValueError, match="is not a run of .*unet/seed-3: its preset is '1hqconv', not 'unet'"):
         tool.ship(copy, tmp_path / "x", results / f"{unet}.json", experiments=mini / "experiments")

@@ -76,7 +76,7 @@ def _as_drawn(experiment: Experiment, about: dict) -> tuple[Experiment, str]:
 def check_run(checkpoint: Checkpoint, job: Job, n_images: int) -> None:
     """ValueError unless the checkpoint was trained as the job says."""
     wanted = json.loads(json.dumps(asdict(job.config(checkpoint.step, n_images))))
-    for name in ("preset", "dataset", "seed", "first_weights", "model_options", "recipe"):
+    for name in ("preset", "dataset", "seed", "first_weights", "nudge", "model_options", "recipe"):
         here = checkpoint.run_config.get(name)
         if here != wanted[name]:
             raise ValueError(f"{checkpoint.folder} is not a run of {job.name}: its {name} is {here!r}, not "
@@ -85,12 +85,14 @@ def check_run(checkpoint: Checkpoint, job: Job, n_images: int) -> None:
 
 def train_command(config: dict, steps: int) -> str:
     """The command line of a run that no experiment made; ValueError for one that only an experiment makes."""
-    for name in ("first_weights", "model_options"):
+    for name in ("model_options", "nudge"):
         if config.get(name):
             raise ValueError(f"No train command sets {name} = {config[name]!r}; name the run's --result, so that the "
                              "card can give the experiment's command.")  # fmt: skip
     command = f"python -m qdm_lib train --preset {config['preset']} --dataset {config['dataset']} --steps {steps}"
     command += f" --seed {config['seed']}"
+    if config.get("first_weights"):
+        command += f" --first-weights {config['first_weights']}"
     if config.get("hybridization") is not None:
         command += f" --hybridization {config['hybridization']}"
     if config["recipe"]["batch_size"] != TrainConfig().batch_size:

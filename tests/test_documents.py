@@ -1,0 +1,42 @@
+"""The documents: links lead somewhere, and REPORT's numbers of single runs are those of results/."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from qdm_lib.collect import read_results
+from qdm_lib.collect_tables import number
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*/*/README.md")])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def rows_of_runs(text: str):
+    """(protocol, cell, seed, entry) of each filled field of REPORT's tables with a column for each seed."""
+    seeds, protocol = [], None
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.strip("|").split("|")] if line.startswith("|") else []
+        if any(field.startswith("seed ") for field in fields):
+            protocol, seeds = fields[0], [int(field[5:]) for field in fields[1:]]
+        elif not fields:
+            seeds = []
+        elif seeds and fields[0].startswith("`"):
+            yield from (
+                (protocol, fields[0].strip("`"), seed, f) for seed, f in zip(seeds, fields[1:], strict=True) if f
+            )
+
+
+def test_the_reports_scores_are_those_of_the_results():
+    groups = {group.protocol: group for group in read_results(ROOT / "results")}
+    found = list(rows_of_runs((ROOT / "REPORT.md").read_text(encoding="utf-8")))
+    assert len(found) >= 8
+    for protocol, cell, seed, entry in found:
+        score = groups[protocol].cells[cell][seed]["scores"]["fid"]
+        assert entry == f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]", (cell, seed)
