@@ -360,6 +360,8 @@ def test_a_nudge_changes_every_weight_by_a_little():
     assert all(torch.equal(value, again[name]) for name, value in after.items())
     share = torch.cat([(after[k] / v - 1).flatten() for k, v in before.items() if v.is_floating_point()])
     share = share[share.isfinite() & (share != 0)]  # zeros and buffers stay
+    moved = torch.cat([(after[k] - v).abs().flatten() for k, v in before.items() if v.is_floating_point()])
+    assert (moved < 0.001).float().mean() > 0.99 and moved.median() < 1e-4  # Adam's first step: 0.001
     assert len(share) > 400_000 and abs(share.mean()) < 1e-5 and 0.00099 < share.std() < 0.00101
     for nudge in (0, 1, "much"):
         with pytest.raises(ValueError, match="nudge must be a number above 0 and below 1"):
