@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from qdm_lib.collect_results import CLASSICAL, LADDER, SCORES, Group
 from qdm_lib.comparison import classical_null
-from qdm_lib.data import load_images
+from qdm_lib.data import DATASETS, load_images
 from qdm_lib.experiment_run import read_picture
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
@@ -37,8 +37,13 @@ def figures(group: Group, folder: Path) -> list[Path]:
 
 
 def in_common(group: Group) -> list[tuple[int, str]]:
-    """The epochs that all cells have with one and the same seed, as (seed, epoch), the smallest such seed."""
-    have = [{(seed, e) for seed, result in runs.items() for e in result["by_epoch"]} for runs in group.cells.values()]
+    """The epochs that all cells have with one and the same seed, as (seed, epoch), the smallest such seed.
+
+    Transfers, which have no early epochs, are not asked, unless there is nothing else.
+    """
+    plain = [c for c, runs in group.cells.items() if not any(r["config"].get("transfer") for r in runs.values())]
+    have = [{(seed, e) for seed, one in group.cells[cell].items() for e in one["by_epoch"]}
+            for cell in plain or group.cells]  # fmt: skip
     common = set.intersection(*have)
     return [min(pair for pair in common if pair[1] == e) for e in sorted({e for _, e in common}, key=int)]
 
@@ -47,18 +52,20 @@ def samples(group: Group, common: tuple[int, str] | None) -> Figure:
     """A row of images for each cell, of one seed and epoch that all cells have (`in_common`); real ones at the top.
 
     What you see: the first 16 images that each model draws, in the order in which they were drawn, none left out. Rows
-    of one seed start from the same noise. Without a common seed and epoch each row is its cell's first seed after its
-    last epoch; the rows say which, and the title that they do not compare.
+    of one seed start from the same noise. A transfer without that epoch is left out. Without a common seed and epoch
+    each row is its cell's first seed after its last epoch; the rows say which, and the title that they do not compare.
     """
-    rows = [("real images\ntest set", _real_images(group.dataset))]
+    rows = [("real images\ntest set", images) for images in _real_images(group.dataset)]
     for cell in group.ordered():
         seed, epoch = common or (min(group.cells[cell]), "")
-        result = group.cells[cell][seed]
+        result = group.cells[cell].get(seed, {"by_epoch": {}})
+        if common and epoch not in result["by_epoch"]:
+            continue
         epoch = epoch or max(result["by_epoch"], key=int)
         images = read_picture(result["path"].parent / result["by_epoch"][epoch]["samples"])
         rows.append((f"{cell}\nseed {seed}, epoch {epoch}", images[:IN_A_GRID]))
     figure = Figure(figsize=(9.5, 0.62 * len(rows) + 0.5), layout="constrained")
-    for ax, (label, images) in zip(figure.subplots(len(rows), 1), rows, strict=True):
+    for ax, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         apart = np.pad(images, ((0, 0), (0, 0), (GAP, GAP)), constant_values=255)  # white, so that one sees each image
         ax.imshow(np.concatenate(list(apart), 1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
@@ -69,9 +76,11 @@ def samples(group: Group, common: tuple[int, str] | None) -> Figure:
     return figure
 
 
-def _real_images(dataset: str) -> np.ndarray:
-    """The first images of the bundled test set: uint8 (16, 28, 28)."""
-    return load_images(dataset, "test", bundled=True).images[:IN_A_GRID, 0].numpy()
+def _real_images(dataset: str) -> list[np.ndarray]:
+    """The first images of the bundled test set, uint8 (16, 28, 28), in a list; an empty one without such a set."""
+    if DATASETS[dataset].bundled_sha256 is None:
+        return []
+    return [load_images(dataset, "test", bundled=True).images[:IN_A_GRID, 0].numpy()]
 
 
 def ladder(group: Group) -> Figure:

@@ -23,7 +23,9 @@ LADDER = [*(f"control-{name}" for name in CONTROLS), "fullhqconv", "fullfqconv"]
 CLASSICAL, NUDGED = "unet", "unet-nudged"
 # What results of one table must have in common, and what a file means that does not name it.
 SCALE = {"features": None, "n_images": None, "weights": "ema", "sampler": None, "sampler_steps": None,
-         "batch_size": None, "runs_of": None}  # fmt: skip
+         "batch_size": None, "epochs": None, "runs_of": None}  # fmt: skip
+IN_A_CONFIG = ("protocol", "dataset", "cell", "preset", "seed", "epochs", "features", "n_images", "sampler",
+               "sampler_steps")  # fmt: skip
 IN_A_FILE = ("config", "parameters", "machine", "seconds_per_step", "by_epoch", "scores", "loss", "finished")
 IN_AN_ENTRY = ("step", "loss", "scores", "sampling_seconds", "scoring_seconds", "samples")
 
@@ -104,27 +106,38 @@ def read_results(folder: str | os.PathLike) -> list[Group]:
             }
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no result of an experiment ({error!r}).") from None
-        for name, value in _scale(config).items():
+        for name, default in SCALE.items():
+            value = config.get(name, default)
             first, known = scales.setdefault(key, {}).setdefault(name, (path, value))
             if value != known:
                 what = f"{name} {value!r} and {known!r}"
                 raise ValueError(f"{path} and {first} would stand in one table, but differ in {what}.")
         groups.setdefault(key, {}).setdefault(cell, {})[seed] = result
-    return [Group(*key, cells, Path(folder)) for key, cells in sorted(groups.items())]
+    found = [Group(*key, cells, Path(folder)) for key, cells in sorted(groups.items())]
+    for group in found:
+        _check_first_weights(group)
+    return found
 
 
-def _scale(config: dict) -> dict:
-    """What other results of its table must have too; the classical model's first weights are its own in any case."""
-    scale = {name: config.get(name, default) for name, default in SCALE.items()}
-    classical = (config["preset"], config.get("control")) == (CLASSICAL, None)
-    return scale if classical else scale | {"first_weights": config.get("first_weights")}
+def _check_first_weights(group: Group) -> None:
+    """ValueError unless all share one preset's first weights, which that preset has anyway, or none does."""
+    sharing = {one["config"]["first_weights"]: one["path"] for one in group.results()
+               if one["config"].get("first_weights")}  # fmt: skip
+    for one in group.results():
+        config = one["config"]
+        begins_as = config.get("first_weights") or (None if config.get("control") else config["preset"])
+        for other, path in sharing.items():
+            if begins_as != other:
+                what = f"first_weights {config.get('first_weights')!r} and {other!r}"
+                raise ValueError(f"{one['path']} and {path} would stand in one table, but differ in {what}.")
 
 
 def _check_parts(result: dict) -> None:
     """KeyError for the first part of a result that is not there."""
-    entries = result["by_epoch"].values()
-    for part, names in ((result, IN_A_FILE), *((entry, IN_AN_ENTRY) for entry in entries),
-                        *((entry["scores"], SCORES) for entry in entries)):  # fmt: skip
+    parts = [(result, IN_A_FILE), (result["config"], IN_A_CONFIG)]
+    for entry in result["by_epoch"].values():
+        parts += [(entry, IN_AN_ENTRY), (entry["scores"], SCORES)]
+    for part, names in parts:
         for name in names:
             part[name]
 

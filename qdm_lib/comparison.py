@@ -27,7 +27,7 @@ LEAST_SEEDS = 5  # classical seeds behind a margin, for the word "equivalent"
 class Difference:
     """Mean difference of n seeds; the two 95 % intervals; `low` to `high` is the wider of them on each side.
 
-    p: of Student's test that the mean is zero, two-sided; NaN for fewer than two seeds.
+    p: of Student's test that the mean is zero, two-sided. NaN stands for what so few seeds do not give.
     """
 
     mean: float
@@ -38,11 +38,11 @@ class Difference:
 
     @property
     def low(self) -> float:
-        return min(self.bootstrap[0], self.t[0])
+        return min(self.bootstrap[0], self.t[0]) if not math.isnan(self.t[0]) else self.bootstrap[0]
 
     @property
     def high(self) -> float:
-        return max(self.bootstrap[1], self.t[1])
+        return max(self.bootstrap[1], self.t[1]) if not math.isnan(self.t[1]) else self.bootstrap[1]
 
     def verdict(self, null: Null) -> str:
         """What the interval says: different, equivalent within the margin, both (a small sure difference), or open.
@@ -50,8 +50,8 @@ class Difference:
         Never equivalent by a margin from fewer than 5 classical seeds: it may be several times too wide.
         """
         margin = null.margin
-        if math.isnan(self.low) or math.isnan(self.high):
-            return "open (too few seeds)"
+        if math.isnan(self.t[0]):
+            return "open (too few seeds)" if self.n < 2 else "open (all seeds alike)"
         words, inside = [], -margin <= self.low and self.high <= margin
         if self.low > 0 or self.high < 0:
             words.append("higher" if self.low > 0 else "lower")
@@ -70,7 +70,8 @@ def paired_difference(a: Mapping[int, tuple[float, float]], b: Mapping[int, tupl
     the two deviations: seeds and samples both vary. (The observed difference holds that noise once already.) From few
     seeds a bootstrap is far too narrow; from two, without noise, it reaches from the one to the other and holds the
     truth in half of all cases. So t: Student's interval from the seeds' differences alone, which is wide there, and
-    decides. Both are NaN for fewer than two common seeds.
+    decides. Both are NaN for fewer than two common seeds, t and p also where all differences are equal: scores are
+    counted in whole images, so two can tie by chance, and a spread of zero is no measurement of the spread.
     """
     seeds = sorted(set(a) & set(b))
     differences = np.array([a[s][0] - b[s][0] for s in seeds])
@@ -101,10 +102,11 @@ def _student(values: np.ndarray) -> tuple[tuple[float, float], float]:
     from scipy.stats import t
 
     n, mean = len(values), float(values.mean())
+    if float(np.ptp(values)) <= 1e-12 * max(1.0, abs(mean)):  # equal, up to rounding
+        return (math.nan, math.nan), math.nan
     error = float(values.std(ddof=1)) / math.sqrt(n)
     half = float(t.ppf(0.975, n - 1)) * error
-    p = 2 * float(t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
-    return (mean - half, mean + half), p
+    return (mean - half, mean + half), 2 * float(t.sf(abs(mean) / error, n - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -152,18 +153,20 @@ class Runner:
                 self.images(dataset, split)  # what is missing is missed before the work starts
             if self.evaluate:
                 self.judge(dataset)  # also the weights of its features
-        began, made = time.perf_counter(), 0
+        began, at_first = time.perf_counter(), None
         while True:
             left = [job for job in self.jobs if job.name not in self.failed and not self.finished(job)]
+            at_first = len(left) if at_first is None else at_first
             left.sort(key=self._source_is_coming)  # such transfers last, the others in their order
             for job in left:  # from the top each time: what another process held may be free now
                 with claim(job.folder(self.runs)) as mine:
                     if not mine or self.finished(job):
                         continue
-                    pace = (time.perf_counter() - began) / made * len(left) if made else None
-                    rest = f", {hours(pace)} for the rest at the pace so far" if pace else ""
+                    rest = ""
+                    if made := at_first - len(left):  # by all processes
+                        pace = (time.perf_counter() - began) / made
+                        rest = f", {hours(pace * len(left))} for the rest at the pace so far"
                     self.say(f"{job.name}: {len(self.jobs) - len(left)} of {len(self.jobs)} jobs done{rest}")
-                    made += 1
                     try:
                         self.run_job(job)
                     except FloatingPointError as error:
@@ -175,6 +178,8 @@ class Runner:
 
     def run_job(self, job: Job) -> None:
         """Train and score one job, from where it stands. The caller holds its claim."""
+        if self.trained(job):
+            check_run(job.folder(self.runs), job, len(self.images(job.cell.dataset)))
         if self.train:
             self._train(job)
         for epoch in self._to_score(job) if self.evaluate else ():
@@ -262,7 +267,7 @@ class Runner:
             if mine:
                 yield
                 return
-        self.say(f"Waiting for {folder}, which another process trains …")
+        self.say(f"Waiting for {folder}, which another process holds …")
         with claim(folder, wait=True):
             yield
 
@@ -332,6 +337,16 @@ class Runner:
 
 
 # --------------------------------------------------------------------------------- files and locks
+
+
+def check_run(folder: Path, job: Job, n_images: int) -> None:
+    """ValueError unless the run in a folder was trained as the job says, as far as it went."""
+    info = run_info(folder)
+    wanted = json.loads(json.dumps(asdict(job.config(max(1, info["step"]), n_images))))
+    for name in ("preset", "dataset", "seed", "hybridization", "first_weights", "nudge", "model_options", "recipe"):
+        here = info["run_config"].get(name)
+        if here != wanted[name]:
+            raise ValueError(f"{folder} is not a run of {job.name}: its {name} is {here!r}, not {wanted[name]!r}.")
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def test_noise_of_the_images_widens_the_bootstrap():
     a, b = {0: (1.0, 3.0), 1: (1.0, 3.0)}, {0: (0.0, 4.0), 1: (0.0, 4.0)}
     d = paired_difference(a, b)
     half = 1.96 * 5 / math.sqrt(2)  # both pairs have a deviation of 5
-    assert d.t == (1, 1) and d.bootstrap == pytest.approx((1 - half, 1 + half), rel=0.06)
+    assert math.isnan(d.t[0]) and (d.low, d.high) == d.bootstrap == pytest.approx((1 - half, 1 + half), rel=0.06)
 
 
 def test_one_seed_decides_nothing():
@@ -68,6 +68,12 @@ def test_the_interval_covers_the_truth():
 )
 def test_verdicts(interval, verdict):
     assert Difference(0.0, 3, interval, interval).verdict(Null((), 5, 2.0)) == verdict
+
+
+def test_a_tie_of_two_seeds_is_no_certainty():
+    tied = paired_difference({0: (1.5, 0.0), 1: (2.5, 0.0)}, {0: (1.0, 0.0), 1: (2.0, 0.0)})
+    assert tied.mean == 0.5 and math.isnan(tied.p) and math.isnan(tied.t[0]) and tied.low == 0.5
+    assert tied.verdict(Null((), 5, 2.0)) == "open (all seeds alike)"
 
 
 def test_few_classical_seeds_call_nothing_equivalent():

@@ -140,9 +140,6 @@ TRANSFERS = list(
 
 def test_the_miniature_has_every_cell_of_the_files():
     assert {replace(cell, seeds=(0,)) for cell in IN_FILES if not cell.transfer} <= set(CELLS)
-    assert {(c.preset, c.dataset, c.transfer.name) for c in IN_FILES if c.transfer} == {
-        (c.preset, c.dataset, c.transfer.name) for c in TRANSFERS
-    }
 
 
 def test_every_cell_and_control_for_two_steps(tmp_path):
@@ -542,13 +539,26 @@ def test_who_waits_for_a_source_says_so(tmp_path):
     here = runner(tiny(Cell("unet", (0,))), tmp_path, say=said.append)
     with here._wait_for(tmp_path / "free"):
         assert not said
-    script = "import sys, time\nfrom pathlib import Path\nfrom qdm_lib.experiment_run import claim\n" \
-             "with claim(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(0.5)\n"  # fmt: skip
-    other = subprocess.Popen([sys.executable, "-c", script, tmp_path / "held"], stdout=subprocess.PIPE, cwd=ROOT)
+    script = "import sys\nfrom pathlib import Path\nfrom qdm_lib.experiment_run import claim\n" \
+             "with claim(Path(sys.argv[1])):\n    print('held', flush=True)\n    input()\n"  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", script, tmp_path / "held"], stdout=subprocess.PIPE,
+                             stdin=subprocess.PIPE, cwd=ROOT, text=True)  # fmt: skip
     other.stdout.readline()
+    here.say = lambda text: (said.append(text), other.communicate("\n"))  # only then it lets go
     with here._wait_for(tmp_path / "held"):
-        assert said == [f"Waiting for {tmp_path / 'held'}, which another process trains …"]
-    other.wait(), other.stdout.close()
+        assert said == [f"Waiting for {tmp_path / 'held'}, which another process holds …"]
+
+
+def test_a_run_trained_otherwise_is_not_scored_as_the_cells(tmp_path):
+    """Made by `train` without --first-weights, say, and whole: nothing is left to train that would refuse it."""
+    experiment = tiny(Cell("1hqconv", (0,)), first_weights="unet")
+    (job,) = experiment.jobs()
+    config = replace(job.config(2, 16), first_weights=None)
+    train_run(
+        config, job.folder(tmp_path / "runs"), images=TINY["fashion-mnist", "train"], progress=False, device="cpu"
+    )
+    with pytest.raises(ValueError, match="is not a run of .*1hqconv/seed-0: its first_weights is None, not 'unet'"):
+        runner(experiment, tmp_path).run()
 
 
 def test_a_plan_leaves_the_shared_measurements_alone(tmp_path):

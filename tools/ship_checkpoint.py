@@ -16,12 +16,12 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from make_sample_grids import write_grid
 
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, save_model
+from qdm_lib.experiment_run import check_run
 from qdm_lib.experiments import TRAINING_IMAGES, Experiment, Job, load_experiment
 from qdm_lib.training import TrainConfig
 
@@ -73,22 +73,11 @@ def _as_drawn(experiment: Experiment, about: dict) -> tuple[Experiment, str]:
     return experiment, options
 
 
-def check_run(checkpoint: Checkpoint, job: Job, n_images: int) -> None:
-    """ValueError unless the checkpoint was trained as the job says."""
-    wanted = json.loads(json.dumps(asdict(job.config(checkpoint.step, n_images))))
-    for name in ("preset", "dataset", "seed", "first_weights", "nudge", "model_options", "recipe"):
-        here = checkpoint.run_config.get(name)
-        if here != wanted[name]:
-            raise ValueError(f"{checkpoint.folder} is not a run of {job.name}: its {name} is {here!r}, not "
-                             f"{wanted[name]!r}.")  # fmt: skip
-
-
 def train_command(config: dict, steps: int) -> str:
     """The command line of a run that no experiment made; ValueError for one that only an experiment makes."""
-    for name in ("model_options", "nudge"):
-        if config.get(name):
-            raise ValueError(f"No train command sets {name} = {config[name]!r}; name the run's --result, so that the "
-                             "card can give the experiment's command.")  # fmt: skip
+    if config.get("model_options"):
+        raise ValueError(f"No train command sets model_options = {config['model_options']!r}; name the run's --result, "
+                         "so that the card can give the experiment's command.")  # fmt: skip
     command = f"python -m qdm_lib train --preset {config['preset']} --dataset {config['dataset']} --steps {steps}"
     command += f" --seed {config['seed']}"
     if config.get("first_weights"):
@@ -132,6 +121,8 @@ def protocol(steps: int, batch_size: int, n_images: int, job: Job | None) -> str
 def make_card(run: Path, checkpoint: Checkpoint, result: Path | None, epoch: int | None, experiments: Path) -> dict:
     """What model.json says of a run; ValueError where the result is not of this run and epoch."""
     config, step = dict(checkpoint.run_config), checkpoint.step
+    if config.get("nudge"):
+        raise ValueError(f"{run} is a nudged run, made to be compared with its twin and not to be shipped.")
     count = re.search(r"([\d,]+)(?: of [\d,]+)? images", config.get("data") or "")
     if count is None:
         raise ValueError(f"{run} does not say how many images it was trained on: its data is {config.get('data')!r}.")
@@ -140,7 +131,7 @@ def make_card(run: Path, checkpoint: Checkpoint, result: Path | None, epoch: int
     found = find_job(run, content and content["config"], experiments)
     job, command, scoring = found or (None, train_command(config, step), None)
     if job is not None:
-        check_run(checkpoint, job, n_images)
+        check_run(run, job, n_images)
     card = {
         "preset": config["preset"],
         "dataset": config["dataset"],
