@@ -9,8 +9,8 @@ second needs two GPUs: without them `accelerate launch` starts one process, what
 Every process draws the whole global batch, its time steps and its noise from the same seeds and works on its own rows;
 gradients are averaged. So the run is the one that a single process makes at the same batch size, up to rounding, and
 checkpoints of the one continue the other. A run with an experiment's options in the place of its cell, such as
-`--preset fullhqconv --first-weights unet --epochs 2 --out runs/short/fullhqconv/seed-0`, is adopted and scored by
-`python -m qdm_lib experiment run`, itself a program of one process for each job.
+`--preset fullhqconv --first-weights unet --epochs 2 --out runs/short/fashion-mnist/fullhqconv/seed-0`, is adopted and
+scored by `python -m qdm_lib experiment run`, itself a program of one process for each job.
 """
 
 from __future__ import annotations

@@ -194,9 +194,8 @@ class Experiment:
         return cell
 
     def cell_name(self, cell: Cell) -> str:
-        """Name of a cell in paths. Only the short protocol, all Fashion-MNIST, goes without the data set."""
-        plain = (self.runs_of or self.protocol) in ("short", "short-unpaired") and cell.dataset == "fashion-mnist"
-        return cell.label if plain else f"{cell.dataset}/{cell.label}"
+        """Name of a cell in paths: fashion-mnist/1hqconv."""
+        return f"{cell.dataset}/{cell.label}"
 
     def with_sampler(self, sampler: str, steps: int | None = None) -> Experiment:
         """The same runs drawn from in another way, as a protocol of its own: short-ddim-10."""
@@ -238,7 +237,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """short/unet/seed-0: also its place under runs/ and results/."""
+        """short/fashion-mnist/unet/seed-0: also its place under runs/ and results/."""
         return f"{self.experiment.protocol}/{self.experiment.cell_name(self.cell)}/seed-{self.seed}"
 
     def folder(self, runs: str | os.PathLike = RUNS) -> Path:
