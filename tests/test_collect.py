@@ -37,7 +37,7 @@ RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / name for name in ("result
 def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",), steps=50, loss=0.03,
             scores=None, machine="x", seconds=True, **config) -> Path:  # fmt: skip
     """A result file with round numbers, and its picture; `scores`, `config`: what differs from the usual."""
-    path = folder / protocol / cell / f"seed-{seed}.json"
+    path = folder / protocol / config.get("dataset", "fashion-mnist") / cell / f"seed-{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def score(value):
@@ -107,15 +107,15 @@ def test_what_the_tables_say(results):
     assert loss.startswith("training loss,2,5,0.002,0.004,")
     assert null == "FID,2,5,1.6,4,3.92,0.88,1"  # pairs 0, 0, 0, 2 (six times), 4; 1.96 · √2 · √2
     todo = (tables / "open-short.csv").read_text().splitlines()
-    assert "CPU time on an otherwise idle core" in todo[0] and "unet,5,0," in todo
-    assert "1hqconv,0,3,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
+    assert "CPU time on an otherwise idle core" in todo[0] and "fashion-mnist/unet,5,0," in todo
+    assert "fashion-mnist/1hqconv,0,3,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
     paper = (tables / "paper-and-ours.md").read_text()
     assert (
         "| fashion-mnist | unet | 39.4563 | 40 [39.8, 40.2]* | 0.0275 |" in paper
         and "| mnist | unet | 45.2762 | open |" in paper
     )
     seeds = (tables / "short-fashion-mnist-seeds.csv").read_text()
-    assert "short/unet/seed-1.json" in seeds and "102 [101.8, 102.2]" in seeds
+    assert "short/fashion-mnist/unet/seed-1.json" in seeds and "102 [101.8, 102.2]" in seeds
 
 
 def test_floors_are_named_by_the_images_they_come_from(results):

@@ -73,12 +73,11 @@ def test_experiment_files_can_be_read(path):
 def test_the_short_protocol_is_what_the_command_line_trains():
     experiment = load_experiment(ROOT / "experiments" / "short.toml")
     job = experiment.jobs()[0]
-    assert job.name == "short/fashion-mnist/unet/seed-0" and job.config(job.steps(2)) == RunConfig(
-        "unet", "fashion-mnist", 938, 0
-    )
+    assert job.name == "short/fashion-mnist/unet/seed-0"
+    assert job.config(job.steps(2)) == RunConfig("unet", "fashion-mnist", 938, 0)
     job = next(job for job in experiment.jobs() if job.name == "short/fashion-mnist/fullhqconv/seed-0")
     assert job.config(938) == RunConfig("fullhqconv", "fashion-mnist", 938, 0, first_weights="unet")
-    seeds = {experiment.cell_name(cell): len(cell.seeds) for cell in experiment.cells}
+    seeds = {cell.label: len(cell.seeds) for cell in experiment.cells}
     assert all(seeds[name] >= 5 for name in ("unet", "control-zero", "fullhqconv")) and min(seeds.values()) >= 3
     ladder = {f"control-{name}" for name in CONTROLS if name != "bare"} | {"fullhqconv", "fullfqconv"}
     assert ladder | {"unet", "1hqconv", "1fqconv"} <= set(seeds)
