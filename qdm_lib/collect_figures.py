@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from qdm_lib.collect_results import CLASSICAL, LADDER, SCORES, Group
 from qdm_lib.comparison import classical_null
 from qdm_lib.data import DATASETS, load_images
-from qdm_lib.experiment_run import read_picture
+from qdm_lib.experiment_files import read_picture
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 MARKERS = "osD^vP*"
@@ -117,8 +117,8 @@ def null(group: Group) -> Figure:
     few of them it is rough (`comparison.classical_null`). Below, each other cell: a mark for each seed that it shares
     with the classical model, a thin line for its 95 % interval over the images, a bar for the mean. The pairs of the
     top row share nothing but the recipe, those below also batches, noise and first weights. So two questions: do a
-    cell's marks all lie to one side of zero (then it differs), and do they lie beyond the band (then it differs by more
-    than the choice of a seed does)?
+    cell's marks all lie to one side of zero (with few seeds that happens by chance, too: the table of differences tests
+    it), and do they lie beyond the band (then they are more than the choice of a seed does)?
     """
     shared = {cell: set(group.entries(CLASSICAL)) & set(group.entries(cell)) for cell in group.ordered()}
     cells = [cell for cell, seeds in shared.items() if seeds and cell != CLASSICAL]

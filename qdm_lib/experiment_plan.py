@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.experiment_run import Runner, claim, hours, machine
+from qdm_lib.experiment_files import claim, hours, machine
+from qdm_lib.experiment_run import Runner
 from qdm_lib.experiments import Cell, Experiment, Job
 from qdm_lib.samples import write_json
 from qdm_lib.training import EMA, make_optimizer, train

@@ -9,10 +9,6 @@ the work by `shard=(i, n)`.
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,13 +22,23 @@ from torch import Tensor
 from qdm_lib.checkpoint import load_model
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.evaluation import Judge
+from qdm_lib.experiment_files import (
+    claim,
+    copy_state,
+    hours,
+    machine,
+    note_time,
+    recent_loss,
+    seconds_per_step,
+    versions,
+    write_picture,
+)
 from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
 from qdm_lib.handover import start_transfer
-from qdm_lib.runs import check_count, pick_device, read_losses, run_info, train_run
+from qdm_lib.runs import check_count, pick_device, run_info, train_run
 from qdm_lib.samples import generate, write_json, write_npz
 from qdm_lib.unet import count_parameters
 
-RECENT = 100  # steps in the reported loss
 SHOWN = 64  # images of each job that are kept with its result
 # What results files from before these settings mean.
 NEW_IN_CONFIG = {"weights": "ema", "first_weights": None, "runs_of": None, "nudge": None}
@@ -202,7 +208,7 @@ class Runner:
         self._train_to(job, folder, epoch)
         kept = folder / f"epoch-{epoch}"
         if epoch < self.experiment.epochs and self._step(folder) == self.steps(job, epoch) and not kept.exists():
-            _copy_state(folder, kept)
+            copy_state(folder, kept)
 
     def _train_to(self, job: Job, folder: Path, epoch: int) -> None:
         """Train up to an epoch, if the run is not there yet, and note how long the steps took."""
@@ -215,7 +221,7 @@ class Runner:
             job.config(steps, len(images)), folder, resume=(folder / "checkpoint.json").is_file(),
             save_every=self.save_every, device=self.device, progress=self.progress, images=images,
         )  # fmt: skip
-        _note_time(folder, done.first_step, done.last_step, done.seconds, time.process_time() - busy)
+        note_time(folder, done.first_step, done.last_step, done.seconds, time.process_time() - busy)
 
     def _source_is_coming(self, job: Job) -> bool:
         """Whether a transfer's source is a job of this experiment that will pass, and keep, the epoch it needs."""
@@ -336,9 +342,6 @@ class Runner:
         return drawn
 
 
-# --------------------------------------------------------------------------------- files and locks
-
-
 def check_run(folder: Path, job: Job, n_images: int) -> None:
     """ValueError unless the run in a folder was trained as the job says, as far as it went."""
     info = run_info(folder)
@@ -347,114 +350,3 @@ def check_run(folder: Path, job: Job, n_images: int) -> None:
         here = info["run_config"].get(name)
         if here != wanted[name]:
             raise ValueError(f"{folder} is not a run of {job.name}: its {name} is {here!r}, not {wanted[name]!r}.")
-
-
-@contextmanager
-def claim(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of a job's folder; gives False where another process holds it (and wait is False).
-
-    The file `<folder>.lock` stays; only the system's lock on it counts. Without flock (Windows) it gives True.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f"{folder.name}.lock"), "a") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except ImportError:
-            pass
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def _copy_state(folder: Path, target: Path) -> None:
-    """A second copy of a run's newest checkpoint, complete or absent."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    info = json.loads((folder / "checkpoint.json").read_text())
-    for name in (info["file"], "checkpoint.json"):
-        shutil.copy2(folder / name, temporary / name)
-    os.replace(temporary, target)
-
-
-def write_picture(images: Tensor, path: Path, columns: int = 8) -> None:
-    """uint8 images (N, 1, 28, 28) as one grey PNG, tile beside tile, pixel for pixel: small, and readable back."""
-    from PIL import Image
-
-    rows = -(-len(images) // columns)
-    tiles = np.zeros((rows * columns, 28, 28), np.uint8)
-    tiles[: len(images)] = images[:, 0].numpy()
-    sheet = tiles.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """The images of `write_picture`: uint8 (N, 28, 28), empty tiles at the end included."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        sheet = np.asarray(picture)
-    rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
-    return sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2).reshape(-1, 28, 28)
-
-
-def hours(seconds: float) -> str:
-    """1 h 05 min, 12 min or 40 s."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def recent_loss(folder: Path, step: int) -> float | None:
-    """Mean loss of the last 100 steps up to a step; the whole curve stays in loss.csv."""
-    numbers, losses = read_losses(folder)
-    recent = [loss for number, loss in zip(numbers, losses, strict=True) if step - RECENT < number <= step]
-    return round(sum(recent) / len(recent), 6) if recent else None
-
-
-def _note_time(folder: Path, first: int, last: int, seconds: float, busy: float) -> None:
-    path = folder / "timing.json"
-    parts = json.loads(path.read_text()) if path.is_file() else []
-    write_json(path, [*parts, {"steps": last - first, "seconds": round(seconds, 3), "cpu_seconds": round(busy, 3)}])
-
-
-def seconds_per_step(folder: Path) -> dict[str, float] | None:
-    """Seconds by the clock and of CPU time (all threads) for a step, over the run; None where they were not noted.
-
-    A run of `python -m qdm_lib train` whose output went to `<folder>.log` is read from its last line there.
-    """
-    if (folder / "timing.json").is_file():
-        parts = json.loads((folder / "timing.json").read_text())
-        if steps := sum(part["steps"] for part in parts):
-            return {key: round(sum(p[f"{key}"] for p in parts) / steps, 4) for key in ("seconds", "cpu_seconds")}
-    log = folder.with_name(f"{folder.name}.log")
-    if log.is_file():
-        found = re.findall(r"([\d,]+) steps in (\d+) s \(", log.read_text(errors="replace"))
-        if found:
-            steps, seconds = (int(text.replace(",", "")) for text in found[-1])
-            return {"seconds": round(seconds / steps, 4)}
-    return None
-
-
-def versions() -> dict[str, str]:
-    from importlib import metadata
-
-    names = ("torch", "torchmetrics", "numpy", "scipy", "pennylane", "safetensors")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
-
-
-def machine(device: torch.device) -> dict:
-    """What the numbers were computed on, without names of people or machines."""
-    cpu = platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        cpu = found[1].strip() if found else cpu
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {"system": platform.system(), "cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "gpu": gpu}  # fmt: skip

@@ -28,7 +28,7 @@ from qdm_lib.collect_tables import (
 )
 from qdm_lib.comparison import rule_of_three
 from qdm_lib.evaluation import SCORE_NAMES
-from qdm_lib.experiment_run import read_picture, write_picture
+from qdm_lib.experiment_files import read_picture, write_picture
 from qdm_lib.samples import write_json
 
 RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / name for name in ("results", "experiments"))

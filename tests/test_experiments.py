@@ -19,8 +19,9 @@ from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.diffusion import cosine_betas
 from qdm_lib.evaluation import SCORE_NAMES
+from qdm_lib.experiment_files import claim, read_picture, seconds_per_step
 from qdm_lib.experiment_plan import hours, plan
-from qdm_lib.experiment_run import Runner, claim, read_picture, seconds_per_step
+from qdm_lib.experiment_run import Runner
 from qdm_lib.experiments import Cell, Experiment, Transfer, load_experiment
 from qdm_lib.handover import target_model
 from qdm_lib.runs import RunConfig, read_losses, train_run
@@ -194,7 +195,7 @@ def test_a_claimed_job_is_left_alone_until_its_process_ends(tmp_path):
     experiment = tiny(Cell("unet", (0,)))
     (job,) = experiment.jobs()
     folder = job.folder(tmp_path / "runs")
-    code = "import sys; from pathlib import Path; from qdm_lib.experiment_run import claim\n"
+    code = "import sys; from pathlib import Path; from qdm_lib.experiment_files import claim\n"
     code += "with claim(Path(sys.argv[1])) as mine: print(mine, flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"True\n"
@@ -540,7 +541,7 @@ def test_who_waits_for_a_source_says_so(tmp_path):
     here = runner(tiny(Cell("unet", (0,))), tmp_path, say=said.append)
     with here._wait_for(tmp_path / "free"):
         assert not said
-    script = "import sys\nfrom pathlib import Path\nfrom qdm_lib.experiment_run import claim\n" \
+    script = "import sys\nfrom pathlib import Path\nfrom qdm_lib.experiment_files import claim\n" \
              "with claim(Path(sys.argv[1])):\n    print('held', flush=True)\n    input()\n"  # fmt: skip
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path / "held"], stdout=subprocess.PIPE,
                              stdin=subprocess.PIPE, cwd=ROOT, text=True)  # fmt: skip
