@@ -34,13 +34,14 @@ class Gate:
 
     Args:
         name: a key of `GATES` (PennyLane's operation names).
-        wires: the wires it acts on, control first.
+        wires: the wires it acts on, control first; a list becomes a tuple.
         param: ``("input", k)``, ``("weight", k)`` or None.
-        scale, offset: radians per unit of the value, and radians.
+        scale, offset: radians per unit of the value, and radians; left alone where the gate has no angle.
         block: the label that drawings group by ("encoding", "A", "B", …).
 
     Raises:
-        ValueError: an unknown name, a wrong number of wires, a wire twice, a misplaced angle.
+        ValueError: an unknown name, a wrong number of wires, a wire twice, a misplaced angle, a wire or
+            an index that is no whole number, a scale or an offset that is no finite number.
     """
 
     name: str
@@ -54,12 +55,21 @@ class Gate:
         if self.name not in GATES:
             raise ValueError(f"Unknown gate {self.name!r}; a Circuit takes {', '.join(GATES)}.")
         n_wires, has_angle, _ = GATES[self.name]
+        _make_tuple(self, "wires", f"{self.name}: wanted wires such as {tuple(range(n_wires))}")
+        if self.param is not None:
+            _make_tuple(self, "param", f"{self.name}: wanted a param such as ('weight', 0)")
         if len(self.wires) != n_wires:
             raise ValueError(f"{self.name} acts on {n_wires} wire(s), got wires {self.wires}.")
+        if not all(map(_is_whole, self.wires)):
+            raise ValueError(f"{self.name}: wanted whole numbers as wires, got {self.wires}.")
         if len(set(self.wires)) != n_wires:
             raise ValueError(f"{self.name} was given the same wire twice: {self.wires}.")
-        if self.param is not None and (not has_angle or self.param[0] not in ("input", "weight")):
+        if self.param is not None and not (has_angle and _is_source(self.param)):
             raise ValueError(f"{self.name} cannot take its angle from {self.param}.")
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in (self.scale, self.offset)):
+            raise ValueError(f"{self.name}: wanted a finite scale and offset, got {self.scale!r} and {self.offset!r}.")
+        if not has_angle and (self.scale, self.offset) != (1, 0):
+            raise ValueError(f"{self.name} has no angle to scale or offset, got {self.scale} and {self.offset}.")
 
     @property
     def controls(self) -> tuple[int, ...]:
@@ -77,14 +87,14 @@ class Circuit:
     """An ansatz: gates on ``n_wires`` wires, fed by ``n_inputs`` inputs and ``n_weights`` weights.
 
     Args:
-        gates: applied from left to right to |0…0⟩.
+        gates: applied from left to right to |0…0⟩; a list becomes a tuple.
         n_wires, n_inputs, n_weights: sizes; outputs are ⟨Z⟩ of wires 0 … n_wires−1, in [−1, 1].
         name: used in drawings and reports.
         wire_labels: one label per wire for drawings; the wire numbers by default.
         allow_dead_weights: accept weights that feed no gate (only to study such a circuit).
 
     Raises:
-        ValueError: a wire or an input out of range, or a weight that feeds no gate.
+        ValueError: a wire or an input out of range, a weight that feeds no gate, a size that is no whole number.
     """
 
     gates: tuple[Gate, ...]
@@ -96,10 +106,16 @@ class Circuit:
     allow_dead_weights: bool = False
 
     def __post_init__(self) -> None:
-        if self.n_wires < 1 or self.n_inputs < 0 or self.n_weights < 0:
+        _make_tuple(self, "gates", f"{self.name}: wanted a sequence of gates")
+        _make_tuple(self, "wire_labels", f"{self.name}: wanted a sequence of wire labels")
+        for gate in self.gates:
+            if not isinstance(gate, Gate):
+                raise ValueError(f"{self.name}: wanted a sequence of gates, got {gate!r} in it.")
+        sizes = self.n_wires, self.n_inputs, self.n_weights
+        if not all(map(_is_whole, sizes)) or self.n_wires < 1 or min(sizes) < 0:
             raise ValueError(
-                f"{self.name}: wanted n_wires >= 1, n_inputs >= 0 and n_weights >= 0, got "
-                f"{self.n_wires}, {self.n_inputs} and {self.n_weights}."
+                f"{self.name}: wanted whole numbers n_wires >= 1, n_inputs >= 0 and n_weights >= 0, got "
+                f"{self.n_wires!r}, {self.n_inputs!r} and {self.n_weights!r}."
             )
         if self.wire_labels and len(self.wire_labels) != self.n_wires:
             raise ValueError(f"{self.name}: {len(self.wire_labels)} wire labels for {self.n_wires} wires.")
@@ -133,14 +149,16 @@ class Circuit:
     def from_pennylane(cls, fn: Callable, n_inputs: int, n_weights: int, n_wires: int | None = None) -> "Circuit":
         """Turn a PennyLane quantum function ``fn(inputs, weights)`` into a `Circuit`.
 
-        ``fn`` applies operations on integer wires and need not return anything; the outputs are
-        ⟨Z⟩ on every wire. Each angle has to be an affine function of one input or one weight, or
-        a constant. Templates and other operations are decomposed by PennyLane until only gates
-        of `GATES` (and Rot, PhaseShift, Identity, Barrier) are left.
+        ``fn`` applies operations on integer wires and need not return anything, or else ⟨Z⟩ of some
+        wires; the outputs are ⟨Z⟩ on every wire. Each angle has to be an affine function of one
+        input or one weight, or a constant; this is checked at three points, with values of either
+        sign. Templates and other operations are decomposed by PennyLane until only gates of `GATES`
+        (and Rot, PhaseShift, Identity, Barrier) are left.
 
         Raises:
-            ValueError: an operation that cannot be decomposed into `GATES`, or an angle that
-                mixes several values or is not affine; the message names the operation.
+            ValueError: an operation that cannot be decomposed into `GATES`, an angle that mixes
+                several values or is not affine, gates that depend on the values, or another
+                measurement than expval of PauliZ; the message names it.
             TypeError: ``fn`` could not be run on two vectors.
         """
         from qdm_lib.from_pennylane import trace  # the one place that needs PennyLane and torch
@@ -149,6 +167,26 @@ class Circuit:
         used = 1 + max((wire for gate in gates for wire in gate.wires), default=0)
         name = getattr(fn, "__name__", "circuit")
         return cls(tuple(gates), used if n_wires is None else n_wires, n_inputs, n_weights, name)
+
+
+def _make_tuple(record: Gate | Circuit, field: str, wanted: str) -> None:
+    """Turn a list in a frozen record into a tuple, and NumPy's whole numbers in it into int.
+
+    The engine keeps its plans by circuit, and a list has no hash.
+    """
+    value = getattr(record, field)
+    try:
+        object.__setattr__(record, field, tuple(int(entry) if _is_whole(entry) else entry for entry in value))
+    except TypeError:
+        raise ValueError(f"{wanted}, got {value!r}.") from None
+
+
+def _is_whole(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _is_source(param: tuple) -> bool:
+    return len(param) == 2 and param[0] in ("input", "weight") and _is_whole(param[1])
 
 
 def angle_encoding(n_wires: int) -> list[Gate]:

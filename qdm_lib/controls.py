@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from qdm_lib.circuits import Circuit, hqconv_released
+from qdm_lib.circuits import Circuit, basic, hqconv, hqconv_released
 from qdm_lib.quantum import QuantumLayer
 
 
@@ -95,9 +95,14 @@ def _other_circuit(layer: QuantumLayer, circuit: Circuit) -> QuantumLayer:
 
 
 def _released(layer: QuantumLayer) -> QuantumLayer:
-    """HQConv as the released code runs it; a circuit that is not HQConv (the Basic one) stays."""
-    n = layer.circuit.n_weights
-    return _other_circuit(layer, hqconv_released(n // 28)) if layer.circuit.n_wires == 12 and n % 28 == 0 else layer
+    """HQConv as the released code runs it; the Basic circuit on 4 wires stays. ValueError for any other circuit."""
+    circuit = layer.circuit
+    if circuit == basic(4, max(1, circuit.n_weights // 4)):
+        return layer
+    layers = max(1, circuit.n_weights // 28)
+    if circuit != hqconv(layers):
+        raise ValueError(f"The control hqconv_released wanted HQConv to replace, got {circuit.name}.")
+    return _other_circuit(layer, hqconv_released(layers))
 
 
 # Control by name: a function of the QuantumLayer that it replaces.

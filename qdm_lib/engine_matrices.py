@@ -28,11 +28,13 @@ class Constant:
     """A tensor made once in double precision, handed out in the precision and on the device asked.
 
     ``constant(like)`` follows the dtype and the device of ``like``; complex numbers stay complex
-    and indices stay integers.
+    and indices stay integers. Plans outlive the call that makes them, so inside
+    `torch.inference_mode`, too, this is a tensor that later calls can differentiate with.
     """
 
     def __init__(self, values: Tensor) -> None:
-        self.values, self.copies = values, {}
+        with torch.inference_mode(False):
+            self.values, self.copies = values.clone(), {}
 
     def __call__(self, like: Tensor) -> Tensor:
         key = (like.dtype, like.device)

@@ -1,7 +1,8 @@
 """Read a PennyLane quantum function as a list of `Gate`s (behind `Circuit.from_pennylane`).
 
 The function is run on a torch vector of inputs and one of weights. Autograd then tells which
-entry each angle depends on, and with what slope: angle = scale * value + offset.
+entry each angle depends on, and with what slope: angle = scale * value + offset. One point cannot
+tell an affine angle from abs, relu or a gate behind an ``if``, so the function is run on three.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,21 +16,24 @@ from qdm_lib.circuits import GATES, Gate
 _SEVERAL = {"Rot": ("RZ", "RY", "RZ"), "PhaseShift": ("RZ",), "U1": ("RZ",)}
 _NO_EFFECT = {"Identity", "Barrier", "GlobalPhase", "WireCut", "Snapshot"}
 
+# The points, from values in [0.1, 1.1): all positive, all negative, and some of either sign and larger.
+_POINTS = (lambda value: value, lambda value: -value, lambda value: 10 * (value - 0.6))
+
 
 def trace(fn: Callable, n_inputs: int, n_weights: int) -> list[Gate]:
     """The gates that ``fn(inputs, weights)`` applies; see `Circuit.from_pennylane`."""
-    first, second = (_run(fn, n_inputs, n_weights, seed) for seed in (0, 1))
-    if [(n, w) for n, w, _ in first] != [(n, w) for n, w, _ in second]:
+    first, *others = (_run(fn, n_inputs, n_weights, seed) for seed in range(len(_POINTS)))
+    if any([gate[:2] for gate in other] != [gate[:2] for gate in first] for other in others):
         raise ValueError("The quantum function applies other gates for other values; a Circuit is fixed.")
     gates = []
-    for (name, wires, angle), (_, _, again) in zip(first, second, strict=True):
+    for (name, wires, angle), *again in zip(first, *others, strict=True):
         if angle is None:
             gates.append(Gate(name, wires))
             continue
-        param, scale, offset = _affine(name, *angle)
-        if (param, round(scale, 9), round(offset, 9)) != _rounded(_affine(name, *again)):
+        affine = _affine(name, *angle)
+        if any(_rounded(_affine(name, *other)) != _rounded(affine) for _, _, other in again):
             raise ValueError(f"The angle of {name} on wires {wires} is not scale * value + offset.")
-        gates.append(Gate(name, wires, param, scale, offset))
+        gates.append(Gate(name, wires, *affine))
     return gates
 
 
@@ -38,10 +42,11 @@ def _rounded(affine: tuple) -> tuple:
 
 
 def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> list[tuple]:
-    """(name, wires, angle or None) of every gate; an angle is (tensor, inputs, weights)."""
+    """(name, wires, angle or None) of every gate at one of `_POINTS`; an angle is (tensor, inputs, weights)."""
     g = torch.Generator().manual_seed(seed)
     inputs, weights = (
-        torch.rand(n, generator=g, dtype=torch.float64).add(0.1).requires_grad_() for n in (n_inputs, n_weights)
+        _POINTS[seed](torch.rand(n, generator=g, dtype=torch.float64).add(0.1)).requires_grad_()
+        for n in (n_inputs, n_weights)
     )
     try:
         tape = qml.tape.make_qscript(fn)(inputs, weights)
@@ -49,6 +54,9 @@ def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> list[tuple]:
         raise TypeError(
             f"Running the quantum function on {n_inputs} inputs and {n_weights} weights failed: {error}"
         ) from error
+    for measured in tape.measurements:
+        if not isinstance(measured, qml.measurements.ExpectationMP) or not isinstance(measured.obs, qml.PauliZ):
+            raise ValueError(f"A Circuit is read out as expval(PauliZ) of every wire; the function returns {measured}.")
     found = []
     for op in tape.operations:
         for name, wires, angle in _flatten(op):
@@ -94,7 +102,7 @@ def _affine(name: str, angle, inputs: torch.Tensor, weights: torch.Tensor) -> tu
         for k in slope.nonzero().flatten().tolist()
     ]
     if len(found) != 1:
-        parts = ", ".join(f"{kind} {k}" for kind, k, _, _ in found) or "no value"
+        parts = ", ".join(f"{kind} {k}" for kind, k, _, _ in found) or "no value at one of the points tried"
         raise ValueError(f"The angle of {name} must depend on one value; it depends on {parts}.")
     kind, k, scale, value = found[0]
     return (kind, k), scale, angle.item() - scale * value

@@ -1,10 +1,12 @@
 """The ansätze are what the paper says: gates, counts, and errors that name the mistake."""
 
+import numpy as np
 import pennylane as qml
 import pytest
 import torch
 
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
+from qdm_lib.engine import fast_simulate
 from qdm_lib.simulator import simulate
 
 
@@ -60,6 +62,21 @@ def rx(k, wire=0, kind="weight"):
         (lambda: Gate("CRX", (1, 1)), "same wire twice"),
         (lambda: Gate("CNOT", (0, 1), ("weight", 0)), "cannot take its angle"),
         (lambda: Gate("RX", (0,), ("angle", 0)), "cannot take its angle"),
+        (lambda: Gate("RX", (0,), "input"), "cannot take its angle"),
+        (lambda: Gate("RX", (0,), ("weight", 1.0)), "cannot take its angle"),
+        (lambda: Gate("RX", (0,), 3), r"RX: wanted a param such as \('weight', 0\), got 3"),
+        (lambda: Gate("RX", 0), r"RX: wanted wires such as \(0,\), got 0"),
+        (lambda: Gate("CNOT", (0, 1.5)), "wanted whole numbers as wires"),
+        (lambda: Gate("RX", "0"), "wanted whole numbers as wires"),
+        (lambda: Gate("RX", (0,), None, float("nan")), "wanted a finite scale and offset, got nan and 0.0"),
+        (lambda: Gate("RX", (0,), offset=float("inf")), "wanted a finite scale and offset"),
+        (lambda: Gate("RX", (0,), offset="0.5"), "wanted a finite scale and offset"),
+        (lambda: Gate("CNOT", (0, 1), scale=2.0), "CNOT has no angle to scale or offset, got 2.0 and 0.0"),
+        (lambda: Gate("Hadamard", (0,), offset=0.5), "Hadamard has no angle"),
+        (lambda: Circuit(rx(0), 1, 0, 1), "wanted a sequence of gates, got Gate"),
+        (lambda: Circuit((rx(0), "RX"), 1, 0, 1), "wanted a sequence of gates, got 'RX' in it"),
+        (lambda: Circuit((), 1.0, 0, 0), "wanted whole numbers n_wires >= 1, .* got 1.0, 0 and 0"),
+        (lambda: Circuit((), 2, 0, 0, wire_labels=2), "wanted a sequence of wire labels, got 2"),
         (lambda: Circuit((rx(0, wire=3),), 3, 0, 1), "the wires are 0 … 2"),
         (lambda: Circuit((rx(0),), 1, 0, 2), r"weights \[1\] feed no gate"),
         (lambda: Circuit((rx(1),), 1, 0, 1), "reads weight 1 of 1"),
@@ -72,6 +89,15 @@ def rx(k, wire=0, kind="weight"):
 def test_a_mistake_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_lists_become_tuples():
+    """Both simulators run a circuit that was written with lists; the engine keeps its plans by circuit."""
+    listed = Circuit([Gate("RX", [0], ["input", 0]), Gate("CNOT", [0, 1])], 2, 1, 0, wire_labels=["a", "b"])
+    assert listed == Circuit((Gate("RX", (0,), ("input", 0)), Gate("CNOT", (0, 1))), 2, 1, 0, wire_labels=("a", "b"))
+    assert type(Gate("RX", np.arange(1)).wires[0]) is int
+    x = torch.tensor([[0.3], [-2.0]])
+    torch.testing.assert_close(fast_simulate(listed, x[:, None], torch.zeros(1, 0))[:, 0], x.cos().expand(-1, 2))
 
 
 def test_dead_weights_need_an_explicit_word():
@@ -118,6 +144,14 @@ def test_from_pennylane_equals_pennylane():
     [
         (lambda x, w: qml.RX(x[0] * w[0], wires=0), ValueError, "depends on input 0, weight 0"),
         (lambda x, w: qml.RX(w[0] ** 2, wires=0), ValueError, "not scale"),
+        (lambda x, w: qml.RY(torch.abs(x[0]), wires=0), ValueError, "not scale"),
+        (lambda x, w: qml.RX(torch.clamp(w[0], min=-2), wires=0), ValueError, "no value at one of the points"),
+        (lambda x, w: qml.RX(torch.relu(w[0]), wires=0), ValueError, "no value at one of the points"),
+        (lambda x, w: qml.RZ(w[0], wires=0) if x[0] > 0 else None, ValueError, "other gates for other values"),
+        (lambda x, w: qml.RX(w[0], wires=0) if x[0] * w[0] > 0 else None, ValueError, "other gates for other values"),
+        (lambda x, w: [qml.RX(w[0], wires=0), qml.expval(qml.PauliX(0))], ValueError, r"returns expval\(X\(0\)\)"),
+        (lambda x, w: [qml.RX(w[0], wires=0), qml.probs(wires=0)], ValueError, "expval.PauliZ. of every wire"),
+        (lambda x, w: [qml.RX(w[0], wires=0), qml.var(qml.PauliZ(0))], ValueError, "expval.PauliZ. of every wire"),
         (lambda x, w: qml.QubitDensityMatrix(torch.eye(2) / 2, wires=0), ValueError, "Cannot take the operation"),
         (lambda x, w: qml.RX(w[0], wires="a"), ValueError, "Wires must be integers"),
         (lambda x, w: qml.RX(w[3], wires=0), TypeError, "on 1 inputs and 1 weights failed"),
@@ -126,6 +160,14 @@ def test_from_pennylane_equals_pennylane():
 def test_from_pennylane_names_what_it_cannot_take(fn, error, message):
     with pytest.raises(error, match=message):
         Circuit.from_pennylane(fn, 1, 1)
+
+
+def test_from_pennylane_takes_a_function_that_measures_z():
+    def measured(x, w):
+        qml.RX(3 * w[0] - 1, wires=0)
+        return qml.expval(qml.PauliZ(0))
+
+    assert Circuit.from_pennylane(measured, 0, 1).gates == (Gate("RX", (0,), ("weight", 0), 3.0, -1.0),)
 
 
 def test_hqconv_written_in_pennylane_is_the_same_circuit():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qdm_lib.checkpoint import load_model, save_model
-from qdm_lib.circuits import basic, fqconv, hqconv
+from qdm_lib.circuits import basic, fqconv, hqconv, hqconv_released
 from qdm_lib.controls import CONTROLS, LowRank, without_controlled_gates, without_controls
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
@@ -70,6 +70,20 @@ def test_released_leaves_ten_outputs_alone():
     released = CONTROLS["hqconv_released"](layer())
     same = torch.isclose(released(X), X.cos(), atol=1e-5).all(0).all(0)
     assert same.sum() == 10
+
+
+@pytest.mark.parametrize("circuit", [fqconv(3), fqconv(7), hqconv_released(3), basic(12, 7), basic(3, 4)])
+def test_released_replaces_hqconv_only(circuit):
+    """fqconv(7) and basic(12, 7) have as many weights as some HQConv."""
+    with pytest.raises(ValueError, match=f"hqconv_released wanted HQConv to replace, got {circuit.name}"):
+        CONTROLS["hqconv_released"](layer(circuit))
+
+
+def test_released_keeps_the_basic_circuit_and_refuses_fqconv():
+    rest = layer(basic())
+    assert CONTROLS["hqconv_released"](rest) is rest
+    with pytest.raises(ValueError, match="hqconv_released wanted HQConv"):
+        build_unet("fullfqconv", control="hqconv_released")
 
 
 @pytest.mark.parametrize("preset", ["fullhqconv", "1hqconv"])

@@ -12,7 +12,7 @@ from torch import nn
 
 from qdm_lib import engine_chain
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
-from qdm_lib.engine import explain, fast_simulate
+from qdm_lib.engine import explain, fast_simulate, make_plan
 from qdm_lib.engine_cost import KINDS, Cost, decide, matrices_cost
 from qdm_lib.engine_plan import components
 from qdm_lib.quantum import QuantumLayer
@@ -292,6 +292,23 @@ def loss_curve(backend, circuit, steps=20):
         optimizer.step()
         found.append(loss.item())
     return torch.tensor(found)
+
+
+@pytest.mark.parametrize("force", [None, "statevector"])
+@pytest.mark.parametrize("circuit", [hqconv(3), fqconv(3), basic()], ids=lambda circuit: circuit.name)
+def test_a_plan_made_in_inference_mode_can_be_trained(circuit, force):
+    """A plan is kept for the whole process, so sampling first must not leave tensors that autograd refuses."""
+    x, theta, v = arguments(circuit, 2, 2)
+    want, want_product = value_and_product(by_statevector(circuit), x, theta, v)
+    make_plan.cache_clear()
+    with torch.inference_mode():
+        fast_simulate(circuit, x.detach(), theta.detach(), force)
+        fast_simulate(circuit, x.detach().float(), theta.detach().float(), force)
+    got, product = value_and_product(lambda x, theta: fast_simulate(circuit, x, theta, force), x, theta, v)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+    torch.testing.assert_close(product, want_product, rtol=0, atol=1e-9)
+    single = [t.detach().float().requires_grad_() for t in (x, theta)]  # copies in another precision
+    fast_simulate(circuit, *single, force).sum().backward()
 
 
 @pytest.mark.parametrize("circuit", [hqconv(3), fqconv(3)], ids=lambda circuit: circuit.name)
