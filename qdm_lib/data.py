@@ -198,6 +198,8 @@ def batches(images: Tensor | ImageSet, batch_size: int, seed: int, start_step: i
     images = getattr(images, "images", images)
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         raise TypeError(f"batches wants uint8 images, not {_kind(images)}.")
+    if images.shape[1:] != IMAGE_SHAPE:
+        raise ValueError(f"batches wants images of shape (N, 1, 28, 28), not {tuple(images.shape)}.")
     if len(images) == 0:
         raise ValueError("batches wants at least one image, but there are none.")
     wanted = (("batch_size", batch_size, 1), ("seed", seed, 0), ("start_step", start_step, 0))

@@ -38,7 +38,7 @@ def cosine_betas(T: int = 1000, s: float = 0.008) -> Tensor:
 
     Raises ValueError for T < 1 or s <= 0.
     """
-    _check_count("T", T, 1)
+    check_whole("T", T, 1)
     if not 0 < s < math.inf:
         raise ValueError(f"The offset s of the cosine schedule must be positive and finite, not {s}.")
     tau = torch.linspace(0, 1, T + 1, dtype=torch.float64)
@@ -54,7 +54,7 @@ def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tenso
 
     Raises ValueError for T < 1 or ends outside (0, 1).
     """
-    _check_count("T", T, 1)
+    check_whole("T", T, 1)
     if not (0 < start < 1 and 0 < end < 1):
         raise ValueError(f"start and end of the linear schedule must lie in (0, 1), not {start} and {end}.")
     return torch.linspace(start, end, T, dtype=torch.float64)
@@ -86,6 +86,10 @@ class NoiseSchedule:
         self.betas = betas
         self.alphas = 1 - betas
         self.alphas_cumprod = self.alphas.cumprod(0)
+        if self.alphas_cumprod[0] == 1:
+            raise ValueError(
+                f"The first beta, {betas[0]:.3g}, is so small that 1 - beta rounds to 1; use a larger one."
+            )
         if self.alphas_cumprod[-1] < 1e-30:
             raise ValueError(
                 f"After {self.T} steps only {self.alphas_cumprod[-1]:.3g} of the image's variance is left, "
@@ -218,6 +222,7 @@ def ddpm_sample(
     Yields T `SampleState`s, t = T-1 … 0; `sample` drains them. Put a network in eval mode before.
     Raises ValueError or TypeError for bad arguments at the call, before the first step.
     """
+    _check_sampler_arguments(schedule, shape, generator, x_T, device)
     x_t = _start_noise(model, shape, generator, device, x_T)
     return _ddpm_steps(model, schedule, x_t, generator, clip)
 
@@ -253,6 +258,7 @@ def ddim_sample(
     steps: 1 … T calls of the model. eta: 0 … 1. The other arguments, what is yielded, and the errors are
     those of `ddpm_sample`.
     """
+    _check_sampler_arguments(schedule, shape, generator, x_T, device)
     times = _time_grid(schedule.T, steps)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 is deterministic, 1 as random as DDPM), not {eta}.")
@@ -296,6 +302,7 @@ def dpm_solver_sample(
     steps: 1 … T calls of the model, at the same times as `ddim_sample`. `generator` draws the start only. The
     other arguments, what is yielded, and the errors are those of `ddpm_sample`.
     """
+    _check_sampler_arguments(schedule, shape, generator, x_T, device)
     times = _time_grid(schedule.T, steps)
     x_t = _start_noise(model, shape, generator, device, x_T)
     return _dpm_solver_steps(model, schedule, x_t, times, clip)
@@ -362,29 +369,51 @@ def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _start_noise(model, shape, generator, device, x_T) -> Tensor:
-    """The pure noise a sampler starts from, (B, …) float32, or `x_T` after a check."""
-    shape = tuple(shape)
-    if len(shape) < 2 or not all(isinstance(n, int) and n >= 1 for n in shape):
-        raise ValueError(f"shape must be positive whole numbers as in (16, 1, 28, 28), not {shape}.")
+    """The pure noise a sampler starts from, (B, …) float32, or `x_T`."""
     if device is None:
         weights = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
         device = x_T.device if x_T is not None else getattr(next(weights, None), "device", "cpu")
     if x_T is None:
-        return _noise(torch.empty(shape, device=device), generator)
-    if tuple(x_T.shape) != shape or not x_T.is_floating_point():
-        raise ValueError(f"x_T must be float noise of shape {shape}, not {x_T.dtype} of {tuple(x_T.shape)}.")
+        return _noise(torch.empty(tuple(shape), device=device), generator)
     return x_T.detach().to(device)
+
+
+def _check_sampler_arguments(schedule, shape, generator, x_T, device) -> None:
+    """TypeError or ValueError for what no sampler can use; called before its first step."""
+    check_schedule(schedule)
+    if not isinstance(shape, Sequence):
+        raise TypeError(f"shape must be a tuple as in (16, 1, 28, 28), not {shape!r}.")
+    shape = tuple(shape)
+    if len(shape) < 2 or not all(isinstance(n, int) and n >= 1 for n in shape):
+        raise ValueError(f"shape must be positive whole numbers as in (16, 1, 28, 28), not {shape}.")
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(f"generator must be a torch.Generator or None, not {generator!r}.")
+    if not isinstance(x_T, Tensor | None):
+        raise TypeError(f"x_T must be a tensor or None, not {type(x_T).__name__}.")
+    if x_T is not None and (tuple(x_T.shape) != shape or not x_T.is_floating_point()):
+        raise ValueError(f"x_T must be float noise of shape {shape}, not {x_T.dtype} of {tuple(x_T.shape)}.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
+        raise ValueError(f"torch cannot use the device {device!r} here ({str(error).splitlines()[0]}).") from None
+
+
+def check_schedule(schedule: NoiseSchedule) -> None:
+    """TypeError for anything else, such as the bare betas."""
+    if not isinstance(schedule, NoiseSchedule):
+        raise TypeError(f"schedule must be a NoiseSchedule, as NoiseSchedule(betas), not {type(schedule).__name__}.")
 
 
 def _time_grid(T: int, steps: int) -> list[int]:
     """`steps` different time steps from T-1 down to 0, evenly spaced; one step is T-1 alone."""
-    _check_count("steps", steps, 1)
+    check_whole("steps", steps, 1)
     if steps > T:
         raise ValueError(f"A sampler can visit at most the T = {T} steps of the schedule, not {steps}.")
     return torch.linspace(T - 1, 0, steps, dtype=torch.float64).round().long().tolist()
 
 
-def _check_count(name: str, value: int, least: int) -> None:
+def check_whole(name: str, value: int, least: int) -> None:
+    """TypeError unless `value` is a whole number, ValueError if it is below `least`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {value!r}.")
     if value < least:

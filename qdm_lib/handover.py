@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint, transfer_weights
-from qdm_lib.runs import RunConfig
+from qdm_lib.runs import RunConfig, check_choice
 from qdm_lib.training import EMA, make_optimizer
 
 VERTEX_SEED = 3_000_017  # added to the run's seed: the vertex does not begin as the source's vertex once did
@@ -28,9 +28,16 @@ def start_transfer(
 
     config: of the target run. Its average starts from the weights at the hand-over; whether it then warms up again is
     the config's `recipe.ema_start`, counted in steps of the whole training. weights: "raw" or "ema". optimizer:
-    "restart" or "warm". ema: "carry" takes the source's average for every weight that is handed over. Returns what was
-    copied, in words; errors of `load_checkpoint`.
+    "restart" or "warm". ema: "carry" takes the source's average for every weight that is handed over; "restart" and
+    "warm" are the same here, as `ema_start` makes the difference. Returns what was copied, in words.
+
+    Raises ValueError for other choices or a `target` that already holds a run; errors of `load_checkpoint`.
     """
+    check_choice("kind of weights", weights, ("raw", "ema"))
+    check_choice("hand-over of the optimizer", optimizer, ("restart", "warm"))
+    check_choice("hand-over of the average", ema, ("restart", "warm", "carry"))
+    if (Path(target) / "checkpoint.json").exists():
+        raise ValueError(f"{target} already holds a run; start the transfer in another folder.")
     saved = load_checkpoint(source)
     before, model = load_model(source, ema=weights == "ema"), target_model(config)
     report = transfer_weights(before, model)

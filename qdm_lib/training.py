@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qdm_lib.diffusion import Model, NoiseSchedule
+from qdm_lib.diffusion import Model, NoiseSchedule, check_schedule, check_whole
 from qdm_lib.transfer import unwrap
 
 
@@ -54,7 +54,7 @@ class TrainConfig:
         _wanted(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number in [0, 1)")
         _wanted(0 < self.ema_power < math.inf, "ema_power", self.ema_power, "a positive finite number")
         for name, least in (("batch_size", 1), ("ema_start", 0), ("ema_every", 1)):
-            _check_whole(name, getattr(self, name), least)
+            check_whole(name, getattr(self, name), least)
 
 
 # ---------------------------------------------------------------------------- moving average of weights
@@ -107,32 +107,40 @@ class EMA:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take averaged weights back. Raises ValueError, changing nothing, if names or shapes differ."""
+        self._check_same_model(state)
+        for name, value in self.shadow.items():
+            value.copy_(state[name])
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Overwrite the model's weights with the averaged ones; ValueError, changing nothing, for another model."""
+        self._check_same_model(_entries(model))
+        unwrap(model).load_state_dict(self.shadow)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[nn.Module]:
+        """`with ema.applied_to(model): …` gives the model the averaged weights inside, its own back after.
+
+        Errors of `copy_to`.
+        """
+        own = {k: v.detach().clone() for k, v in _entries(model).items()}
+        try:
+            self.copy_to(model)
+            yield model
+        finally:
+            unwrap(model).load_state_dict(own)
+
+    def _check_same_model(self, entries: Mapping[str, Tensor]) -> None:
+        """ValueError unless these weights have the names and shapes of the averaged ones."""
         wrong = [
             k
-            for k in self.shadow.keys() | state.keys()
-            if k not in self.shadow or k not in state or self.shadow[k].shape != state[k].shape
+            for k in self.shadow.keys() | entries.keys()
+            if k not in self.shadow or k not in entries or self.shadow[k].shape != entries[k].shape
         ]
         if wrong:
             raise ValueError(
                 f"These averaged weights belong to another model: {len(wrong)} entries differ in name or "
                 f"shape, among them {', '.join(sorted(wrong)[:3])}."
             )
-        for name, value in self.shadow.items():
-            value.copy_(state[name])
-
-    def copy_to(self, model: nn.Module) -> None:
-        """Overwrite the model's weights with the averaged ones; RuntimeError for another architecture."""
-        unwrap(model).load_state_dict(self.shadow)
-
-    @contextmanager
-    def applied_to(self, model: nn.Module) -> Iterator[nn.Module]:
-        """`with ema.applied_to(model): …` gives the model the averaged weights inside, its own back after."""
-        own = {k: v.detach().clone() for k, v in _entries(model).items()}
-        self.copy_to(model)
-        try:
-            yield model
-        finally:
-            unwrap(model).load_state_dict(own)
 
 
 # --------------------------------------------------------------------------------------- loss and loop
@@ -207,19 +215,25 @@ def train(
     """Train, yielding a `TrainStep` after each optimiser step; leave the loop at any time with `break`.
 
     When it yields, weights, optimiser, average and generator all stand at the same step: that is the
-    moment to save. batches: float images (B, …) in [-1, 1]. generator: draws t and eps; they are drawn
+    moment to save. batches: float images (B, C, H, W) in [-1, 1]. optimizer: of all weights of the model that
+    are to be trained (see `make_optimizer`). ema: of this model, or None. generator: draws t and eps; they are drawn
     where it lives (take a CPU generator) and moved to the model's device, so that one seed means the same
     noise on any device. start_step: steps finished in an earlier run. steps: how many to make now; None
     goes on as long as there are batches. config: the loss weight. autocast: torch.bfloat16 runs the model
     in lower precision. processes: a `distributed.Processes`, if several processes share each batch.
 
     Raises ValueError or TypeError for bad arguments at the call; FloatingPointError when the loss or a
-    gradient is no longer a finite number, before the optimiser touches the weights; ValueError when the
-    batches end before `steps` steps.
+    gradient is no longer a finite number, before the optimiser touches the weights; ValueError or TypeError for
+    a batch that holds no such images (the range of one on a GPU is not looked at: that would be a wait for it),
+    ValueError when the batches end before `steps` steps.
     """
-    _check_whole("start_step", start_step, 0)
+    check_schedule(schedule)
+    _check_optimizer(model, optimizer)
+    if ema is not None:
+        ema._check_same_model(_entries(model))
+    check_whole("start_step", start_step, 0)
     if steps is not None:
-        _check_whole("steps", steps, 1)
+        check_whole("steps", steps, 1)
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}.")
     if autocast not in (None, torch.bfloat16):  # float16 would need its loss scaled against underflow
@@ -241,6 +255,7 @@ def _train_steps(
             if last_step < math.inf:
                 raise ValueError(f"The batches ended after step {step}; {last_step} were wanted.")
             return
+        _check_batch(x_0)
         t, eps = _draw(x_0, schedule.T, generator)
         if processes is not None:
             x_0, t, eps = processes.share(x_0, t, eps)
@@ -272,24 +287,42 @@ def _train_steps(
 
 def _draw(x_0: Tensor, T: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Random time steps (B,) and noise (B, …) for one batch, on the generator's device."""
+    t = torch.randint(0, T, (len(x_0),), generator=generator, device=generator.device)
+    return t, torch.randn(x_0.shape, generator=generator, device=generator.device, dtype=x_0.dtype)
+
+
+def _check_batch(x_0: Tensor) -> None:
+    """TypeError or ValueError unless this is a batch of float images (B, C, H, W) in [-1, 1].
+
+    NaN passes: it is the loop's FloatingPointError.
+    """
     if not isinstance(x_0, Tensor):
         raise TypeError(
             f"A batch must be a tensor of images, not {type(x_0).__name__}; if the loader also gives labels, "
             "pass (images for images, _ in loader)."
         )
-    t = torch.randint(0, T, (len(x_0),), generator=generator, device=generator.device)
-    dtype = x_0.dtype if x_0.is_floating_point() else None  # whole numbers are refused by q_sample
-    return t, torch.randn(x_0.shape, generator=generator, device=generator.device, dtype=dtype)
+    if not x_0.is_floating_point():
+        raise TypeError(f"A batch must hold floating-point images in [-1, 1], not {x_0.dtype}; see `to_model_range`.")
+    if x_0.ndim != 4 or x_0.numel() == 0:
+        raise ValueError(f"A batch must have shape (B, C, H, W) and at least one image, not {tuple(x_0.shape)}.")
+    if x_0.device.type == "cpu" and x_0.abs().max() > 1 + 1e-3:
+        low, high = x_0.min(), x_0.max()
+        raise ValueError(f"Images must lie in [-1, 1]; these reach from {low:.4g} to {high:.4g}. See `to_model_range`.")
+
+
+def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """ValueError unless the optimizer holds every weight of the model that is to be trained."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+    if missing:
+        raise ValueError(
+            f"This optimizer does not hold {len(missing)} weights of the model that are to be trained, among them "
+            f"{', '.join(missing[:3])}; make it with make_optimizer(model), or freeze them by requires_grad_(False)."
+        )
 
 
 def _entries(model: nn.Module) -> dict[str, Tensor]:
     return unwrap(model).state_dict(keep_vars=True)  # keep_vars leaves parameters recognisable as such
-
-
-def _check_whole(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}.")
-    _wanted(value >= least, name, value, f"at least {least}")
 
 
 def _wanted(ok: bool, name: str, value: object, wanted: str) -> None:

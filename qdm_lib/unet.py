@@ -147,6 +147,9 @@ class UNet(nn.Module):
     Args:
         config: the architecture.
         generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1).
+
+    Calling it raises ValueError for other shapes, TypeError for a t that is not int64 and, outside of autocast, for an
+    x_t that has not the weights' dtype. The values of t are not looked at: on a GPU that would be a wait for it.
     """
 
     def __init__(self, config: UNetConfig, generator: torch.Generator | None = None) -> None:
@@ -226,10 +229,18 @@ class UNet(nn.Module):
         return [sharing(), sharing()]
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        for name, value in (("x_t", x_t), ("t", t)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"Wanted a tensor {name}, got {type(value).__name__}.")
         if x_t.ndim != 4 or x_t.shape[1:] != (1, 28, 28) or t.shape != x_t.shape[:1]:
             raise ValueError(
                 f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}."
             )
+        if t.dtype != torch.int64:
+            raise TypeError(f"Wanted t as int64 time steps, got {t.dtype}.")
+        wanted = self.first.weight.dtype
+        if x_t.dtype != wanted and not torch.is_autocast_enabled(x_t.device.type):
+            raise TypeError(f"Wanted x_t of the weights' dtype {wanted}, got {x_t.dtype}.")
         time = self.time(t)
         h = outermost = fast_layout(self.first(x_t))
         skips = []

@@ -259,3 +259,5 @@ def test_batches_refuse_at_the_call():
         batches(torch.zeros(5, 1, 28, 28), 2, 0)
     with pytest.raises(ValueError, match="at least one image"):
         batches(numbered(0), 2, 0)
+    with pytest.raises(ValueError, match=r"shape \(N, 1, 28, 28\), not \(5, 28, 28\)"):
+        batches(numbered(5)[:, 0], 2, 0)

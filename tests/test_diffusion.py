@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -269,6 +270,7 @@ def test_time_grids_visit_distinct_steps_from_the_last_to_0():
         ([0.0, 0.1], ValueError),
         ([0.1, float("nan")], ValueError),
         ([0.9] * 100, ValueError),
+        ([1e-17, 0.5], ValueError),  # 1 - 1e-17 is 1: no noise, snr would be infinite
     ],
 )
 def test_schedule_refuses_bad_betas(betas, error):
@@ -326,6 +328,25 @@ def test_bad_times_and_shapes_are_named():
 def test_samplers_refuse_bad_arguments_at_the_call(call, error):
     with pytest.raises(error):
         call(lambda x, t: x)  # never iterated
+
+
+@pytest.mark.parametrize("sampler, n", SAMPLERS)
+@pytest.mark.parametrize(
+    "wrong, error, message",
+    [
+        ({"schedule": cosine_betas(30)}, TypeError, "schedule must be a NoiseSchedule.*not Tensor"),
+        ({"shape": 16}, TypeError, "shape must be a tuple"),
+        ({"shape": (16,)}, ValueError, "positive whole numbers"),
+        ({"generator": 0}, TypeError, "generator must be a torch.Generator or None, not 0"),
+        ({"x_T": np.zeros((2, 1))}, TypeError, "x_T must be a tensor or None, not ndarray"),
+        ({"x_T": torch.zeros(2, 1, dtype=torch.int64)}, ValueError, "float noise"),
+        ({"device": "gpu"}, ValueError, "cannot use the device 'gpu'"),
+    ],
+)
+def test_every_sampler_names_a_bad_argument_at_the_call(sampler, n, wrong, error, message):
+    options = {"schedule": SHORT, "shape": (2, 1)} | wrong
+    with pytest.raises(error, match=message):
+        sampler(lambda x, t: x, options.pop("schedule"), options.pop("shape"), **options)  # never iterated
 
 
 def test_a_model_of_the_wrong_shape_is_named():

@@ -147,6 +147,19 @@ def test_ema_applied_to_gives_the_weights_back_even_after_an_error():
     assert same(model.state_dict(), ema.state_dict())
 
 
+def test_ema_leaves_another_model_as_it_was():
+    _, ema, _, _ = run(3)
+    other = Toy(seed=1)
+    other.table = nn.Embedding(100, 2)  # the convolution would fit
+    own = {k: v.clone() for k, v in other.state_dict().items()}
+    with pytest.raises(ValueError, match=r"another model: 1 entries.*table\.weight"), ema.applied_to(other):
+        pass
+    assert same(other.state_dict(), own)
+    with pytest.raises(ValueError, match="another model"):
+        ema.copy_to(other)
+    assert same(other.state_dict(), own)
+
+
 def test_ema_state_goes_around_and_refuses_another_model():
     _, ema, _, _ = run(105)
     other = EMA(Toy(seed=1))
@@ -266,6 +279,36 @@ def test_train_refuses_bad_arguments_at_the_call(options, error):
         train(model, SCHEDULE, images(), make_optimizer(model), None, **{"generator": seeded()} | options)
 
 
+def test_train_refuses_an_optimizer_or_an_average_of_another_model():
+    model, other, wide = Toy(), Toy(seed=1), Toy()
+    wide.table = nn.Embedding(100, 2)
+    rest = {"generator": seeded(), "steps": 1}
+    with pytest.raises(ValueError, match=r"does not hold 3 weights of the model .*conv\.weight.*make_optimizer"):
+        train(model, SCHEDULE, images(), make_optimizer(other), None, **rest)
+    with pytest.raises(ValueError, match=r"averaged weights belong to another model.*table\.weight"):
+        train(model, SCHEDULE, images(), make_optimizer(model), EMA(wide), **rest)
+    part = torch.optim.Adam(model.conv.parameters())
+    with pytest.raises(ValueError, match=r"does not hold 1 weights .*table\.weight"):
+        train(model, SCHEDULE, images(), part, None, **rest)
+    model.table.requires_grad_(False)
+    kept = model.conv.weight.detach().clone()
+    next(train(model, SCHEDULE, images(), part, EMA(other), **rest))  # an average of the same architecture will do
+    assert not torch.equal(model.conv.weight, kept)
+
+
+def test_train_knows_the_weights_of_a_compiled_model():
+    model = Toy()
+    compiled = torch.compile(model, backend="eager")
+    for optimizer in (make_optimizer(model), make_optimizer(compiled)):
+        next(train(compiled, SCHEDULE, images(), optimizer, EMA(model), generator=seeded(), steps=1))
+
+
+def test_train_refuses_bare_betas_at_the_call():
+    model = Toy()
+    with pytest.raises(TypeError, match="schedule must be a NoiseSchedule"):
+        train(model, cosine_betas(100), images(), make_optimizer(model), None, generator=seeded())
+
+
 def test_batches_that_end_early_are_named_unless_no_number_was_asked():
     model = Toy()
     start = (model, SCHEDULE)
@@ -276,16 +319,25 @@ def test_batches_that_end_early_are_named_unless_no_number_was_asked():
 
 
 @pytest.mark.parametrize(
-    "batch, error",
+    "batch, error, message",
     [
-        ([torch.zeros(2, 1, 4, 4), torch.zeros(2)], "labels"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), "floating-point"),
+        ([torch.zeros(2, 1, 4, 4), torch.zeros(2)], TypeError, "labels"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), TypeError, "floating-point"),
+        (torch.zeros(0, 1, 4, 4), ValueError, r"at least one image, not \(0, 1, 4, 4\)"),
+        (torch.zeros(2, 4, 4), ValueError, r"\(B, C, H, W\)"),
+        (torch.arange(32.0).view(2, 1, 4, 4) * 8, ValueError, r"in \[-1, 1\]; these reach from 0 to 248"),
+        (torch.full((2, 1, 4, 4), -1.01), ValueError, "to_model_range"),
     ],
 )
-def test_batches_of_the_wrong_kind_are_named(batch, error):
+def test_batches_of_the_wrong_kind_are_named(batch, error, message):
     model = Toy()
-    with pytest.raises(TypeError, match=error):
+    with pytest.raises(error, match=message):
         next(train(model, SCHEDULE, [batch], make_optimizer(model), None, generator=seeded()))
+
+
+def test_images_may_pass_the_range_by_rounding():
+    model, batch = Toy(), torch.full((2, 1, 4, 4), -1 - 1e-4)
+    assert next(train(model, SCHEDULE, [batch], make_optimizer(model), None, generator=seeded())).step == 1
 
 
 @pytest.mark.parametrize(

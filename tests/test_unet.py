@@ -74,6 +74,26 @@ def test_a_mistake_is_named(call, message):
         call()
 
 
+@pytest.mark.parametrize(
+    "x_t, t, message",
+    [
+        (torch.zeros(1, 1, 28, 28), torch.tensor([0.5]), "t as int64 time steps, got torch.float32"),
+        (torch.zeros(1, 1, 28, 28), 5, "a tensor t, got int"),
+        (torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([5]), "dtype torch.float32, got torch.uint8"),
+        (torch.zeros(1, 1, 28, 28, dtype=torch.float64), torch.tensor([5]), "dtype torch.float32, got torch.float64"),
+    ],
+)
+def test_a_wrong_kind_of_input_is_named(x_t, t, message):
+    with pytest.raises(TypeError, match=message):
+        build_unet("unet")(x_t, t)
+
+
+def test_the_dtype_is_free_under_autocast():
+    model, x_t = build_unet("unet", seed=0), torch.zeros(1, 1, 28, 28, dtype=torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert model(x_t, torch.tensor([5])).isfinite().all()
+
+
 def batch(rows=3, seed=0):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(rows, 1, 28, 28, generator=g), torch.randint(0, 1000, (rows,), generator=g), g
