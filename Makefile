@@ -39,4 +39,4 @@ $(VENV)/dev: $(VENV)/user requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV)

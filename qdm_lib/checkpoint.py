@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from qdm_lib.files import replacing, to_disk
 from qdm_lib.transfer import TransferReport, transfer_weights, unwrap
 from qdm_lib.unet import UNet, UNetConfig
 
@@ -136,10 +136,11 @@ def save_model(folder: str | Path, model: nn.Module, card: Mapping) -> Path:
     text = _to_json(MODEL, "model.safetensors", digest, model, {"card": dict(card)})
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    weights, card_file = _stage(folder / "model.safetensors", data), _stage(folder / "model.json", text)
-    (folder / "model.json").unlink(missing_ok=True)  # an interrupted save must not pair old JSON, new weights
-    _move(weights, folder / "model.safetensors")
-    _move(card_file, folder / "model.json")
+    with replacing(folder / "model.json") as card_file, replacing(folder / "model.safetensors") as weights:
+        for file, contents in ((card_file, text), (weights, data)):
+            file.write_bytes(contents)
+            to_disk(file)  # both are safe before the old pair is touched
+        (folder / "model.json").unlink(missing_ok=True)  # an interrupted save must not pair old JSON, new weights
     return folder / "model.json"
 
 
@@ -195,33 +196,13 @@ def _versions() -> dict[str, str]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file so that its name always stands for complete contents: beside it first, then move."""
-    _move(_stage(path, data), path)
-
-
-def _stage(path: Path, data: bytes) -> Path:
-    """Write the contents of a file under a temporary name beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())  # on the disk before the name points to it
-    return temporary
-
-
-def _move(temporary: Path, path: Path) -> None:
-    os.replace(temporary, path)
-    if os.name == "posix":  # the move itself, too, must survive a power cut, and before the next one is made
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed save left behind."""
-    for name in ("state-", "checkpoint.json", "model."):
+    for name in ("state-", "checkpoint.", "model."):
         for path in folder.glob(f".{name}*.tmp"):
             path.unlink(missing_ok=True)
 

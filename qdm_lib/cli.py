@@ -176,15 +176,14 @@ def sample(
     Example:
       python -m qdm_lib sample --checkpoint runs/x --n 64 --sampler ddim --steps 50 --seed 0 --out grid.png
     """
-    import numpy as np
-
     from qdm_lib.quantum import BACKENDS
     from qdm_lib.runs import check_choice, check_count
-    from qdm_lib.samples import Film, check_sampler, generate
+    from qdm_lib.samples import Film, check_sampler, generate, write_npz
 
     out = checkpoint / "samples.png" if out is None else out
     check_sampler(sampler, steps)
-    check_count("n", n, 1, MOST_DRAWN if out.suffix == ".npz" else MOST_IN_A_PICTURE)
+    as_pixels = out.suffix.lower() == ".npz"
+    check_count("n", n, 1, MOST_DRAWN if as_pixels else MOST_IN_A_PICTURE)
     if backend is not None:
         check_choice("backend", backend, BACKENDS)
     _set_threads(threads)
@@ -192,10 +191,12 @@ def sample(
     _check_file(out, ".png", ".pdf", ".npz")
     if film is not None:
         _check_file(film, ".png", ".pdf")
+        if film.resolve() == out.resolve():
+            raise ValueError(f"--out and --film are the same file, {out}; give --film another name.")
     plotting, states = _plotting(), Film()
     images = generate(model, n, sampler=sampler, steps=steps, seed=seed, device=device, on_state=states)
-    if out.suffix == ".npz":
-        np.savez_compressed(out, images=images.numpy())
+    if as_pixels:
+        write_npz(out, images=images.numpy())
     else:
         plotting.save_figure(plotting.image_grid(images), out)
     print(f"Wrote {out}: {n} images of {model.config.preset} by {sampler}, seed {seed}")
@@ -227,7 +228,7 @@ def evaluate(
     """
     from qdm_lib.data import DATASETS, load_images
     from qdm_lib.extractors import load_extractor
-    from qdm_lib.runs import check_choice, check_count, run_info
+    from qdm_lib.runs import check_choice, check_count, pick_device, run_info
     from qdm_lib.samples import check_sampler, generate, score_to_json
 
     sampler_steps = check_sampler(sampler, steps)
@@ -241,7 +242,7 @@ def evaluate(
         raise ValueError(f"{checkpoint} does not say what it was trained on; give --dataset.")
     check_choice("data set", dataset, DATASETS)
     _check_file(out, ".json")
-    extractor = load_extractor(features, dataset, device=None if device == "auto" else device)
+    extractor = load_extractor(features, dataset, device=pick_device(device))
     reference, held_out = load_images(dataset, "train"), load_images(dataset, "test")
     images = generate(model, n, sampler=sampler, steps=steps, seed=seed, batch_size=batch_size, device=device)
     about = {"checkpoint": str(checkpoint), "preset": model.config.preset, "dataset": dataset, "step": info["step"],

@@ -87,7 +87,7 @@ def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fre
     if not (out / "checkpoint.json").is_file():
         return config
     there = saved_config(out)
-    if (there.preset, there.dataset, there.hybridization) != (PRESET, DATASET, None):
+    if (there.preset, there.dataset, there.recipe.ema_decay) != (PRESET, DATASET, DEMO_EMA):
         raise ValueError(f"{out} holds a run of {there.preset} on {there.dataset}, no demo; choose another --out.")
     if fresh:
         return config
@@ -97,6 +97,9 @@ def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fre
 
 
 def _remove_earlier(out: Path) -> None:
+    """Delete what an earlier demo left, and nothing else; `_config` has looked whether it was one."""
+    if not (out / "checkpoint.json").is_file():
+        return
     for pattern in OWN_FILES:
         for file in out.glob(pattern):
             file.unlink()

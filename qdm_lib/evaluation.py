@@ -19,16 +19,20 @@ extractor that the score names; with the bundled classifier they are not on the 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from qdm_lib.comparison import SHARES, rule_of_three
-from qdm_lib.extractors import Classifier, Features, check_images, extract, load_extractor
+from qdm_lib.extractors import Classifier, Features, check_images, extract, fingerprint, load_extractor
+from qdm_lib.files import replacing
 from qdm_lib.metrics import Score, interval, score_features
+from qdm_lib.runs import check_count
 
 SCORE_NAMES = (
     "fid",
@@ -43,6 +47,7 @@ SCORE_NAMES = (
     "memorised",
 )
 K_PRECISION, K_DENSITY = 3, 5  # neighbours, the defaults of the two papers
+LEAST_IMAGES = K_DENSITY + 1  # that can be scored: each needs so many neighbours beside itself
 CNN_STEPS, CNN_BATCH = 300, 64
 CLOSE = 0.01  # the quantile of real test images' distances below which an image counts as memorised
 N_BOOTSTRAP = 200
@@ -152,7 +157,7 @@ class Judge:
 
     Args:
         train, test: `data.ImageSet`: the reference, and real images that no model saw, for the floors.
-        n: how many generated images will come; floors are of as many real ones, or of all there are.
+        n: how many generated images will come, at least 6; floors are of as many real ones, or of all there are.
         features: "classifier" or "inception" (see `extractors.load_extractor`).
         cache: a folder where real images' features and floors are kept for the next process.
         cnn_steps: see `cnn_correct`. n_bootstrap: for FID, KID and IS.
@@ -161,13 +166,14 @@ class Judge:
     def __init__(self, train, test, n: int, *, features: str = "classifier", seed: int = 0, device=None,
                  cache: str | os.PathLike | None = None, cnn_steps: int = CNN_STEPS,
                  n_bootstrap: int = N_BOOTSTRAP) -> None:  # fmt: skip
-        self.train, self.test, self.n, self.seed = train, test, n, seed
+        self.train, self.test, self.n, self.seed = train, test, check_count("n", n, LEAST_IMAGES), seed
         self.cnn_steps, self.n_bootstrap = cnn_steps, n_bootstrap
         self.extractor = load_extractor(features, train.name, device=device)
         self.labeller = self.extractor if features == "classifier" else load_extractor("classifier", train.name,
                                                                                        device=device)  # fmt: skip
         self.device = next(self.extractor.parameters()).device
         self.cache = None if cache is None else Path(cache)
+        self._content = fingerprint({"train": train.images, "test": test.images, "labels": test.labels})
         self.reference, self.held_out = self._features(train), self._features(test)
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randperm(len(train), generator=generator)[:n]
@@ -178,7 +184,8 @@ class Judge:
         self._test_distance: Tensor | None = None
 
     def _features(self, images) -> Features:
-        what = f"{images.name}-{images.split}-{len(images)}-{self.extractor.title}"
+        content = fingerprint({"images": images.images})
+        what = f"{images.name}-{images.split}-{len(images)}-{content}-{self.extractor.title}"
         return Features(**self._kept(what, lambda: vars(extract(self.extractor, images.images))))
 
     def _kept(self, what: str, make) -> dict[str, Tensor]:
@@ -187,18 +194,18 @@ class Judge:
             return make()
         path = self.cache / ("".join(c if c.isalnum() else "-" for c in what) + ".safetensors")
         if path.is_file():
-            return safetensors.torch.load_file(path)
+            with suppress(safetensors.SafetensorError):  # damaged: it is made anew
+                return safetensors.torch.load_file(path)
         tensors = make()
         self.cache.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        safetensors.torch.save_file(tensors, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            safetensors.torch.save_file(tensors, temporary)
         return tensors
 
     def close_distance(self) -> float:
         """The distance to the nearest training image that 1 % of the real test images stay below."""
         if self._test_distance is None:
-            what = f"nearest-{self.train.name}-{len(self.train)}-{len(self.test)}-{self.n}-{self.seed}"
+            what = f"nearest-{self.train.name}-{len(self.train)}-{len(self.test)}-{self._content}-{self.n}-{self.seed}"
             make = lambda: {"distance": nearest_distance(self.test.images[self.fresh], self.train.images)}  # noqa: E731
             self._test_distance = self._kept(what, make)["distance"]
         return float(self._test_distance.double().quantile(CLOSE))
@@ -206,7 +213,7 @@ class Judge:
     def floors(self) -> dict[str, float]:
         """What real images score in the place of generated ones; for cnn_accuracy, real images of the training set."""
         if self._floors is None:
-            what = f"floors-{self.train.name}-{len(self.train)}-{len(self.test)}-{self.n}-{self.seed}-"
+            what = f"floors-{self.train.name}-{len(self.train)}-{len(self.test)}-{self._content}-{self.n}-{self.seed}-"
             what += f"{self.cnn_steps}-{self.extractor.title}"
 
             def make() -> dict[str, Tensor]:
@@ -241,7 +248,7 @@ class Judge:
 
     def scores(self, generated: Tensor, seed: int = 0) -> dict[str, Score]:
         """All scores of uint8 images (N, 1, 28, 28); the seed draws bootstraps and the CNN's first weights."""
-        check_images(generated, "generated images", K_DENSITY + 1)
+        check_images(generated, "generated images", LEAST_IMAGES)
         features = extract(self.extractor, generated)
         reference = f"{self.train.name} {self.train.split}, {self.train.source}"
         scores = score_features(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qdm_lib.files import locked, replacing
 from qdm_lib.runs import read_losses
 from qdm_lib.samples import write_json
 
@@ -28,17 +29,8 @@ def claim(folder: Path, wait: bool = False) -> Iterator[bool]:
     The file `<folder>.lock` stays; only the system's lock on it counts. Without flock (Windows) it gives True.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f"{folder.name}.lock"), "a") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except ImportError:
-            pass
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with locked(folder.with_name(f"{folder.name}.lock"), wait) as mine:
+        yield mine
 
 
 def copy_state(folder: Path, target: Path) -> None:
@@ -60,9 +52,8 @@ def write_picture(images: Tensor, path: Path, columns: int = 8) -> None:
     tiles = np.zeros((rows * columns, 28, 28), np.uint8)
     tiles[: len(images)] = images[:, 0].numpy()
     sheet = tiles.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -77,7 +77,7 @@ def costs(runner: Runner) -> dict[str, dict[str, float]]:
     mine, found = runner.runs / "seconds.json", {}
     here = f"{place(runner.device)}, batch {runner.experiment.batch_size}"
     for job in runner.jobs:
-        if runner.finished(job):
+        if runner.nothing_to_do(job):
             continue
         for one in filter(None, (job, job.source())):
             name = kind(one.cell)
@@ -107,7 +107,7 @@ def plan(runner: Runner) -> list[str]:
     e = runner.experiment
     for name in dict.fromkeys(e.cell_name(job.cell) for job in runner.jobs):
         jobs = [job for job in runner.jobs if e.cell_name(job.cell) == name]
-        left = [job for job in jobs if not runner.finished(job)]
+        left = [job for job in jobs if not runner.nothing_to_do(job)]
         line = f"{name:32} {sum(map(runner.done, jobs))} of {len(jobs)} seeds done"
         if nothing := sum(not runner.done(job) for job in jobs) - len(left):
             line += f", {nothing} without a trained run in {runner.runs}"

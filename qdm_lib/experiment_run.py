@@ -36,7 +36,7 @@ from qdm_lib.experiment_files import (
 from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
 from qdm_lib.handover import start_transfer
 from qdm_lib.runs import check_count, pick_device, run_info, train_run
-from qdm_lib.samples import generate, write_json, write_npz
+from qdm_lib.samples import generate, read_npz, write_json, write_npz
 from qdm_lib.unet import count_parameters
 
 SHOWN = 64  # images of each job that are kept with its result
@@ -118,8 +118,8 @@ class Runner:
                 )
         return by_epoch
 
-    def finished(self, job: Job) -> bool:
-        """Whether nothing is left to do that this runner was asked to do, and can do."""
+    def nothing_to_do(self, job: Job) -> bool:
+        """Whether nothing is left to do that this runner was asked to do, and can do; see `done` for a complete job."""
         if self.all_scored(job):
             return True
         to_train = self.train and self.trained(job) < self.steps(job, self.experiment.epochs)
@@ -161,12 +161,12 @@ class Runner:
                 self.judge(dataset)  # also the weights of its features
         began, at_first = time.perf_counter(), None
         while True:
-            left = [job for job in self.jobs if job.name not in self.failed and not self.finished(job)]
+            left = [job for job in self.jobs if job.name not in self.failed and not self.nothing_to_do(job)]
             at_first = len(left) if at_first is None else at_first
             left.sort(key=self._source_is_coming)  # such transfers last, the others in their order
             for job in left:  # from the top each time: what another process held may be free now
                 with claim(job.folder(self.runs)) as mine:
-                    if not mine or self.finished(job):
+                    if not mine or self.nothing_to_do(job):
                         continue
                     rest = ""
                     if made := at_first - len(left):  # by all processes
@@ -330,10 +330,8 @@ class Runner:
         raw = "" if e.weights == "ema" else f"-{e.weights}"
         path = job.folder(self.runs) / f"drawn-{epoch}-{e.sampler}-{e.sampler_steps}{raw}.npz"
         about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, self.steps(job, epoch)])
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as file:
-                if str(file["about"]) == about:
-                    return torch.from_numpy(file["images"])
+        if kept := read_npz(path, about):
+            return torch.from_numpy(kept["images"])
         part = path.with_name(f"{path.stem}-to-step-{self.steps(job, epoch)}.part.npz")
         drawn = generate(model, e.n_images, sampler=e.sampler, steps=e.sampler_steps, seed=job.seed, part=part,
                          batch_size=self.batch_size, device=self.device, progress=self.progress)  # fmt: skip

@@ -36,6 +36,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from qdm_lib.data import DATASETS
+from qdm_lib.evaluation import LEAST_IMAGES
 from qdm_lib.runs import RunConfig, check_choice, check_count
 from qdm_lib.samples import check_sampler
 from qdm_lib.training import TrainConfig
@@ -161,11 +162,13 @@ class Experiment:
     runs_of: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.protocol or not all(c.isalnum() or c in "-_" for c in self.protocol):
-            raise ValueError(f"protocol must be a name of letters, digits, - and _, not {self.protocol!r}.")
+        for what, name in (("protocol", self.protocol), ("runs_of", self.runs_of)):
+            is_name = isinstance(name, str) and name and all(c.isalnum() or c in "-_" for c in name)
+            if not is_name and (what, name) != ("runs_of", None):
+                raise ValueError(f"{what} must be a name of letters, digits, - and _, not {name!r}.")
         check_count("epochs", self.epochs)
         check_count("batch_size", self.batch_size)
-        check_count("n_images", self.n_images, 4)
+        check_count("n_images", self.n_images, LEAST_IMAGES)
         check_choice("feature extractor", self.features, ("classifier", "inception"))
         check_choice("kind of weights", self.weights, ("ema", "raw"))
         if self.first_weights is not None:

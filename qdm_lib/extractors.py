@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -97,16 +98,21 @@ def load_extractor(
     $QDM_INCEPTION_WEIGHTS, else in torch.hub's folder, where it is downloaded if need be.
     device: None takes the GPU if there is one.
 
-    Raises ValueError for an unknown name or a corrupt file, FileNotFoundError where the weights or the
-    package torch-fidelity are missing; each says what to do.
+    Raises ValueError for an unknown name, a corrupt file or a device that torch does not have here,
+    FileNotFoundError where the weights or the package torch-fidelity are missing; each says what to do.
     """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"torch cannot use the device {device!r} here ({reason}).") from None
     if features == "classifier":
         extractor: nn.Module = _load_classifier(dataset, weights)
     elif features == "inception":
         extractor = Inception(_find_inception(weights))
     else:
         raise ValueError(f"features must be 'classifier' or 'inception', not {features!r}.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return extractor.to(device).eval().requires_grad_(False)
 
 
@@ -116,7 +122,8 @@ def _load_classifier(dataset: str | None, weights: str | os.PathLike | None) -> 
     if weights is None and dataset is None:
         raise ValueError("features='classifier' needs dataset=, the name of the set it was trained on.")
     path = ASSETS / f"classifier-{dataset}.safetensors" if weights is None else Path(weights)
-    for file in (path, path.with_suffix(".json")):
+    card_file = path.with_suffix(".json")
+    for file in (path, card_file):
         if not file.is_file():
             bundled = sorted(ASSETS.glob("classifier-*.safetensors"))
             known = ", ".join(each.stem.removeprefix("classifier-") for each in bundled)
@@ -124,15 +131,20 @@ def _load_classifier(dataset: str | None, weights: str | os.PathLike | None) -> 
                 f"there is no classifier file {file}; bundled are {known}, and "
                 f"'python tools/train_classifier.py {dataset or 'NAME'}' trains one."
             )
-    card, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
+    remedy = "install qdm_lib again, or train it again by tools/train_classifier.py"
+    try:
+        card = json.loads(card_file.read_text(encoding="utf-8"))
+        wanted, n_classes, n_features = card["sha256"], len(card["class_names"]), card["num_features"]
+        title = f"classifier {card['dataset']} (test accuracy {card['test_accuracy']:.2%}, sha256 {wanted[:8]})"
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{card_file} is no card of a classifier ({error!r}); {remedy}.") from None
+    content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    if digest != card["sha256"]:
+    if digest != wanted:
         raise ValueError(
-            f"{path} is corrupt: its SHA-256 is {digest}, but the JSON file beside it says {card['sha256']}; "
-            "install qdm_lib again, or train it again by tools/train_classifier.py."
+            f"{path} is corrupt: its SHA-256 is {digest}, but the JSON file beside it says {wanted}; {remedy}."
         )
-    title = f"classifier {card['dataset']} (test accuracy {card['test_accuracy']:.2%}, sha256 {digest[:8]})"
-    model = Classifier(len(card["class_names"]), card["num_features"], title)
+    model = Classifier(n_classes, n_features, title)
     model.load_state_dict(load(content))
     return model
 
@@ -207,6 +219,15 @@ def extract(extractor: nn.Module, images: Tensor, batch_size: int = 256, progres
         parts = tqdm(parts, desc="features", unit="batch", leave=False)
     outputs = [tuple(out.float().cpu() for out in extractor(part.to(device))) for part in parts]
     return Features(*(torch.cat(column) for column in zip(*outputs, strict=True)))
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """The first 12 digits of the SHA-256 of names and bytes: what is kept of some tensors must not pass for others'."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
 
 
 def check_images(images: Tensor, what: str = "images", least: int = 2) -> None:

@@ -80,7 +80,9 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> float:
 def inception_score(logits: Tensor, seed: int = 0) -> float:
     """exp of the mean of KL(p(y|x) || p(y)) over images; logits (N, K). Between 1 and K; higher is better.
 
-    The mean over 10 random splits, drawn by the seed.
+    The images are shuffled by the seed and cut into splits of ⌈N/10⌉, the last one as small as it comes out; the mean
+    over the splits is the score. So there are 10 of one size if 10 divides N, otherwise perhaps fewer; a split of a
+    single image scores 1. `score_features` notes other splits than 10 equal ones of at least 10 images.
     """
     from torchmetrics.image.inception import InceptionScore
 
@@ -147,7 +149,10 @@ def bootstrap_kid(generated: Tensor, real: Tensor, n_bootstrap: int, generator: 
 
 
 def bootstrap_is(logits: Tensor, n_bootstrap: int, generator: torch.Generator) -> Tensor:
-    """IS of `n_bootstrap` resampled sets of logits, each over 10 splits: (n_bootstrap,) float64."""
+    """IS of `n_bootstrap` resampled sets of logits: (n_bootstrap,) float64.
+
+    Each over splits of ⌈N/10⌉ images, the last one as small as it comes out, as in `inception_score`.
+    """
     p = logits.double().softmax(1)
     p = torch.cat([p, torch.xlogy(p, p).sum(1, keepdim=True)], dim=1)  # beside p, its negative entropy
 
@@ -264,6 +269,16 @@ def evaluate(
     )
 
 
+def _splits_note(n: int) -> str:
+    """How `inception_score` splits n images, where that is not into 10 equal splits of at least 10 images."""
+    if n % IS_SPLITS == 0 and n >= 10 * IS_SPLITS:
+        return ""
+    sizes = [len(split) for split in torch.arange(n).chunk(IS_SPLITS)]
+    last = f", the last of {sizes[-1]}: splits of unequal size" if sizes[-1] < sizes[0] else ""
+    few = "Few images per split. " if n < 10 * IS_SPLITS else ""
+    return f"The mean over {len(sizes)} splits of {sizes[0]} image(s){last}. {few}"
+
+
 def score_features(
     generated: Features,
     reference: Features,
@@ -303,6 +318,8 @@ def score_features(
         note = ""
         if key == "fid" and min(n, m, len(a)) <= width:
             note = f"Some covariance lacks full rank, as there are {width:,} features and no more images. "
+        if key == "is":
+            note = _splits_note(n)
         if len(a) < n:
             note += f"The floor comes from {len(a):,} real images, fewer than were generated."
         low, high = interval(value, replicates, least)

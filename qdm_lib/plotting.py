@@ -8,7 +8,6 @@ Okabe and Ito, which readers with any kind of colour vision can tell apart.
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, groupby
@@ -22,6 +21,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle, FancyBboxPatch, Patch
 
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate
+from qdm_lib.files import replacing
 
 OKABE_ITO = {
     "orange": "#E69F00", "sky blue": "#56B4E9", "green": "#009E73", "yellow": "#F0E442",
@@ -397,12 +397,10 @@ def save_figure(ax: Axes, path: str | Path, dpi: int = 150) -> Path:
     """Write the figure of `ax` to a file (PNG, PDF or SVG by its ending) and close it; never half a file."""
     path, figure = Path(path), ax.figure
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        figure.savefig(temporary, dpi=dpi, bbox_inches="tight", facecolor="white")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:] or None, dpi=dpi, bbox_inches="tight", facecolor="white")
     finally:
-        temporary.unlink(missing_ok=True)
         plt.close(figure)
     return path
 

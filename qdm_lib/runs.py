@@ -22,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -32,12 +32,13 @@ from torch import nn
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.files import locked, replacing
 from qdm_lib.quantum import BACKENDS
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
 from qdm_lib.transfer import transfer_weights
 from qdm_lib.unet import PRESETS, UNet, build_unet, count_parameters
 
-_NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
+NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
 _NUDGE_STREAM = 4_000_037
 
 
@@ -103,6 +104,8 @@ class RunConfig:
         check_count("seed", self.seed, 0, 2**31 - 1)
         if isinstance(self.recipe, dict):  # read back from JSON
             object.__setattr__(self, "recipe", TrainConfig(**self.recipe))
+        if not isinstance(self.recipe, TrainConfig):
+            raise TypeError(f"recipe must be a TrainConfig, or a dictionary of its fields; got {self.recipe!r}.")
 
     def build_model(self) -> UNet:
         """The model with its first weights, drawn from the seed."""
@@ -165,7 +168,8 @@ def train_run(
         processes: a `distributed.Processes`, if several processes make this run together; the main one writes.
 
     Raises:
-        ValueError, FileNotFoundError, OSError: before any work, for a folder or a configuration that cannot be used.
+        ValueError, FileNotFoundError, OSError: before any work, for a folder or a configuration that cannot be used,
+            or in which another process trains.
         Interrupted: Ctrl-C or SIGTERM came; the step under way was finished and saved.
         FloatingPointError: the loss is no number any more; the last checkpoint is kept.
     """
@@ -173,15 +177,26 @@ def train_run(
     check_count("save_every", save_every)
     device = pick_device(device) if processes is None else processes.device
     main = processes is None or processes.is_main
-    saved = _claim_folder(out, resume)
+    saved = _look_into(out, resume)
     if processes is not None:
         processes.wait()  # nobody writes before all have looked
+    with locked(out) if main else nullcontext(True) as mine:
+        if not mine:
+            raise ValueError(f"Another process trains in {out}; wait for its end or choose another folder.")
+        if saved is not None and main:
+            saved = load_checkpoint(out)  # the other process may have gone on until it gave the folder free
+        return _train_run(config, out, saved, save_every, device, progress, model, images, on_step, processes)
+
+
+def _train_run(config, out, saved, save_every, device, progress, model, images, on_step, processes) -> RunResult:
+    """`train_run` in a folder that has been looked into, and that belongs to this process."""
+    main = processes is None or processes.is_main
     images = load_images(config.dataset) if images is None else images
     if saved is not None:
         _check_same_run(saved, config, images)
     model = (model if model is not None else config.build_model()).to(device)
     ema, optimizer = EMA(model, config.recipe), make_optimizer(model, config.recipe)
-    noise = torch.Generator().manual_seed(config.seed + _NOISE_STREAM)
+    noise = torch.Generator().manual_seed(config.seed + NOISE_STREAM)
     if saved is not None:
         restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise})
     start = saved.step if saved is not None else 0
@@ -276,8 +291,10 @@ def run_info(folder: str | os.PathLike) -> dict:
         if (folder / name).is_file():
             try:
                 info = json.loads((folder / name).read_bytes())
-                return {"step": info.get("step"), "model_config": info.get("model_config"),
-                        "run_config": info.get("run_config") or info.get("card") or {}}  # fmt: skip
+                about = info.get("run_config") or info.get("card") or {}
+                if not isinstance(about, dict):
+                    raise ValueError("its run_config is no dictionary")
+                return {"step": info.get("step"), "model_config": info.get("model_config"), "run_config": about}
             except (ValueError, AttributeError) as error:
                 raise ValueError(f"{folder / name} is damaged: {error}.") from None
     raise FileNotFoundError(f"There is no checkpoint in {folder}; 'train --out {folder}' makes one.")
@@ -293,7 +310,7 @@ def saved_config(folder: str | os.PathLike, **changes) -> RunConfig:
         raise ValueError(f"{folder} holds a checkpoint that this command did not write ({error}).") from None
 
 
-def _claim_folder(out: Path, resume: bool) -> Checkpoint | None:
+def _look_into(out: Path, resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from, or None for a new run in a folder that can be written."""
     if resume:
         if not (out / "checkpoint.json").is_file():
@@ -347,11 +364,9 @@ class _LossFile:
             return
         path, kept = folder / "loss.csv", ["step,loss,grad_norm\n"]
         if start and path.is_file():
-            lines = path.read_text().splitlines(keepends=True)[1:]
-            kept += [line for line in lines if line.endswith("\n") and int(line.partition(",")[0]) <= start]
-        temporary = folder / f".loss.csv.{os.getpid()}.tmp"
-        temporary.write_text("".join(kept))
-        os.replace(temporary, path)
+            kept += [line for line in path.read_text(errors="replace").splitlines(keepends=True) if _is_of(line, start)]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept))
         self.file = open(path, "a")  # noqa: SIM115 - closed by __exit__
 
     def add(self, step: TrainStep) -> None:
@@ -367,6 +382,12 @@ class _LossFile:
 
     def __exit__(self, *_) -> None:
         self.file.close()
+
+
+def _is_of(line: str, last: int) -> bool:
+    """Whether a line of loss.csv is whole and of a step up to `last`; a power cut can leave other lines."""
+    step, *numbers = line.split(",")
+    return line.endswith("\n") and len(numbers) == 2 and step.isdecimal() and int(step) <= last
 
 
 @contextmanager

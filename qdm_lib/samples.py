@@ -20,6 +20,8 @@ from qdm_lib.diffusion import (
     ddpm_sample,
     dpm_solver_sample,
 )
+from qdm_lib.extractors import fingerprint
+from qdm_lib.files import replacing
 from qdm_lib.runs import check_choice, check_count, pick_device
 
 SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
@@ -59,8 +61,9 @@ def generate(
     image k is the same for any n > k, batch size and device, up to rounding.
 
     sampler, steps: see `check_sampler`. on_state: gets the states of the first batch, for a film strip.
-    part: a file for the batches that are done. If it is there, from the same call, drawing goes on after them; the
-    images are those of an uninterrupted call. It stays when all is drawn: remove it once the images are safe.
+    part: a file for the batches that are done. If it is there, from the same call and the same weights, drawing goes
+    on after them; the images are those of an uninterrupted call. It stays when all is drawn: remove it once the images
+    are safe.
     Raises ValueError for a wrong argument, before any work.
     """
     check_count("n", n)
@@ -75,7 +78,7 @@ def generate(
     generator = torch.Generator().manual_seed(seed + _NOISE_STREAM)
     starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
     options = {} if sampler == "ddpm" else {"steps": steps}
-    about = json.dumps([n, sampler, steps, seed, batch_size])
+    about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
     done = _read_part(part, about, generator)
     with tqdm(total=len(starts) * steps, initial=len(done) * steps, desc=f"draw {n} by {sampler}", unit="step",
               disable=not progress) as bar:  # fmt: skip
@@ -96,23 +99,26 @@ def generate(
 
 def _read_part(path, about: str, generator: torch.Generator) -> list[Tensor]:
     """The batches that an interrupted call left, the generator set to where it stood; none from another call."""
-    if path is None or not Path(path).is_file():
+    arrays = {} if path is None else read_npz(Path(path), about)
+    if not arrays:
         return []
-    with np.load(path, allow_pickle=False) as file:
-        if str(file["about"]) != about:
-            return []
-        generator.set_state(torch.from_numpy(file["generator"]))
-        return [torch.from_numpy(file[str(number)]) for number in range(len(file.files) - 2)]
+    generator.set_state(torch.from_numpy(arrays["generator"]))
+    return [torch.from_numpy(arrays[str(number)]) for number in range(len(arrays) - 2)]
+
+
+def read_npz(path: Path, about: str) -> dict[str, np.ndarray]:
+    """The arrays of a file of `write_npz`, if its "about" is this one; none where it is another, absent or damaged."""
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return dict(file) if str(file["about"]) == about else {}
+    except Exception:  # of a damaged file zipfile, zlib and numpy raise a dozen types
+        return {}
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Write arrays to a compressed .npz file so that its name always stands for complete contents."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
-    try:
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 class Film:
@@ -144,12 +150,5 @@ def score_to_json(
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file so that its name always stands for complete contents."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

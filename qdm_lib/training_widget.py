@@ -19,13 +19,13 @@ from torch import Tensor
 from qdm_lib.data import ImageSet, batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample, sample
 from qdm_lib.plotting import image_grid, loss_curve
+from qdm_lib.runs import NOISE_STREAM
 from qdm_lib.training import EMA, make_optimizer, train
 from qdm_lib.unet import PRESETS, build_unet
 from qdm_lib.widget_tools import Picture, picture_of
 
 BATCH_SIZES = (16, 32, 64, 128)
 REDRAW = 0.5  # seconds between two pictures, at least
-_NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
 
 
 class TrainingJob:
@@ -64,7 +64,7 @@ class TrainingJob:
         self.on_change = on_change or (lambda job: None)
         self.model = build_unet(preset, seed=seed, verbose=False)
         self.optimizer, self.ema = make_optimizer(self.model), EMA(self.model)
-        self.noise = torch.Generator().manual_seed(seed + _NOISE_STREAM)
+        self.noise = torch.Generator().manual_seed(seed + NOISE_STREAM)
         self.start_noise = torch.randn(n_samples, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
         self.schedule = NoiseSchedule(cosine_betas())
         self.losses: list[float] = []

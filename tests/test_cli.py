@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from qdm_lib import data, runs
-from qdm_lib.checkpoint import load_checkpoint, load_model, save_model
+from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, save_model
 from qdm_lib.cli import main
+from qdm_lib.files import locked
 from qdm_lib.runs import RunConfig, read_losses, train_run
 from qdm_lib.samples import generate
 from qdm_lib.training import TrainConfig, TrainStep
@@ -139,11 +140,14 @@ def test_doctor(capsys):
         ("sample --checkpoint RUN --out x.gif", "must end in"),
         ("sample --checkpoint RUN --out file/x.png", "file"),
         ("sample --checkpoint RUN --backend x", "Unknown backend"),
+        ("sample --checkpoint RUN --out x.png --film x.png", "same file"),
+        ("sample --checkpoint RUN --n 100001 --out x.NPZ", "1 … 100,000"),
         ("evaluate --checkpoint nowhere", "no checkpoint in nowhere"),
         ("evaluate --checkpoint RUN --n 1", "n must be"),
         ("evaluate --checkpoint RUN --n 100001", "2 … 100,000"),
         ("evaluate --checkpoint RUN --features clasifier", "Did you mean 'classifier'?"),
         ("evaluate --checkpoint RUN --dataset mnits", "Did you mean 'mnist'?"),
+        ("evaluate --checkpoint RUN --device gpu", "'gpu'"),
         ("draw hqcnov", "Did you mean 'hqconv'?"),
         ("draw hqconv --layers 0", "layers must be"),
         ("draw hqconv --layers 25", "1 … 24"),
@@ -173,6 +177,14 @@ def test_a_damaged_checkpoint_is_one_line(run, tmp_path, capsys):
     (copy / "checkpoint.json").write_text("{")
     assert "damaged" in check_error(capsys, "sample", "--checkpoint", copy)
     assert "damaged" in check_error(capsys, "train", "--resume", "--out", copy)
+
+
+def test_a_checkpoint_with_other_entries_is_one_line(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    info = json.loads((copy / "checkpoint.json").read_text())
+    for run_config, words in (([1], "no dictionary"), (info["run_config"] | {"recipe": "x"}, "recipe must be")):
+        (copy / "checkpoint.json").write_text(json.dumps(info | {"run_config": run_config}))
+        assert words in check_error(capsys, "train", "--resume", "--out", copy)
 
 
 def test_our_own_errors_keep_their_traceback(monkeypatch):
@@ -220,7 +232,7 @@ def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
     assert main(["train", *SMALL, "--steps", "4", "--save-every", "3", "--out", str(once)]) == 0
     twice = shutil.copytree(run, tmp_path / "twice")
     with open(twice / "loss.csv", "a") as file:  # as a run leaves it that is killed after its last checkpoint
-        file.write("3,99,99\n4,9")
+        file.write("\0\0\0\n3,99,99\n4,9")
     assert main(["train", "--resume", "--steps", "4", "--out", str(twice)]) == 0
     assert (twice / "loss.csv").read_bytes() == (once / "loss.csv").read_bytes()
     assert tensors_of(twice) == tensors_of(once)
@@ -298,6 +310,15 @@ def test_epochs_are_rounded_up_to_whole_steps(tmp_path, monkeypatch):
     assert seen == [47, 313]  # 3 · 2000 / 128 and 20 · 2000 / 128, rounded up
 
 
+def test_two_processes_do_not_train_in_one_folder(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    with locked(copy):
+        assert "Another process trains in" in check_error(capsys, "train", "--resume", "--steps", "3", "--out", copy)
+    assert load_checkpoint(copy).step == 2
+    assert main(["train", "--resume", "--steps", "3", "--out", str(copy)]) == 0
+    assert load_checkpoint(copy).step == 3
+
+
 @pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_saves_and_says_how_to_go_on(signum, code, tmp_path, monkeypatch, capsys):
     real, handler = runs.train, signal.getsignal(signum)
@@ -360,6 +381,9 @@ def test_sample(run, tmp_path, capsys):
     assert main([*argv, "--n", "2", "--sampler", "dpm", "--out", str(pixels)]) == 0
     images = np.load(pixels)["images"]
     assert images.shape == (2, 1, 28, 28) and images.dtype == np.uint8
+    assert main([*argv, "--n", "2", "--out", str(tmp_path / "other.NPZ")]) == 0
+    assert np.load(tmp_path / "other.NPZ")["images"].shape == images.shape
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["film.png", "grid.png", "other.NPZ", "pixels.npz"]
 
 
 def test_more_images_begin_with_the_same_ones(run):
@@ -400,3 +424,14 @@ def test_demo_trains_resumes_and_starts_afresh(tmp_path, capsys):
     assert main(["demo", "--steps", "1", "--fresh", *small, "--seed", "5"]) == 0
     assert (folder / "notes.txt").read_text() == "mine"
     assert load_checkpoint(folder).run_config["seed"] == 5
+
+
+def test_fresh_demo_deletes_no_other_files(tmp_path, capsys):
+    shipped = shutil.copytree(SHIPPED / "fashion-mnist" / "unet-1-epoch", tmp_path / "shipped")
+    (shipped / "samples.png").write_bytes(b"mine")
+    check_error(capsys, "demo", "--fresh", "--steps", "1", "--out", shipped)
+    assert (shipped / "samples.png").read_bytes() == b"mine"
+    long_run = tmp_path / "run"  # the demo's model and data, trained by the recipe
+    assert main(["train", "--preset", "1hqconv", "--batch-size", "2", "--steps", "1", "--out", str(long_run)]) == 0
+    assert "no demo" in check_error(capsys, "demo", "--fresh", "--out", long_run)
+    assert load_checkpoint(long_run).step == 1

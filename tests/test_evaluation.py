@@ -112,6 +112,28 @@ def test_what_is_kept_of_one_seed_serves_no_other(sets, tmp_path):
         assert kept == Judge(*sets, 20, seed=seed, cnn_steps=1, device="cpu").close_distance()
 
 
+def test_what_is_kept_of_some_images_serves_no_others_of_that_name_and_number(sets, tmp_path):
+    few = [replace(s, images=s.images[:40], labels=s.labels[:40]) for s in sets]
+    inverted = [replace(s, images=255 - s.images) for s in few]
+    renamed = [few[0], replace(few[1], labels=9 - few[1].labels)]
+    for train, test in (few, inverted, renamed):
+        kept, new = (Judge(train, test, 20, cache=c, cnn_steps=2, device="cpu") for c in (tmp_path, None))
+        assert torch.equal(kept.reference.features, new.reference.features)
+        assert torch.equal(kept.held_out.logits, new.held_out.logits)
+        assert kept.close_distance() == new.close_distance() and kept.floors() == new.floors()
+
+
+def test_a_damaged_file_of_the_cache_is_made_anew(sets, tmp_path):
+    few = [replace(s, images=s.images[:40], labels=s.labels[:40]) for s in sets]
+    make = lambda: Judge(*few, 20, cache=tmp_path, cnn_steps=1, device="cpu")  # noqa: E731
+    floors = make().floors()
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(kept) == 4
+    for path, content in kept.items():
+        path.write_bytes(content[:-1] if "floors" in path.name else b"")
+    assert make().floors() == floors and {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
 def test_a_cnn_learns_from_real_images_and_nothing_from_shuffled_labels():
     train, test = (load_images("mnist", split, bundled=True) for split in ("train", "test"))
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
@@ -156,3 +178,5 @@ def test_few_or_wrong_images_are_refused(sets):
     judge = Judge(train, test, 10, cnn_steps=1, device="cpu")
     with pytest.raises(ValueError, match="a score needs at least 6, not 5"):
         judge.scores(train.images[:5])
+    with pytest.raises(ValueError, match="n must be a whole number, at least 6; got 5"):
+        Judge(train, test, 5, device="cpu")

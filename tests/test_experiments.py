@@ -100,6 +100,10 @@ def test_the_short_protocol_is_what_the_command_line_trains():
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ntransfer = 'warm'", "transfer must be a table"),
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0, 0]", "seeds, each once; got .0, 0."),
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = []", "seeds, each once; got"),
+        ("protocol = 'x'\nruns_of = 3\ncells = []", "runs_of must be a name of letters, digits, - and _, not 3"),
+        ("protocol = 'x'\nruns_of = '../y'\ncells = []", "runs_of must be a name of .*, not '../y'"),
+        ("protocol = ['x']\ncells = []", "protocol must be a name of"),
+        ("protocol = 'x'\nn_images = 5\ncells = []", "n_images must be a whole number, at least 6; got 5"),
         ("protocol = ", "file.toml: Invalid value"),
     ],
 )
@@ -475,6 +479,47 @@ def test_a_stopped_draw_goes_on_and_ends_alike(sampler, tmp_path, monkeypatch):
     assert torch.equal(samples.generate(Net(), 10, part=part, **options), whole) and len(calls) == 8  # all is there
     samples.generate(Net(), 10, seed=1, part=part, **options)  # another call's images are not taken
     assert len(calls) == 8 + 16
+    other = Net()
+    torch.nn.init.constant_(other.w, 2)
+    wanted = samples.generate(other, 10, seed=1, **options)  # nor those of another model
+    assert torch.equal(samples.generate(other, 10, seed=1, part=part, **options), wanted)
+    whole_file = part.read_bytes()
+    for damaged in (b"", b"no npz", whole_file[:-9], whole_file[:300] + b"oops" + whole_file[304:]):
+        part.write_bytes(damaged)  # made anew
+        assert torch.equal(samples.generate(other, 10, seed=1, part=part, **options), wanted)
+
+
+def test_writing_that_fails_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    writers = ((samples.write_npz, {"images": TINY["mnist", "test"].images.numpy()}), (samples.write_json, {"a": 1}))
+    for write, content in writers:
+        path = tmp_path / f"{write.__name__}.{write.__name__[6:]}"
+        put = lambda: write(path, **content) if write is samples.write_npz else write(path, content)  # noqa: B023, E731
+        put()
+        before = path.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(samples.os, "replace", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                put()
+        assert path.read_bytes() == before
+    with pytest.raises(TypeError):
+        samples.write_json(path, {"a": object()})
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_damaged_drawn_images_are_drawn_again(tmp_path):
+    experiment = tiny(Cell("unet", (0,)))
+    (job,) = experiment.jobs()
+    here = runner(experiment, tmp_path)
+    here.run()
+    (path,) = job.folder(here.runs).glob("drawn-*.npz")
+    model, kept = load_model(job.folder(here.runs)), path.read_bytes()
+    wanted = here._draw(job, 1, None)  # without a model: they are there
+    for damaged in (b"", kept[:-30]):
+        path.write_bytes(damaged)
+        assert torch.equal(here._draw(job, 1, model), wanted) and path.stat().st_size == len(kept)
 
 
 # --------------------------------------------------------------------------------------------- mistakes of users
@@ -511,7 +556,7 @@ def test_a_word_that_no_job_holds_is_an_error():
 def test_a_job_without_a_run_is_not_called_done(tmp_path):
     here = runner(tiny(Cell("unet", (0, 1))).with_sampler("ddim", 2), tmp_path)
     assert plan(here)[0].endswith(f"0 of 2 seeds done, 2 without a trained run in {tmp_path / 'runs'}")
-    assert here.run() == 0 and not any(map(here.done, here.jobs))
+    assert here.run() == 0 and not any(map(here.done, here.jobs)) and all(map(here.nothing_to_do, here.jobs))
 
 
 def test_a_run_whose_loss_breaks_down_is_named(tmp_path, monkeypatch):

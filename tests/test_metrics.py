@@ -10,7 +10,7 @@ import torch
 
 from qdm_lib import extractors, metrics
 from qdm_lib.data import load_images
-from qdm_lib.extractors import Features, extract, load_extractor
+from qdm_lib.extractors import Features, extract, fingerprint, load_extractor
 from qdm_lib.metrics import Score, evaluate, score_features
 
 pytestmark = pytest.mark.filterwarnings("error")  # the notebooks run like this
@@ -169,6 +169,27 @@ def test_classifier_errors(tmp_path):
     copy.write_bytes(copy.read_bytes()[:-4] + b"oops")
     with pytest.raises(ValueError, match=r"classifier-mnist\.safetensors is corrupt: its SHA-256 is"):
         load_extractor("classifier", weights=copy)
+    for text in ("", "{}", "[]", '{"sha256": 3, "class_names": 3, "num_features": 3}'):
+        copy.with_suffix(".json").write_text(text)
+        with pytest.raises(ValueError, match=r"classifier-mnist\.json is no card of a classifier .*train it again"):
+            load_extractor("classifier", weights=copy)
+
+
+def test_a_device_that_is_not_there_is_one_line():
+    missing = "gpu" if torch.cuda.is_available() else "cuda"
+    for device in ("gpu", missing, "cuda:99"):
+        with pytest.raises(ValueError, match=f"torch cannot use the device '{device}' here") as error:
+            load_extractor("classifier", "mnist", device=device)
+        assert "\n" not in str(error.value)
+
+
+def test_a_fingerprint_tells_names_bytes_and_their_order():
+    x = torch.arange(6.0)
+    same = fingerprint({"a": x})
+    assert len(same) == 12 and fingerprint({"a": x.repeat_interleave(2)[::2]}) == same
+    for other in ({"b": x}, {"a": -x}, {"a": x.flip(0)}, {"a": x, "b": torch.tensor(1)}):
+        assert fingerprint(other) != same
+    assert fingerprint({"a": torch.ones((), dtype=torch.bfloat16)})  # as numpy has no such type
 
 
 # ---------------------------------------------------------------------------------------------- evaluation
@@ -218,6 +239,26 @@ def test_low_rank_and_small_floor_are_noted():
     scored = score_features(a, b, n_bootstrap=3)
     assert "there are 16 features" in scored["fid"].note and "full rank" not in scored["kid"].note
     assert all("The floor comes from 7 real images, fewer" in s.note for s in scored.values())
+
+
+@pytest.mark.parametrize(
+    "n, note",
+    [
+        (7, "The mean over 7 splits of 1 image(s). Few images per split."),
+        (11, "The mean over 6 splits of 2 image(s), the last of 1: splits of unequal size. Few images per split."),
+        (64, "The mean over 10 splits of 7 image(s), the last of 1: splits of unequal size. Few images per split."),
+        (90, "The mean over 10 splits of 9 image(s). Few images per split."),
+        (100, ""),
+        (109, "The mean over 10 splits of 11 image(s), the last of 10: splits of unequal size."),
+        (2000, ""),
+    ],
+)
+def test_odd_splits_of_the_inception_score_are_noted(n, note):
+    a, b = Features(gaussian(n, 4, 0), gaussian(n, 10, 1)), Features(gaussian(2 * n, 4, 2), gaussian(2 * n, 10, 3))
+    scored = score_features(a, b, n_bootstrap=2)
+    assert scored["is"].note == note and not any("split" in scored[key].note for key in ("fid", "kid"))
+    if n < 10:
+        assert (scored["is"].value, scored["is"].low, scored["is"].high) == pytest.approx((1, 1, 1))
 
 
 @pytest.mark.parametrize(

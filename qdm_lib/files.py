@@ -1,0 +1,72 @@
+"""Files that are whole or not there at all, and folders that one process has for itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["locked", "replacing", "to_disk"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A name beside `path` to write to; at the end of the with block that file takes the place of `path`.
+
+    So `path` always stands for complete contents: the earlier ones after an error, a kill or on a full disk, the new
+    ones afterwards, even if the power fails. The name ends in .tmp, so that no search for *.json finds half a file.
+
+    Raises OSError, saying that what was there is kept, where the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        to_disk(temporary)  # before the name points to it
+        os.replace(temporary, path)
+        if os.name == "posix":  # the move itself, too, and before the next one is made
+            to_disk(path.parent)
+    except OSError as error:
+        if error.errno is None:  # of a file within this one, and said already
+            raise
+        kept = " What was there before is kept." if path.exists() else ""
+        raise OSError(f"Cannot write {path}: {error.strerror or error}.{kept}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def to_disk(path: Path) -> None:
+    """Return when a file's contents, or a folder's names, are on the disk itself and outlive a power cut."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
+    """Hold the system's lock on a folder, or on a file, which is made if need be; gives False if another holds it.
+
+    The lock ends with the with block or the process, however that ends. wait: stay until it is free. Where there are no
+    such locks (Windows, some network drives) it gives True.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            mine = True
+        except BlockingIOError:
+            mine = False
+        except OSError:
+            mine = True
+        yield mine
+    finally:
+        os.close(handle)

@@ -1,0 +1,70 @@
+"""Files are replaced whole or not at all; a lock keeps other processes out until it ends."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from qdm_lib.files import locked, replacing
+
+
+def test_replacing_shows_nothing_before_the_end(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with replacing(path) as beside:
+        beside.write_text("new")
+        assert path.read_text() == "old" and beside.suffix == ".tmp" and beside.parent == tmp_path
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_keeps_the_old_file(error, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as beside:
+        beside.write_text("half")
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(OSError, match=r"Cannot write .*a\.bin: File too large. What was there before is kept\."):
+            with replacing(path) as beside:
+                beside.write_bytes(bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_file_within_a_file_is_named_once(tmp_path):
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "outer"):
+        with replacing(tmp_path / "no folder" / "inner") as beside:
+            beside.write_text("")
+    assert str(caught.value).count("Cannot write") == 1 and "inner" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_lock_keeps_another_process_out_and_ends_with_it(kind, tmp_path):
+    path = tmp_path if kind == "folder" else tmp_path / "lock"
+    code = "import sys; from qdm_lib.files import locked\n"
+    code += "with locked(sys.argv[1]) as mine: print(mine, flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline().strip() == b"True"
+        with locked(path) as mine:
+            assert not mine
+    finally:
+        other.kill()  # nobody says goodbye, and the lock is free all the same
+        other.communicate()
+    with locked(path, wait=True) as mine:
+        assert mine
