@@ -33,6 +33,20 @@ def test_source_and_notebook_agree_by_content(source):
     assert build_notebooks.content(notebook(source)) == built, "run make notebooks"
 
 
+def test_new_text_keeps_the_outputs_and_new_code_needs_a_run():
+    source = SOURCES[0]
+    stored, fresh = notebook(source), build_notebooks.from_source(source)
+    fresh.cells[0].source += " And more."
+    book = build_notebooks.with_new_text(stored, fresh)
+    assert book.cells[0].source.endswith("And more.")
+    pairs = [(a, b) for a, b in zip(stored.cells, book.cells, strict=True) if a.cell_type == "code"]
+    assert any(a.outputs for a, _ in pairs)
+    assert all((a.outputs, a.execution_count) == (b.outputs, b.execution_count) for a, b in pairs)
+    code = next(cell for cell in fresh.cells if cell.cell_type == "code")
+    code.source += "  # another line of code"
+    assert build_notebooks.with_new_text(stored, fresh) is None
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_stored_outputs_are_complete_and_clean(source):
     path = ROOT / "notebooks" / f"{source.stem}.ipynb"

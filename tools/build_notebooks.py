@@ -3,9 +3,10 @@
     python tools/build_notebooks.py            # all, in normal mode
     python tools/build_notebooks.py 00 03      # those whose name starts so
     python tools/build_notebooks.py --check    # compare source and notebook by content, run nothing
+    python tools/build_notebooks.py --text     # take over changed text where the code is the same, run nothing
 
 The sources are py:percent files (jupytext). A notebook runs in its own folder, as in JupyterLab.
-Exit code 1 if a notebook is out of date (--check) or a cell fails.
+Exit code 1 if a notebook is out of date (--check), if its code has changed (--text) or a cell fails.
 """
 
 import argparse
@@ -59,17 +60,41 @@ def build(source: Path) -> float:
         notebook, timeout=3600, kernel_name="python3", resources=where, coalesce_streams=True
     ).execute()
     clean(notebook)
-    target = FOLDER / f"{source.stem}.ipynb"
+    write(notebook, FOLDER / f"{source.stem}.ipynb")
+    return time.perf_counter() - start
+
+
+def write(notebook: nbformat.NotebookNode, target: Path) -> None:
+    """Write a notebook whole or not at all."""
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     os.replace(temporary, target)
-    return time.perf_counter() - start
+
+
+def with_new_text(notebook: nbformat.NotebookNode, fresh: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """The source's notebook with the stored outputs of its code cells; None where their code is not the same."""
+    stored, new = ([cell for cell in n.cells if cell.cell_type == "code"] for n in (notebook, fresh))
+    if [cell.source.strip() for cell in stored] != [cell.source.strip() for cell in new]:
+        return None
+    for old, cell in zip(stored, new, strict=True):
+        cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    return fresh
+
+
+def update_text(source: Path) -> bool:
+    """Take over the text of one source, with the outputs that are stored; False where it needs a run."""
+    target = FOLDER / f"{source.stem}.ipynb"
+    notebook = with_new_text(nbformat.read(target, as_version=4), from_source(source)) if target.exists() else None
+    if notebook is not None:
+        write(notebook, target)
+    return notebook is not None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="beginnings of notebook names; all by default")
     parser.add_argument("--check", action="store_true", help="compare by content, run nothing")
+    parser.add_argument("--text", action="store_true", help="take over changed text, keep the outputs, run nothing")
     options = parser.parse_args()
     sources = sorted((FOLDER / "src").glob("*.py"))
     chosen = [s for s in sources if not options.only or s.name.startswith(tuple(options.only))]
@@ -83,6 +108,11 @@ def main() -> int:
             fresh = target.exists() and content(nbformat.read(target, as_version=4)) == content(from_source(source))
             print(f"{source.stem}: {'up to date' if fresh else 'differs from its source; run make notebooks'}")
             failed += not fresh
+            continue
+        if options.text:
+            done = update_text(source)
+            print(f"{source.stem}: {'text taken over' if done else 'its code has changed and needs a run'}")
+            failed += not done
             continue
         try:
             print(f"{source.stem}: {build(source):.0f} s, {target.stat().st_size / 1e6:.2f} MB", flush=True)

@@ -259,9 +259,9 @@ axes[0].legend(frameon=False)
 show(figure, "Left: signal left against time for three schedules. Right: signal-to-noise ratio, log scale.")
 
 # %% [markdown]
-# *Figure: the cosine schedule (blue) loses its signal evenly over the chain. The linear one (red) has almost nothing
-# left after 60 % of it. The linear one over 100 steps (grey) never gets rid of it: a sampler that starts from pure
-# noise would start where the forward chain never arrives.*
+# *Figure: the cosine schedule (blue) loses its signal evenly over the chain (dotted: as much signal as noise). The
+# linear one (red) has almost nothing left after 60 % of it. The linear one over 100 steps (grey) never gets rid of it:
+# a sampler that starts from pure noise would start where the forward chain never arrives.*
 #
 # ## 5 · One step back, if x_0 were known: the posterior
 #
@@ -368,8 +368,9 @@ for t in (1, 10, 500, 990):
     print(f"t = {t:3}: weight of the bound {weight:.4f}")
 
 # %% [markdown]
-# **Three weights.** The bound gives the two ends of the chain a hundred times the weight of its middle: the nearly
-# clean images, where only invisible detail is at stake, and the last steps, which are nearly pure noise. Ho et al.
+# **Three weights.** The bound gives the two ends of the chain a hundred times the weight of its middle and more: the
+# nearly clean images, where only invisible detail is at stake, and the last steps, which are nearly pure noise (the
+# very last one far more than all others, as the figure below shows). Ho et al.
 # dropped the weight altogether (weight 1, the "simple" loss) and got better images. The recipe of the paper goes
 # further with the **P2 weight** (perception prioritised) of Choi et al.
 # ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227)), $(k + \mathrm{snr}_t)^{-\gamma}$ with k = γ = 1. Insert
@@ -701,7 +702,7 @@ ax.set(xlabel="steps", ylabel="distance to the mixture")
 ax.set_xticks(STEPS, [str(n) for n in STEPS])
 ax.minorticks_off()
 ax.legend(frameon=False)
-show(figure, "Distance against number of steps, log axes: both samplers fall to the level of fresh data.")
+show(figure, "Distance against number of steps, log axes: DDIM falls to the level of fresh data, DDPM near it.")
 assert errors["DDIM"][3] < errors["DDIM"][0] and errors["DDIM"][-1] < 3 * fresh
 
 # %% [markdown]

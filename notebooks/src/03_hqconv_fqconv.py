@@ -182,8 +182,8 @@ show_described(ax, "Circuit diagram of one FQConv layer: three groups of four CR
 show_described(draw_circuit(fqconv(1)), "The same FQConv layer in the library's own drawing.")
 
 # %% [markdown]
-# *Figures: one layer of FQConv, by PennyLane and by the library. Red: block C, the CRZ gates; purple: block D, the CRX
-# gates. Every line joins two channels, and always the same pixel: p3 with p3, p2 with p2, …*
+# *Figures: one layer of FQConv, by PennyLane and by the library. Orange-red: block C, the CRZ gates; pink: block D,
+# the CRX gates. Every line joins two channels, and always the same pixel: p3 with p3, p2 with p2, …*
 #
 # A remark for readers of the paper: its text describes each join with the control on one wire and the target s wires
 # further on (s is its *stride*), its code with control and target the other way round. The library follows the code.
@@ -366,15 +366,16 @@ for ax, name in zip(axes, ("hqconv", "fqconv"), strict=True):
 axes[0].plot(steps, [min(n, 4) for n in steps], color=GREY, ls="--", label="bound, channels 0 and 2")
 axes[0].plot(steps, [min(2 * n, 4) for n in steps], color=GREY, ls="-.", label="bound, channel 1")
 axes[0].set_ylabel("entropy of a channel (bits)")
-axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="lower right")
+handles, labels = axes[0].get_legend_handles_labels()
+figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside right center")
 show_described(
     figure, "Entropy of a channel grows slowly with layers for HQConv, below its bounds; FQConv starts near 2 bits."
 )
 
 # %% [markdown]
 # *Figure: entropy between one channel and the other two against the number of layers; lines are means over random
-# states, open symbols the largest seen. Dashed: bounds for HQConv, explained next. Dotted: 4 bits, all that four wires
-# can hold.*
+# states, open symbols the largest seen. Dashed and dash-dotted, in the left panel: bounds for HQConv, explained next.
+# Dotted: 4 bits, all that four wires can hold.*
 #
 # **The bound.** The CRZ and CRX of one join have the same control, so together they are one operation: do nothing if
 # the control is 0, apply U = RX·RZ if it is 1. As a sum over the control's two values it has two terms, so it can at
@@ -460,6 +461,9 @@ plan = explain(fqconv(3))
 assert [len(sites[0]) for sites in plan.sites] == [3, 3, 3, 3]
 
 # %% [markdown]
+# (The *statevector* among the candidates is the engine's own: it first multiplies neighbouring gates into matrices of
+# up to four wires. That is more arithmetic than the plain one, but fewer passes over memory and fewer calls.)
+#
 # Exact, not approximate: same numbers and same gradients, to rounding. Forward and backward for a batch of patches:
 
 # %%
@@ -469,7 +473,7 @@ for circuit in (hqconv(3), fqconv(3)):
     ways = {"statevector": simulate, "fast engine": lambda c, x, th: fast_simulate(c, x[:, None], th[None])[:, 0]}
     for name, run in ways.items():
         seconds = []
-        for _ in range(2):  # the first run also makes the plan
+        for _ in range(5):  # the first run also makes the plan
             th = theta[0].clone().requires_grad_()
             start = time.process_time()
             out = run(circuit, x, th)
@@ -564,7 +568,11 @@ for circuit in (hqconv(3), fqconv(3)):
 #
 # Choose an ansatz, a number of layers and the inputs. "Wire" chooses which input the field beside it shows and
 # changes. Below the picture are the numbers. Things to try: FQConv, and change the input of wire 0: which outputs
-# move? HQConv as released: where do bars and circles differ? Basic: the 4-wire circuit of the full quantum vertex.
+# move? HQConv as released: where do bars and circles differ?
+#
+# **Basic** is a third circuit, of 4 wires, which the full quantum vertex needs once (notebook 05): after the encoding
+# four layers, each an RX on every wire and a ring of CNOTs 0 → 1 → 2 → 3 → 0, so 16 weights. Here a weight *is* the
+# angle, without the factor 2π of the other two.
 
 # %%
 circuit_explorer("HQConv", layers=1)

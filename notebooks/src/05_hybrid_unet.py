@@ -313,7 +313,8 @@ assert classical == 483_321
 # $$ \underbrace{9\,(40-3n)^2 + (40-3n)}_{\text{convolution}} + \underbrace{n\,w}_{\text{circuits}} $$
 #
 # takes the place of four times 14,440. At n = 13 one channel is left over. In the *full* hybrid it goes through a
-# small circuit of its own, called Basic, with 4 qubits and 16 weights.
+# small circuit of its own, called Basic: 4 qubits, 16 weights, four layers of an RX on each qubit and a ring of CNOTs
+# (it can be seen in the widget at the end of notebook 03).
 
 
 # %%
@@ -624,7 +625,7 @@ def swapped(skips):
     return None  # your line here
 
 
-check(swapped(["a", "b", "c", "d"]), lambda s: s == ["b", "a", "d", "c"])
+check(swapped(list("abcdefgh")), lambda s: s == list("badcfehg"))
 
 # %% [markdown]
 # <details><summary>Solution</summary>

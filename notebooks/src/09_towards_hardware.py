@@ -392,13 +392,14 @@ assert ((mean - z_of(rho)).abs() < 4 * scatter + 1e-4).all()
 # %%
 levels = (0.001, 0.003, 0.01, 0.03)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", width_ratios=(1.5, 1))
-axes[0].plot(range(12), z, "o", color="black", label="no noise")
+axes[0].plot([w - 0.3 for w in range(12)], z, "o", color="black", label="no noise")
 kept = []
-for p, colour, marker in zip(levels, (BLUE, GREEN, ORANGE, RED), "^sDv", strict=True):
+for k, (p, colour, marker) in enumerate(zip(levels, (BLUE, GREEN, ORANGE, RED), "^sDv", strict=True)):
     played = trajectories(hqconv(3), x.expand(N_TRAJECTORIES_12, 12), theta, p, seeded(6))
     mean = played.mean(0)
     kept.append(((mean @ z) / (z @ z)).item())  # the share of the signal that is left: best factor mean ≈ factor · z
-    axes[0].plot(range(12), mean, marker, ms=5, color=colour, label=f"p = {p:.1%}")
+    beside = [w - 0.15 + 0.15 * k for w in range(12)]  # so that no mark hides another one
+    axes[0].plot(beside, mean, marker, ms=5, color=colour, label=f"p = {p:.1%}")
     print(f"p = {p:.1%}: share of the signal left {kept[-1]:.2f}, runs without any accident {(1 - p) ** 168:.2f}")
 axes[0].axhline(0, color=GREY, lw=0.6)
 axes[0].set(xlabel="wire", ylabel="⟨Z⟩", xticks=range(12))
@@ -413,10 +414,10 @@ assert kept[0] > 0.85 and kept[0] > kept[1] > kept[2] > kept[3]
 assert kept[2] > (1 - 0.01) ** 168  # an accident does not spoil every wire
 
 # %% [markdown]
-# *Figure: the 12 expectation values of a trained circuit (black) and their averages under noise (left); the share of
-# the signal that is left against p, and the share of runs without any accident (right). Noise pulls all values towards
-# 0; much more is left than the count of accident-free runs suggests, since an accident spoils its own wire and
-# those to which later gates carry it, not all 12.*
+# *Figure: the 12 expectation values of a trained circuit (black) and, beside each, its averages under noise (left);
+# the share of the signal that is left against p, and the share of runs without any accident (right). Noise pulls all
+# values towards 0; much more is left than the count of accident-free runs suggests, since an accident spoils its own
+# wire and those to which later gates carry it, not all 12.*
 #
 # The same in the model, as the change of the guessed noise at t = 300:
 
