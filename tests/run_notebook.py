@@ -3,7 +3,7 @@
     python tests/run_notebook.py NOTEBOOK FOLDER [--timeout SECONDS]
 
 FOLDER is the kernel's working directory. The last line printed is JSON: seconds, processor time of the kernel and its
-largest memory, and what it wrote to stderr. The notebook on disk stays as it is; a cell
+largest memory, and what it wrote. The notebook on disk stays as it is; a cell
 that prevents connections and turns warnings into errors is put before its first one.
 """
 
@@ -68,6 +68,7 @@ def main() -> int:
                 "cpu_s": used.ru_utime + used.ru_stime,
                 "peak_gb": used.ru_maxrss / (2**20 if sys.platform != "darwin" else 2**30),
                 "stderr": "".join(output.text for output in outputs if output.get("name") == "stderr"),
+                "printed": "".join(output.text for output in outputs if output.get("name") == "stdout"),
             }
         )
     )
