@@ -39,4 +39,4 @@ def test_the_reports_scores_are_those_of_the_results():
     assert len(found) >= 8
     for protocol, cell, seed, entry in found:
         score = groups[protocol].cells[cell][seed]["scores"]["fid"]
-        assert entry == f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]", (cell, seed)
+        assert entry == f"{score['value']:.1f}", (cell, seed)
