@@ -139,8 +139,7 @@ def save_model(folder: str | Path, model: nn.Module, card: Mapping) -> Path:
     with replacing(folder / "model.json") as card_file, replacing(folder / "model.safetensors") as weights:
         for file, contents in ((card_file, text), (weights, data)):
             file.write_bytes(contents)
-            to_disk(file)  # both are safe before the old pair is touched
-        (folder / "model.json").unlink(missing_ok=True)  # an interrupted save must not pair old JSON, new weights
+            to_disk(file)  # both are safe before the old pair is touched; its JSON would not fit to new weights
     return folder / "model.json"
 
 

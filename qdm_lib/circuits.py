@@ -66,8 +66,11 @@ class Gate:
             raise ValueError(f"{self.name} was given the same wire twice: {self.wires}.")
         if self.param is not None and not (has_angle and _is_source(self.param)):
             raise ValueError(f"{self.name} cannot take its angle from {self.param}.")
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in (self.scale, self.offset)):
-            raise ValueError(f"{self.name}: wanted a finite scale and offset, got {self.scale!r} and {self.offset!r}.")
+        for field in ("scale", "offset"):
+            value = getattr(self, field)
+            if not hasattr(value, "__float__") or not math.isfinite(value):
+                raise ValueError(f"{self.name}: wanted a finite number as {field}, got {value!r}.")
+            object.__setattr__(self, field, value if type(value) in (int, float) else float(value))
         if not has_angle and (self.scale, self.offset) != (1, 0):
             raise ValueError(f"{self.name} has no angle to scale or offset, got {self.scale} and {self.offset}.")
 
@@ -107,6 +110,8 @@ class Circuit:
 
     def __post_init__(self) -> None:
         _make_tuple(self, "gates", f"{self.name}: wanted a sequence of gates")
+        if self.wire_labels is None:
+            object.__setattr__(self, "wire_labels", ())
         _make_tuple(self, "wire_labels", f"{self.name}: wanted a sequence of wire labels")
         for gate in self.gates:
             if not isinstance(gate, Gate):
@@ -117,6 +122,8 @@ class Circuit:
                 f"{self.name}: wanted whole numbers n_wires >= 1, n_inputs >= 0 and n_weights >= 0, got "
                 f"{self.n_wires!r}, {self.n_inputs!r} and {self.n_weights!r}."
             )
+        for field, size in zip(("n_wires", "n_inputs", "n_weights"), sizes, strict=True):
+            object.__setattr__(self, field, int(size))
         if self.wire_labels and len(self.wire_labels) != self.n_wires:
             raise ValueError(f"{self.name}: {len(self.wire_labels)} wire labels for {self.n_wires} wires.")
         size = {"input": self.n_inputs, "weight": self.n_weights}
@@ -182,7 +189,10 @@ def _make_tuple(record: Gate | Circuit, field: str, wanted: str) -> None:
 
 
 def _is_whole(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    try:
+        return not isinstance(value, bool) and value.__index__() is not None
+    except (AttributeError, TypeError):  # a tensor of floats has an __index__, too, that refuses
+        return False
 
 
 def _is_source(param: tuple) -> bool:

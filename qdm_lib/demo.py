@@ -9,7 +9,7 @@ from pathlib import Path
 from qdm_lib.checkpoint import load_model
 from qdm_lib.data import load_images
 from qdm_lib.plotting import film_strip, image_grid, loss_curve, save_figure, score_table
-from qdm_lib.runs import RunConfig, check_count, read_losses, run_info, saved_config, train_run
+from qdm_lib.runs import RunConfig, check_count, read_losses, run_info, saved_config, sole_user, train_run
 from qdm_lib.samples import Film, check_sampler, generate, score_to_json
 from qdm_lib.training import TrainConfig
 
@@ -44,8 +44,9 @@ def run_demo(
     check_count("n", n, 2, 2500)
     check_sampler("ddim", sampler_steps)
     config = _config(out, steps, seed, batch_size, fresh)
-    if fresh:
-        _remove_earlier(out)
+    if fresh and (out / "checkpoint.json").is_file():
+        with sole_user(out):
+            _remove_earlier(out)
     resume = (out / "checkpoint.json").is_file()
     if resume:
         done = run_info(out)["step"]
@@ -98,8 +99,6 @@ def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fre
 
 def _remove_earlier(out: Path) -> None:
     """Delete what an earlier demo left, and nothing else; `_config` has looked whether it was one."""
-    if not (out / "checkpoint.json").is_file():
-        return
     for pattern in OWN_FILES:
         for file in out.glob(pattern):
             file.unlink()

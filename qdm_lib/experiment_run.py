@@ -35,7 +35,7 @@ from qdm_lib.experiment_files import (
 )
 from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
 from qdm_lib.handover import start_transfer
-from qdm_lib.runs import check_count, pick_device, run_info, train_run
+from qdm_lib.runs import FolderInUseError, check_count, pick_device, run_info, train_run
 from qdm_lib.samples import generate, read_npz, write_json, write_npz
 from qdm_lib.unet import count_parameters
 
@@ -175,6 +175,9 @@ class Runner:
                     self.say(f"{job.name}: {len(self.jobs) - len(left)} of {len(self.jobs)} jobs done{rest}")
                     try:
                         self.run_job(job)
+                    except FolderInUseError as error:  # by somebody's own `train`: others are to be done meanwhile
+                        self.say(f"{job.name} has to wait: {error}")
+                        continue
                     except FloatingPointError as error:
                         self.failed[job.name] = str(error)
                         self.say(f"{job.name} failed: {error}")

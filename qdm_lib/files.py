@@ -25,16 +25,17 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         to_disk(temporary)  # before the name points to it
         os.replace(temporary, path)
-        if os.name == "posix":  # the move itself, too, and before the next one is made
-            to_disk(path.parent)
     except OSError as error:
-        if error.errno is None:  # of a file within this one, and said already
+        if error.errno is None or error.filename not in (None, str(temporary)):  # of another file
             raise
         kept = " What was there before is kept." if path.exists() else ""
         raise OSError(f"Cannot write {path}: {error.strerror or error}.{kept}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+    if os.name == "posix":  # the move itself, too, and before the next one is made; some network drives cannot
+        with suppress(OSError):
+            to_disk(path.parent)
 
 
 def to_disk(path: Path) -> None:
@@ -48,7 +49,7 @@ def to_disk(path: Path) -> None:
 
 @contextmanager
 def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
-    """Hold the system's lock on a folder, or on a file, which is made if need be; gives False if another holds it.
+    """Hold the system's lock on a file, which is made if need be and stays; gives False if another process holds it.
 
     The lock ends with the with block or the process, however that ends. wait: stay until it is free. Where there are no
     such locks (Windows, some network drives) it gives True.
@@ -58,7 +59,7 @@ def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
     except ImportError:
         yield True
         return
-    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -69,4 +70,6 @@ def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
             mine = True
         yield mine
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # also in a child process that has inherited it
         os.close(handle)

@@ -3,6 +3,7 @@
 A run is a folder:
 
     checkpoint.json, state-….safetensors   the newest checkpoint (`qdm_lib.checkpoint`)
+    .lock                                  empty; who trains here holds the system's lock on it
     loss.csv                               step, loss, gradient norm: one line for each optimiser step
 
 `train_run` writes a checkpoint before the first step, every `save_every` steps, at the end and when it is asked to stop
@@ -38,6 +39,7 @@ from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
 from qdm_lib.transfer import transfer_weights
 from qdm_lib.unet import PRESETS, UNet, build_unet, count_parameters
 
+LOCK = ".lock"  # a file in a run's folder, locked by the process that trains there
 NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
 _NUDGE_STREAM = 4_000_037
 
@@ -129,6 +131,22 @@ class Interrupted(KeyboardInterrupt):
         self.step, self.folder, self.signal = step, folder, signum
 
 
+class FolderInUseError(ValueError):
+    """Another process trains in a run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"Another process trains in {folder}; wait for its end or choose another folder.")
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """No other process trains in this folder while the with block lasts; `FolderInUseError` if one does already."""
+    with locked(folder / LOCK) as mine:
+        if not mine:
+            raise FolderInUseError(folder)
+        yield
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What `train_run` did: steps first_step+1 … last_step in `seconds`, saved in `folder`; the data it saw."""
@@ -169,7 +187,7 @@ def train_run(
 
     Raises:
         ValueError, FileNotFoundError, OSError: before any work, for a folder or a configuration that cannot be used,
-            or in which another process trains.
+            and `FolderInUseError`, a ValueError, for one in which another process trains.
         Interrupted: Ctrl-C or SIGTERM came; the step under way was finished and saved.
         FloatingPointError: the loss is no number any more; the last checkpoint is kept.
     """
@@ -177,14 +195,13 @@ def train_run(
     check_count("save_every", save_every)
     device = pick_device(device) if processes is None else processes.device
     main = processes is None or processes.is_main
-    saved = _look_into(out, resume)
-    if processes is not None:
-        processes.wait()  # nobody writes before all have looked
-    with locked(out) if main else nullcontext(True) as mine:
-        if not mine:
-            raise ValueError(f"Another process trains in {out}; wait for its end or choose another folder.")
-        if saved is not None and main:
-            saved = load_checkpoint(out)  # the other process may have gone on until it gave the folder free
+    _look_into(out, resume)  # a mistake shows before anything is made in the folder
+    with locked(out / LOCK) if main else nullcontext(True) as mine:
+        if not mine if processes is None else processes.any(not mine):
+            raise FolderInUseError(out)
+        saved = _look_into(out, resume)  # again: another process may have gone on until it gave the folder free
+        if processes is not None:
+            processes.wait()  # nobody writes before all have looked
         return _train_run(config, out, saved, save_every, device, progress, model, images, on_step, processes)
 
 

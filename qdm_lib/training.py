@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from qdm_lib.diffusion import Model, NoiseSchedule, check_schedule, check_whole
 from qdm_lib.transfer import unwrap
 
+MOST = 10.0  # no image scaled to about [-1, 1] reaches this, grey levels up to 255 do
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -215,7 +217,7 @@ def train(
     """Train, yielding a `TrainStep` after each optimiser step; leave the loop at any time with `break`.
 
     When it yields, weights, optimiser, average and generator all stand at the same step: that is the
-    moment to save. batches: float images (B, C, H, W) in [-1, 1]. optimizer: of all weights of the model that
+    moment to save. batches: float images (B, …) in [-1, 1]. optimizer: of all weights of the model that
     are to be trained (see `make_optimizer`). ema: of this model, or None. generator: draws t and eps; they are drawn
     where it lives (take a CPU generator) and moved to the model's device, so that one seed means the same
     noise on any device. start_step: steps finished in an earlier run. steps: how many to make now; None
@@ -229,7 +231,7 @@ def train(
     """
     check_schedule(schedule)
     _check_optimizer(model, optimizer)
-    if ema is not None:
+    if isinstance(ema, EMA):
         ema._check_same_model(_entries(model))
     check_whole("start_step", start_step, 0)
     if steps is not None:
@@ -292,9 +294,10 @@ def _draw(x_0: Tensor, T: int, generator: torch.Generator) -> tuple[Tensor, Tens
 
 
 def _check_batch(x_0: Tensor) -> None:
-    """TypeError or ValueError unless this is a batch of float images (B, C, H, W) in [-1, 1].
+    """TypeError or ValueError unless this is a batch of float images (B, …), about in [-1, 1].
 
-    NaN passes: it is the loop's FloatingPointError.
+    Only values that can be no such images, like grey levels up to 255, are refused. NaN passes: it is the loop's
+    FloatingPointError.
     """
     if not isinstance(x_0, Tensor):
         raise TypeError(
@@ -303,9 +306,9 @@ def _check_batch(x_0: Tensor) -> None:
         )
     if not x_0.is_floating_point():
         raise TypeError(f"A batch must hold floating-point images in [-1, 1], not {x_0.dtype}; see `to_model_range`.")
-    if x_0.ndim != 4 or x_0.numel() == 0:
-        raise ValueError(f"A batch must have shape (B, C, H, W) and at least one image, not {tuple(x_0.shape)}.")
-    if x_0.device.type == "cpu" and x_0.abs().max() > 1 + 1e-3:
+    if x_0.ndim < 2 or x_0.numel() == 0:
+        raise ValueError(f"A batch must have shape (B, …) and hold something, not {tuple(x_0.shape)}.")
+    if x_0.device.type == "cpu" and x_0.abs().max() > MOST:
         low, high = x_0.min(), x_0.max()
         raise ValueError(f"Images must lie in [-1, 1]; these reach from {low:.4g} to {high:.4g}. See `to_model_range`.")
 

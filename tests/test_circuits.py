@@ -68,9 +68,9 @@ def rx(k, wire=0, kind="weight"):
         (lambda: Gate("RX", 0), r"RX: wanted wires such as \(0,\), got 0"),
         (lambda: Gate("CNOT", (0, 1.5)), "wanted whole numbers as wires"),
         (lambda: Gate("RX", "0"), "wanted whole numbers as wires"),
-        (lambda: Gate("RX", (0,), None, float("nan")), "wanted a finite scale and offset, got nan and 0.0"),
-        (lambda: Gate("RX", (0,), offset=float("inf")), "wanted a finite scale and offset"),
-        (lambda: Gate("RX", (0,), offset="0.5"), "wanted a finite scale and offset"),
+        (lambda: Gate("RX", (0,), None, float("nan")), "wanted a finite number as scale, got nan"),
+        (lambda: Gate("RX", (0,), offset=float("inf")), "wanted a finite number as"),
+        (lambda: Gate("RX", (0,), offset="0.5"), "wanted a finite number as"),
         (lambda: Gate("CNOT", (0, 1), scale=2.0), "CNOT has no angle to scale or offset, got 2.0 and 0.0"),
         (lambda: Gate("Hadamard", (0,), offset=0.5), "Hadamard has no angle"),
         (lambda: Circuit(rx(0), 1, 0, 1), "wanted a sequence of gates, got Gate"),
@@ -96,6 +96,10 @@ def test_lists_become_tuples():
     listed = Circuit([Gate("RX", [0], ["input", 0]), Gate("CNOT", [0, 1])], 2, 1, 0, wire_labels=["a", "b"])
     assert listed == Circuit((Gate("RX", (0,), ("input", 0)), Gate("CNOT", (0, 1))), 2, 1, 0, wire_labels=("a", "b"))
     assert type(Gate("RX", np.arange(1)).wires[0]) is int
+    numbers = Gate("RX", (0,), ("weight", np.int64(0)), np.float32(2), torch.tensor(1)), Circuit((), np.int64(1), 0, 0)
+    assert numbers[0] == Gate("RX", (0,), ("weight", 0), 2.0, 1.0) and type(numbers[1].n_wires) is int
+    with pytest.raises(ValueError, match="whole numbers as wires"):
+        Gate("RX", (torch.tensor(0.7),))
     x = torch.tensor([[0.3], [-2.0]])
     torch.testing.assert_close(fast_simulate(listed, x[:, None], torch.zeros(1, 0))[:, 0], x.cos().expand(-1, 2))
 

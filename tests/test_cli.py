@@ -217,7 +217,9 @@ def test_train_leaves_a_run(run):
     saved = load_checkpoint(run)
     assert saved.step == 2
     assert saved.run_config["preset"] == "unet" and saved.run_config["recipe"]["batch_size"] == 2
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoint.json", "loss.csv", "state-000002.safetensors"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        ".lock", "checkpoint.json", "loss.csv", "state-000002.safetensors"
+    ]  # fmt: skip
 
 
 def test_train_refuses_to_overwrite(run, capsys):
@@ -312,7 +314,7 @@ def test_epochs_are_rounded_up_to_whole_steps(tmp_path, monkeypatch):
 
 def test_two_processes_do_not_train_in_one_folder(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "copy")
-    with locked(copy):
+    with locked(copy / ".lock"):
         assert "Another process trains in" in check_error(capsys, "train", "--resume", "--steps", "3", "--out", copy)
     assert load_checkpoint(copy).step == 2
     assert main(["train", "--resume", "--steps", "3", "--out", str(copy)]) == 0
@@ -416,7 +418,7 @@ def test_demo_trains_resumes_and_starts_afresh(tmp_path, capsys):
     assert main(["demo", "--steps", "2", *small]) == 0
     text = capsys.readouterr().out
     assert "2 training steps" in text and "Next:" in text and "95 % interval" in text
-    made = ["checkpoint.json", "film_strip.png", "loss.csv", "loss.png", "samples.png", "scores.json"]
+    made = [".lock", "checkpoint.json", "film_strip.png", "loss.csv", "loss.png", "samples.png", "scores.json"]
     assert sorted(p.name for p in folder.iterdir()) == sorted([*made, "state-000002.safetensors"])
 
     (folder / "notes.txt").write_text("mine")
@@ -434,4 +436,9 @@ def test_fresh_demo_deletes_no_other_files(tmp_path, capsys):
     long_run = tmp_path / "run"  # the demo's model and data, trained by the recipe
     assert main(["train", "--preset", "1hqconv", "--batch-size", "2", "--steps", "1", "--out", str(long_run)]) == 0
     assert "no demo" in check_error(capsys, "demo", "--fresh", "--out", long_run)
+    small = ["--steps", "1", "--n", "3", "--sampler-steps", "1", "--batch-size", "2", "--out", tmp_path / "demo"]
+    assert main(["demo", *map(str, small)]) == 0
+    with locked(tmp_path / "demo" / ".lock"):
+        assert "Another process trains" in check_error(capsys, "demo", "--fresh", *small)
+    assert load_checkpoint(tmp_path / "demo").step == 1
     assert load_checkpoint(long_run).step == 1

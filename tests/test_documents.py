@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from qdm_lib.collect import read_results
-from qdm_lib.collect_tables import number
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*/*/README.md")])

@@ -24,7 +24,7 @@ from qdm_lib.experiment_plan import hours, plan
 from qdm_lib.experiment_run import Runner
 from qdm_lib.experiments import Cell, Experiment, Transfer, load_experiment
 from qdm_lib.handover import target_model
-from qdm_lib.runs import RunConfig, read_losses, train_run
+from qdm_lib.runs import RunConfig, read_losses, sole_user, train_run
 from qdm_lib.training import EMA, TrainConfig
 from qdm_lib.unet import PRESETS
 
@@ -210,6 +210,19 @@ def test_a_claimed_job_is_left_alone_until_its_process_ends(tmp_path):
     with claim(folder) as mine:
         assert mine
     assert runner(experiment, tmp_path).run() == 0 and folder.exists()
+
+
+def test_a_folder_in_which_somebody_trains_is_left_for_later(tmp_path):
+    experiment = tiny(Cell("unet", (0, 1)))
+    first, second = experiment.jobs()
+    folder = first.folder(tmp_path / "runs")
+    folder.mkdir(parents=True)
+    said = []
+    with sole_user(folder):
+        assert runner(experiment, tmp_path, say=said.append, evaluate=False).run() == 1
+    assert any(f"{first.name} has to wait: Another process trains in {folder}" in text for text in said)
+    assert (second.folder(tmp_path / "runs") / "checkpoint.json").exists()
+    assert runner(experiment, tmp_path, evaluate=False).run() == 0 and (folder / "checkpoint.json").exists()
 
 
 def test_shards_share_the_jobs():

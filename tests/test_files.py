@@ -1,8 +1,10 @@
 """Files are replaced whole or not at all; a lock keeps other processes out until it ends."""
 
+import errno
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 
@@ -53,9 +55,28 @@ def test_a_file_within_a_file_is_named_once(tmp_path):
     assert str(caught.value).count("Cannot write") == 1 and "inner" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_lock_keeps_another_process_out_and_ends_with_it(kind, tmp_path):
-    path = tmp_path if kind == "folder" else tmp_path / "lock"
+def test_another_files_error_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "a.json") as beside:
+        beside.write_bytes((tmp_path / "source").read_bytes())
+    assert caught.value.filename == str(tmp_path / "source") and not os.listdir(tmp_path)
+
+
+def test_a_drive_that_cannot_sync_folders_is_no_error(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(tmp_path / "a") as beside:
+        beside.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_lock_keeps_another_process_out_and_ends_with_it(tmp_path):
+    path = tmp_path / "lock"
     code = "import sys; from qdm_lib.files import locked\n"
     code += "with locked(sys.argv[1]) as mine: print(mine, flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

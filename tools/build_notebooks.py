@@ -78,6 +78,7 @@ def with_new_text(notebook: nbformat.NotebookNode, fresh: nbformat.NotebookNode)
         return None
     for old, cell in zip(stored, new, strict=True):
         cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    fresh.metadata = notebook.metadata
     return fresh
 
 
