@@ -211,7 +211,8 @@ def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
     """FID against sampling steps, a figure for each protocol whose runs were drawn from in several ways.
 
     Groups named <protocol>-ddim-10 and the like are other draws of the same runs (`experiment run --sampler`). Each
-    point is the mean over those seeds of a cell that were drawn from in every way; the label says how many they are.
+    point is the mean over those seeds of a cell that were drawn from in every way; the label says how many they are. The
+    bars are 95 % intervals over images, for these seeds.
     """
     paths = []
     for base in groups:
@@ -229,16 +230,22 @@ def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
             for group in draws:
                 scores, config = group.scores(cell, "fid"), group.cells[cell][min(seeds)]["config"]
                 value = float(np.mean([scores[seed][0] for seed in sorted(seeds)]))
-                found.setdefault(config["sampler"], []).append((config["sampler_steps"], value))
+                noise = float(np.mean([scores[seed][1] ** 2 for seed in sorted(seeds)]) / len(seeds)) ** 0.5
+                found.setdefault(config["sampler"], []).append((config["sampler_steps"], value, 1.96 * noise))
             for sampler, points in sorted(found.items()):
+                calls, values, bars = zip(*sorted(points), strict=True)
                 style = _style(k)
                 line = "-" if sampler == "ddim" else ":"
                 style["markerfacecolor"] = style["color"] if sampler == "ddim" else "none"
                 label = f"{cell}, {sampler} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
-                ax.plot(*zip(*sorted(points), strict=True), line, label=label, **style)
+                ax.plot(calls, values, line, label=label, **style)
+                ax.errorbar(calls, values, bars, fmt="none", ecolor=style["color"], elinewidth=0.8)
         if not ax.lines:
             continue
         ax.set(xlabel="model calls for an image", ylabel="FID (lower is better)", xscale="log")
+        calls = sorted({int(x) for line in ax.lines for x in line.get_xdata()})
+        ax.set_xticks(calls, [str(n) for n in calls])
+        ax.minorticks_off()
         ax.legend(fontsize=8)
         ax.set_title(f"{base.dataset}, runs of the {base.protocol} protocol", fontsize=10)
         paths.append(_save(figure, folder / f"{base.name}-sampling-steps.png"))

@@ -263,14 +263,16 @@ for (name, features), ax, colour in zip(curves.items(), axes, (GREY, ORANGE), st
         means[name, n] = sum(values) / 5
     ax.plot(sizes, [means[name, n] for n in sizes], color=colour, lw=2)
     ax.set(xlabel="number of images N", ylabel="FID", title=f"{name} against 2,000 real")
-    print(f"{name:9}", "  ".join(f"N = {n}: {means[name, n]:.1f}" for n in sizes))
-show_described(figure, "FID against the number of images, for real and for generated ones: both curves fall with N.")
+    print(f"{name:9}", "  ".join(f"N = {n}: {means[name, n]:.2f}" for n in sizes))
+show_described(
+    figure, "FID against the number of images: for real ones it falls to the end, for drawn ones it levels off."
+)
 assert means["real", sizes[0]] > 2 * means["real", sizes[-1]]
 
 # %% [markdown]
 # *Figure: FID of N real images (left) and N generated ones (right) against 2,000 real ones; dots are five random
-# choices, the line their mean. Both fall; at the right, the last step is smaller than the scatter. At the largest N
-# all choices are the same, the whole set.*
+# choices, the line their mean. Both fall with N; at the right the last step is smaller than the scatter. At the largest
+# N all choices are the same, the whole set.*
 #
 # **Compare only at equal N**, and put the floor at that N beside it. The paper uses 7,000.
 #
@@ -320,7 +322,7 @@ figure, axes = plt.subplots(len(ways), 1, figsize=(7.5, 0.72 * len(ways)), layou
 for ax, (name, images) in zip(axes, ways.items(), strict=True):
     image_grid(images[:8], ax, columns=8)
     ax.text(-0.02, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=9)
-show_described(figure, "Rows of the same real images sent through other sizes: slightly blurred to blocky.")
+show_described(figure, "Rows of the same real images sent through other sizes: from unchanged to strongly blurred.")
 
 # %% [markdown]
 # *Figure: eight real images, and what is left of them after a trip through another size.*
@@ -436,6 +438,9 @@ for text in sorted({f"{e['n']:,} images, features of {e['extractor']}" for e in 
 # Means of rows with different seeds do not compare: one seed may be easier than another for all models. So the column
 # in brackets takes only the seeds that a row shares with `unet`, and says how many they are.
 #
+# `short-raw`, if your copy has it, are the models of `short` again, drawn with their last weights instead of the
+# average of the weights (notebook 06). `short-unpaired` is explained in section 9. Rows compare within a block only.
+#
 # Beside it, what the cards of the shipped checkpoints say:
 
 # %%
@@ -526,10 +531,10 @@ show_described(figure, "Rows of the same eight images, drawn with other function
 # *Figure: the same start noise with other functions in the place of the four trained circuits.*
 #
 # Whatever stands in the place of the circuits, the images and their score hardly move. Zero and identity move them
-# most, and that by little; cos, which is a circuit without any trainable gate, or a circuit with random weights
-# give nearly the pictures of the trained one. So *this* model makes no use of what its circuits have learned (notebook
-# 09 finds the reason). It is one checkpoint after two epochs, and rungs were swapped, not trained: a reason to run the
-# ladder properly, not a verdict.
+# most, and that by little; cos, which is a circuit without any trainable gate, or a circuit with random weights give
+# nearly the pictures of the trained one. So *this* model makes no use of what its circuits have learned (section 6 of
+# notebook 04 finds one reason). It is one checkpoint after two epochs, and rungs were swapped, not trained: a reason
+# to run the ladder properly, not a verdict.
 #
 # ## 9 · A verdict
 #
@@ -538,8 +543,9 @@ show_described(figure, "Rows of the same eight images, drawn with other function
 # Before looking, one fixes a **margin**: the difference below which nobody would care. Then there are three honest
 # outcomes:
 #
-# - the interval lies on one side of 0: *better* or *worse*;
-# - it lies within ± margin: *equivalent* (for practical purposes);
+# - the interval lies on one side of 0: *better* or *worse* (it may still lie within ± margin: then a
+#   difference, but one too small to care about);
+# - it contains 0 and lies within ± margin: *equivalent* (for practical purposes);
 # - otherwise: *undecided*. Not "no difference", and not "a trend".
 
 # %%
@@ -579,7 +585,8 @@ assert_close(library.t, verdict(example, 1.0)[:2], rtol=1e-3, atol=0)  # 0.0: wi
 # (The library's `paired_difference` gives this interval and a second one from a bootstrap, and goes by the wider.)
 #
 # How often does that rule cry wolf? When both models are the same, in 5 % of all cases, whatever the number of seeds.
-# And how often does it *miss* a true difference? Say FID scatters by 2 between seeds, and B is truly better by 2:
+# And how often does it *miss* a true difference? Say the FID of A and that of B scatter by 2 between seeds, each for
+# itself, so that their difference scatters by 2·√2 = 2.8; and B is truly better by 2:
 
 # %%
 g, power = seeded(6), {}
@@ -589,11 +596,12 @@ for n in (2, 3, 5, 10):
         noise = torch.randn(2, n, generator=g, dtype=torch.float64) * 2.0
         hits += verdict(noise[1] - noise[0] - 2.0, margin=1.0)[2].startswith("better")
     power[n] = hits / (25 * REPEATS)
-    print(f"{n:2} seeds: a true gain of one standard deviation is found in {power[n]:.0%} of the cases")
+    print(f"{n:2} seeds: a true gain of one standard deviation of FID is found in {power[n]:.0%} of the cases")
 assert power[2] < power[5] < power[10]
 
 # %% [markdown]
-# With two or three seeds even a difference as large as the scatter is rarely found. One seed cannot find anything.
+# With two or three seeds even a difference as large as the scatter is rarely found. One seed cannot find anything. A
+# good pairing makes the difference scatter less than this, and so finds more. Does the same seed make a good pair?
 #
 # **The same seed is not yet a pair.** One seed gives two models the same batches and the same noise. But each draws its
 # first weights in its own order, so those differ, as if the seeds did. The first runs of this project were made so
@@ -610,14 +618,16 @@ for protocol, dataset, label, key in sorted(ours):
         print(f"{label:14} seed {seed}, FID − unet: own first weights {a:+7.2f}, shared ones {b:+7.2f}")
 
 # %% [markdown]
-# What looks like a loss or a gain by the circuits (or by the zeros in their place, which have none) is mostly the draw
-# of the first weights. One seed shows that such an effect is there, not how large it is on average. The lesson: a pair
-# should share everything but the thing one asks about.
+# On this one seed, what looks like a loss or a gain by the circuits (or by the zeros in their place, which have none)
+# nearly goes away once the first weights are shared. A pair should share everything but the thing one asks about. But
+# one seed does not show how much that helps on average: look at all of them in the next cell before you believe in it.
 #
 # And how far apart is a pair that differs in *nothing* one could ask about? `unet-nudged` is `unet` again, with each
-# first weight changed by some 0.1 %. A difference no larger than that of its row below needs no explanation.
+# first weight changed by some 0.1 %. A difference no larger than those of its own row needs no explanation. Compare its
+# row in `short` with that in `short-raw`: the same change of 0.1 %, drawn with another choice of weights.
 #
-# Now the results of your copy, where there are at least two seeds in common: each model against `unet`, in FID.
+# Now the results of your copy: each model against `unet`, in FID, seed by seed, and a verdict where there are at least
+# two seeds in common.
 
 # %%
 MARGIN = 2.0  # chosen before looking, on this extractor's scale: half the interval of one score of 1,000 images
@@ -625,11 +635,15 @@ compared = 0
 for protocol, dataset, label in rows:
     base, other = ours.get((protocol, dataset, "unet", "fid"), {}), ours[protocol, dataset, label, "fid"]
     seeds = sorted(base.keys() & other.keys())
-    if label == "unet" or len(seeds) not in STUDENT:
+    if label == "unet" or not seeds:
         continue
-    low, high, word = verdict([other[s]["value"] - base[s]["value"] for s in seeds], MARGIN)
-    print(f"{protocol}, {dataset}: {label:26} {len(seeds)} seeds, FID − unet {low:+7.2f} … {high:+7.2f}: {word}")
-    compared += 1
+    d = [other[s]["value"] - base[s]["value"] for s in seeds]
+    line = f"{protocol:10} {label:25} FID − unet: {', '.join(f'{v:+.1f}' for v in d)}"
+    if len(d) in STUDENT:
+        low, high, word = verdict(d, MARGIN)
+        line += f"; interval {low:+.2f} … {high:+.2f}: {word}"
+        compared += 1
+    print(line)
 if not compared:
     print("No model of this copy shares two or more seeds with unet: no verdict can be given from results/.")
 
