@@ -211,8 +211,8 @@ def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
     """FID against sampling steps, a figure for each protocol whose runs were drawn from in several ways.
 
     Groups named <protocol>-ddim-10 and the like are other draws of the same runs (`experiment run --sampler`). Each
-    point is the mean over those seeds of a cell that were drawn from in every way; the label says how many they are. The
-    bars are 95 % intervals over images, for these seeds.
+    point is the mean over those seeds of a cell that were drawn from in every way; the label says how many they are.
+    Bars are 95 % intervals over images, for these seeds.
     """
     paths = []
     for base in groups:
