@@ -66,6 +66,18 @@ def hybridization(
 # ---------------------------------------------------------------------------------- what it shows
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a shipped model or a run."""
+    return any((folder / name).exists() for name in ("model.json", "checkpoint.json"))
+
+
+def training_text(folder: Path) -> str:
+    """How long the model of a folder was trained, as its card says; empty without a card."""
+    path = folder / "model.json"
+    epochs = json.loads(path.read_text(encoding="utf-8")).get("card", {}).get("epochs") if path.exists() else None
+    return "" if epochs is None else f", trained for {epochs:g} epoch{'' if epochs == 1 else 's'} (the paper: 20)"
+
+
 def make_config(circuits: int, ansatz: str, quanv: bool) -> UNetConfig:
     """The model with 0 … 13 circuits in each vertex convolution, or 14 for full; a preset's where it is one."""
     full = circuits == FULL
@@ -307,8 +319,10 @@ class _Hybridization(widgets.VBox):
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoint of this setting would be."""
-        return self.root / "checkpoints" / self.controls["dataset"].value / self.config.preset
+        """Where the checkpoint of this setting is, or would be; of several, such as unet-1-epoch, the plain name."""
+        plain = self.root / "checkpoints" / self.controls["dataset"].value / self.config.preset
+        shorter = sorted(plain.parent.glob(f"{plain.name}-*"))
+        return next(filter(has_checkpoint, [plain, *shorter]), plain)
 
     def show(self) -> None:
         """Bring drawing, numbers and samples up to what the controls say."""
@@ -347,20 +361,18 @@ class _Hybridization(widgets.VBox):
     def _show_samples(self) -> None:
         """The pre-made grid of the checkpoint, or a sentence that there is none; a running job is called off."""
         self._call_off()
-        here = self._has_checkpoint()
-        made = self.folder / "samples.png"
+        folder = self.folder
+        here, made = has_checkpoint(folder), folder / "samples.png"
         data, preset, seed = self.controls["dataset"].value, self.config.preset, self.controls["seed"].value
+        which = f"the shipped {folder.name} checkpoint for {data}{training_text(folder)}"
         if not here:
             text = f"No trained checkpoint of {preset} on {data} is shipped, so there are no samples of it."
         elif made.exists():
-            text = f"Drawn by the shipped {preset} checkpoint for {data}. “Draw samples” draws others, seed {seed}."
+            text = f"Drawn by {which}. “Draw samples” draws others, seed {seed}."
         else:
-            text = f"The shipped {preset} checkpoint for {data} can draw: press “Draw samples” (seed {seed})."
+            text = f"T{which[1:]} can draw: press “Draw samples” (seed {seed})."
         self._show_grid(made.read_bytes() if here and made.exists() else b"", text)
         self._say(text)
-
-    def _has_checkpoint(self) -> bool:
-        return any((self.folder / name).exists() for name in ("model.json", "checkpoint.json"))
 
     def _show_grid(self, png: bytes, text: str) -> None:
         self.samples.layout.display = "" if png else "none"
@@ -380,7 +392,7 @@ class _Hybridization(widgets.VBox):
 
     def _running(self, now: bool) -> None:
         self.controls["measure"].disabled = now
-        self.controls["draw"].disabled = now or not self._has_checkpoint()
+        self.controls["draw"].disabled = now or not has_checkpoint(self.folder)
         self.controls["stop"].disabled = not now
         self.progress.value = 0
         self.progress.layout.display = "" if now else "none"
