@@ -71,10 +71,15 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("model.json", "checkpoint.json"))
 
 
-def training_text(folder: Path) -> str:
-    """How long the model of a folder was trained, as its card says; empty without a card."""
+def epochs_trained(folder: Path) -> float | None:
+    """For how many epochs the model of a folder was trained, as its card says; None without a card."""
     path = folder / "model.json"
-    epochs = json.loads(path.read_text(encoding="utf-8")).get("card", {}).get("epochs") if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")).get("card", {}).get("epochs") if path.exists() else None
+
+
+def training_text(folder: Path) -> str:
+    """How long the model of a folder was trained, in words; empty without a card."""
+    epochs = epochs_trained(folder)
     return "" if epochs is None else f", trained for {epochs:g} epoch{'' if epochs == 1 else 's'} (the paper: 20)"
 
 
@@ -319,9 +324,9 @@ class _Hybridization(widgets.VBox):
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoint of this setting is, or would be; of several, such as unet-1-epoch, the plain name."""
+        """Where this setting's checkpoint is, or would be: by the plain name, else the longest trained (x-2-epochs)."""
         plain = self.root / "checkpoints" / self.controls["dataset"].value / self.config.preset
-        shorter = sorted(plain.parent.glob(f"{plain.name}-*"))
+        shorter = sorted(plain.parent.glob(f"{plain.name}-*"), key=lambda path: -(epochs_trained(path) or 0))
         return next(filter(has_checkpoint, [plain, *shorter]), plain)
 
     def show(self) -> None:

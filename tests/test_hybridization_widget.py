@@ -200,6 +200,14 @@ def test_samples_are_shown_where_a_checkpoint_ships_and_said_to_be_missing_elsew
     assert box.controls["draw"].disabled and "No trained checkpoint" in box.status.value
 
 
+def test_of_several_shorter_checkpoints_the_longest_trained_is_shown(tmp_path):
+    for epochs in (10, 2, 9):
+        folder = tmp_path / f"checkpoints/mnist/1hqconv-{epochs}-epochs"
+        folder.mkdir(parents=True)
+        (folder / "model.json").write_text(json.dumps({"card": {"epochs": epochs}}))
+    assert hybridization(dataset="mnist", root=tmp_path).folder.name == "1hqconv-10-epochs"
+
+
 def test_draws_samples_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "DRAW_STEPS", 3)
     folder = tmp_path / "checkpoints/mnist/1hqconv"
