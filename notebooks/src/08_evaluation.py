@@ -416,10 +416,11 @@ for path in sorted(RESULTS.rglob("*.json")):
         ours.setdefault((protocol, config.get("dataset"), label, key), {})[config.get("seed")] = found[key]
 
 rows = sorted({key[:3] for key in ours})
+wide = max((len(label) for _, _, label in rows), default=0)
 if not rows:
     print("There are no result files in this copy yet: our side of the table is empty.")
 for group in sorted({row[:2] for row in rows}):
-    print(f"\n{', '.join(group):28} {'seeds':>13}    FID ± std   (−unet, seeds)      KID       IS")
+    print(f"\n{', '.join(group):{wide + 3}} {'seeds':>13}    FID ± std   (−unet, seeds)      KID       IS")
     plain = ours.get((*group, "unet", "fid"), {})
     for row in [row for row in rows if row[:2] == group]:
         mean = {key: torch.tensor([s["value"] for s in ours[*row, key].values()]) for key in ("fid", "kid", "is")}
@@ -427,7 +428,7 @@ for group in sorted({row[:2] for row in rows}):
         scatter = f"± {mean['fid'].std():5.2f}" if len(seeds) > 1 else ""
         gaps = [ours[*row, "fid"][s]["value"] - plain[s]["value"] for s in seeds if s in plain and row[2] != "unet"]
         gap = f"({sum(gaps) / len(gaps):+7.2f}, {len(gaps)})" if gaps else ""
-        print(f"   {row[2]:25} {', '.join(map(str, seeds)):>13} {mean['fid'].mean():6.2f} {scatter:7} {gap:>14} "
+        print(f"   {row[2]:{wide}} {', '.join(map(str, seeds)):>13} {mean['fid'].mean():6.2f} {scatter:7} {gap:>14} "
               f"{mean['kid'].mean():8.3f} {mean['is'].mean():8.3f}")  # fmt: skip
 print()
 entries = [entry for by_seed in ours.values() for entry in by_seed.values()]
@@ -638,7 +639,7 @@ for protocol, dataset, label in rows:
     if label == "unet" or not seeds:
         continue
     d = [other[s]["value"] - base[s]["value"] for s in seeds]
-    line = f"{protocol:10} {label:25} FID − unet: {', '.join(f'{v:+.1f}' for v in d)}"
+    line = f"{protocol:10} {label:{wide}} FID − unet: {', '.join(f'{v:+.1f}' for v in d)}"
     if len(d) in STUDENT:
         low, high, word = verdict(d, MARGIN)
         line += f"; interval {low:+.2f} … {high:+.2f}: {word}"
@@ -652,7 +653,8 @@ if not compared:
 # easily by luck. `control-identity`, where no circuit is left at all, had −7.5 and −6.6 on its first two seeds: a
 # narrow interval, and *better*. The third seed, +2.3, took that back. And the `transfer` rows, hand-overs after one
 # epoch as in notebook 07, gain much against `unet`, the one into a hybrid model and the one without any circuit: only
-# the difference of these two is about circuits.
+# the difference of these two is about circuits. The one row that this page's results call *better*,
+# `transfer-unet-1-raw-restart-carry`, has no circuit in it.
 #
 # **Write yours.** Fill in the five entries in your own words, from what this page has shown you. There is no right
 # answer, but there are answers without support; the check only asks that each entry says something.
