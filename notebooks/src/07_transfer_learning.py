@@ -468,22 +468,13 @@ for path in sorted((SHIPPED.parent / "results" / "short" / "fashion-mnist").glob
 
 if not ours:
     print("There are no such results in this copy.")
-figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for row, (how, words) in enumerate(HAND_OVERS.items()):
-    for shift, (target, (name, colour, marker)) in zip((-0.2, 0, 0.2), TARGETS.items(), strict=True):
-        scores = ours.get((how, target), {})
-        if scores:
+for how, words in HAND_OVERS.items():
+    for target, (name, *_) in TARGETS.items():
+        if scores := ours.get((how, target)):
             print(f"{words:32} {name if how != NO_HAND_OVER else '':22} "
                   + "  ".join(f"seed {seed}: {value:5.1f}" for seed, value in sorted(scores.items())))  # fmt: skip
-        if how == NO_HAND_OVER:
-            shift, colour, marker, name = 0, GREY, "s", NO_HAND_OVER
-        ax.plot(list(scores.values()), [row + shift] * len(scores), marker, color=colour, ms=6, label=name)
-ax.set(xlabel="FID (smaller is better)", yticks=range(len(HAND_OVERS)), yticklabels=HAND_OVERS.values(),
-       ylim=(len(HAND_OVERS) - 0.5, -0.5))  # fmt: skip
-handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-show_described(figure, "FID of each short run, one row for each kind of hand-over, marks by target model.")
 
+# %%
 released, plain = ("restart", "restart"), ours.get((NO_HAND_OVER, "unet"), {})
 control, hybrid = (ours.get((released, target), {}) for target in ("unet", "1hqconv"))
 for words, a, b in (("hybrid − no hand-over", hybrid, plain), ("control − no hand-over", control, plain),
@@ -491,6 +482,20 @@ for words, a, b in (("hybrid − no hand-over", hybrid, plain), ("control − no
     print(f"both restart, {words:23}" + "".join(f"{a[s] - b[s]:+13.1f}" for s in sorted(a.keys() & b.keys())))
 for words, key in (("no hand-over", (NO_HAND_OVER, "unet")), ("control", (released, "unet"))):
     print(f"{words + ', training loss':36} " + "".join(f"{v:13.4f}" for _, v in sorted(losses.get(key, {}).items())))
+
+# %%
+figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+for row, how in enumerate(HAND_OVERS):
+    for shift, (target, (name, colour, marker)) in zip((-0.2, 0, 0.2), TARGETS.items(), strict=True):
+        scores = ours.get((how, target), {}).values()
+        if how == NO_HAND_OVER:
+            shift, colour, marker, name = 0, GREY, "s", NO_HAND_OVER
+        ax.plot(list(scores), [row + shift] * len(scores), marker, color=colour, ms=6, label=name)
+ax.set(xlabel="FID (smaller is better)", yticks=range(len(HAND_OVERS)), yticklabels=HAND_OVERS.values(),
+       ylim=(len(HAND_OVERS) - 0.5, -0.5))  # fmt: skip
+handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+show_described(figure, "FID of each short run, one row for each kind of hand-over, marks by target model.")
 
 # %% [markdown]
 # *Figure: FID of every run, one row for each kind of hand-over. Grey squares: the classical model without one. Blue
