@@ -248,7 +248,8 @@ def _finished(path: Path) -> bool:
 def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -> Table:
     """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none.
 
-    protocol: "paper-inception" for the same runs as seen by the paper's features (`experiment run --features`).
+    protocol: "paper-inception" for the same runs as seen by the paper's features (`experiment run --features`),
+    "paper-ddim-50" for the same runs drawn by another sampler; a note says how ours are drawn.
     Our sources of the paper's numbers do not say into which circuit its transfer goes: it stands beside both of ours.
     The last row of a data set is the floor: what as many real images score by our features.
     """
@@ -276,7 +277,17 @@ def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -
         "beside both of ours. Features decide the scale: compare ours with the paper's only where ours are those of "
         f"Inception. {ONE_SEED}"
     )
-    return Table(header, rows, note)
+    return Table(header, rows, " ".join([note, *map(_drawn_by, by_dataset.values())]))
+
+
+def _drawn_by(group: Group) -> str:
+    """How a group's images are drawn, beside how the paper's are."""
+    config = group.results()[0]["config"]
+    steps = "" if config["sampler_steps"] is None else f" in {config['sampler_steps']:,} steps"
+    return (
+        f"Ours on {group.dataset}: {config['n_images']:,} images by {config['sampler'].upper()}{steps}, weights "
+        f"{config.get('weights', 'ema')!r}; the paper's: 7,000 by DDPM in 1,000 steps."
+    )
 
 
 def _same_cell(group: Group, ours: str, theirs: str) -> bool:

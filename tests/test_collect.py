@@ -256,9 +256,15 @@ def test_only_the_released_hand_over_stands_beside_the_papers(tmp_path):
 
 def test_runs_seen_through_the_papers_features_have_their_own_table(tmp_path):
     made_up(tmp_path, "paper", "unet", 0, 40)
-    made_up(tmp_path, "paper-inception", "unet", 0, 30, features="inception")
+    made_up(tmp_path, "paper-inception", "unet", 0, 30, features="inception", runs_of="paper")
+    made_up(tmp_path, "paper-ddim-50", "unet", 0, 20, runs_of="paper")
+    made_up(tmp_path, "paper-bundled", "unet", 0, 20)  # the paper's recipe on fewer images: not beside its numbers
     collect(tmp_path, experiments=EXPERIMENTS)
     ours, theirs = ((tmp_path / "tables" / f"paper{p}-and-ours.md").read_text() for p in ("", "-inception"))
+    quick = (tmp_path / "tables" / "paper-ddim-50-and-ours.md").read_text()
+    assert "unet | 39.4563 | 20 [19.8, 20.2]* |" in quick
+    assert "Ours on fashion-mnist: 2,000 images by DDIM in 50 steps" in quick.splitlines()[-1]
+    assert not (tmp_path / "tables" / "paper-bundled-and-ours.md").exists()
     assert "unet | 39.4563 | 40 [39.8, 40.2]* |" in ours and "unet | 39.4563 | 30 [29.8, 30.2]* |" in theirs
     assert "| 1 | inception |" in theirs and "one seed" in ours.splitlines()[-1]
 
