@@ -16,9 +16,11 @@ Nothing is pickled: reading a checkpoint from somebody else runs no code of thei
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -36,12 +38,14 @@ __all__ = [
     "SHIPPED",
     "Checkpoint",
     "TransferReport",
+    "epochs_trained",
     "load_checkpoint",
     "load_model",
     "load_pretrained",
     "restore",
     "save_checkpoint",
     "save_model",
+    "shorter_trained",
     "transfer_weights",
 ]
 
@@ -279,7 +283,8 @@ def load_pretrained(name: str, backend: str | None = None) -> UNet:
     """A trained model of this repository by name, such as ``"fashion-mnist/1hqconv"``; nothing is downloaded.
 
     Its tensors are checked against the SHA-256 in its model.json, which also describes it: data, protocol, seed,
-    scores, licence. backend: as in `load_model`.
+    scores, licence. backend: as in `load_model`. Where a preset has shorter trained models only, such as
+    fashion-mnist/7hqconv-2-epochs, its plain name gives the longest trained of them, with a warning that says so.
 
     The models are in the repository, not in the package: it must be installed from a checkout by `pip install -e .`.
 
@@ -292,9 +297,26 @@ def load_pretrained(name: str, backend: str | None = None) -> UNet:
             f"There are no trained models in {SHIPPED}; they come with the repository, where 'pip install -e .' (with "
             "-e) lets the package find them; or give the folder of one to qdm_lib.checkpoint.load_model."
         )
+    folder = SHIPPED / name
     if name not in known:
-        raise ValueError(f"There is no trained model {name!r} in {SHIPPED}; known are {', '.join(known)}.")
-    return load_model(SHIPPED / name, backend=backend)
+        shorter = shorter_trained(folder)
+        if not shorter:
+            raise ValueError(f"There is no trained model {name!r} in {SHIPPED}; known are {', '.join(known)}.")
+        folder = shorter[0]
+        warnings.warn(f"The longest trained {name} here is {folder.name}; the paper trains 20 epochs.", stacklevel=2)
+    return load_model(folder, backend=backend)
+
+
+def epochs_trained(folder: Path) -> float | None:
+    """For how many epochs the model of a folder was trained, as its card says; None without a card."""
+    path = folder / "model.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("card", {}).get("epochs") if path.exists() else None
+
+
+def shorter_trained(folder: Path) -> list[Path]:
+    """The folders beside this one for the same model, trained shorter (x-2-epochs), the longest trained first."""
+    found = folder.parent.glob(f"{glob.escape(folder.name)}-*/model.json")
+    return sorted((path.parent for path in found), key=lambda path: (-(epochs_trained(path) or 0), path.name))
 
 
 def restore(

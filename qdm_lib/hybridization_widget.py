@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from torch import Tensor
 
-from qdm_lib.checkpoint import load_model
+from qdm_lib.checkpoint import epochs_trained, load_model, shorter_trained
 from qdm_lib.circuits import ANSATZE, basic
 from qdm_lib.data import DATASETS, to_uint8
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample
@@ -69,12 +69,6 @@ def hybridization(
 def has_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a shipped model or a run."""
     return any((folder / name).exists() for name in ("model.json", "checkpoint.json"))
-
-
-def epochs_trained(folder: Path) -> float | None:
-    """For how many epochs the model of a folder was trained, as its card says; None without a card."""
-    path = folder / "model.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("card", {}).get("epochs") if path.exists() else None
 
 
 def training_text(folder: Path) -> str:
@@ -326,8 +320,7 @@ class _Hybridization(widgets.VBox):
     def folder(self) -> Path:
         """Where this setting's checkpoint is, or would be: by the plain name, else the longest trained (x-2-epochs)."""
         plain = self.root / "checkpoints" / self.controls["dataset"].value / self.config.preset
-        shorter = sorted(plain.parent.glob(f"{plain.name}-*"), key=lambda path: -(epochs_trained(path) or 0))
-        return next(filter(has_checkpoint, [plain, *shorter]), plain)
+        return next(filter(has_checkpoint, [plain, *shorter_trained(plain)]), plain)
 
     def show(self) -> None:
         """Bring drawing, numbers and samples up to what the controls say."""

@@ -11,6 +11,7 @@ from test_experiments import runner
 from qdm_lib import checkpoint
 from qdm_lib.checkpoint import load_model, load_pretrained, save_model
 from qdm_lib.experiments import Experiment, load_experiment
+from qdm_lib.unet import build_unet
 
 
 def test_load_pretrained_checks_the_name_and_the_hash(tmp_path, monkeypatch):
@@ -28,6 +29,18 @@ def test_load_pretrained_checks_the_name_and_the_hash(tmp_path, monkeypatch):
     file.write_bytes(data)
     with pytest.raises(ValueError, match="is damaged or was changed: its SHA-256"):
         load_pretrained("mnist/unet")
+
+
+def test_a_plain_name_gives_the_longest_trained_model_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    for epochs, preset in ((2, "1hqconv"), (10, "1fqconv"), (9, "unet")):
+        save_model(tmp_path / f"mnist/7hqconv-{epochs}-epochs", build_unet(preset), {"epochs": float(epochs)})
+    with pytest.warns(UserWarning, match="longest trained mnist/7hqconv here is 7hqconv-10-epochs"):
+        assert load_pretrained("mnist/7hqconv").config.preset == "1fqconv"
+    with pytest.raises(ValueError, match="no trained model 'mnist/\\*'"):
+        load_pretrained("mnist/*")
+    with pytest.raises(ValueError, match="no trained model 'mnist/7hq'"):
+        load_pretrained("mnist/7hq")
 
 
 ROOT = Path(__file__).parent.parent
