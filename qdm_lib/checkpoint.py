@@ -315,7 +315,7 @@ def epochs_trained(folder: Path) -> float | None:
 
 def shorter_trained(folder: Path) -> list[Path]:
     """The folders beside this one for the same model, trained shorter (x-2-epochs), the longest trained first."""
-    found = folder.parent.glob(f"{glob.escape(folder.name)}-*/model.json")
+    found = folder.parent.glob(f"{glob.escape(folder.name)}-*-epoch*/model.json")
     return sorted((path.parent for path in found), key=lambda path: (-(epochs_trained(path) or 0), path.name))
 
 
