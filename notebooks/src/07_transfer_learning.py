@@ -554,8 +554,8 @@ print_differences(long)
 # - The control has 6.7. Without any circuit the hand-over gains as much, and a little more.
 # - In the paper the same control *loses* 1.2 on this data set. Ours has other features and another sampler, and each of
 #   these numbers is one run: neither sign is settled.
-# - The training loss of the control is again no lower. That the average makes the gain here, too, is likely, and was
-#   not taken apart at this length.
+# - The training loss of the control is again no lower. Whether the average makes the gain here, too, was not taken
+#   apart at this length.
 # - One seed. The intervals over images (±0.4 to ±0.5, in `results/`) say nothing about another one.
 #
 # What carries over is the lesson: name what restarts, and run the control.
