@@ -111,8 +111,9 @@ def train(
       python -m qdm_lib train --preset 1hqconv --dataset fashion-mnist --epochs 20 --seed 0 --out runs/x
     """
     from qdm_lib.data import load_images
+    from qdm_lib.device import pick_device
     from qdm_lib.distributed import launched_processes
-    from qdm_lib.runs import Interrupted, RunConfig, check_count, pick_device, saved_config, train_run
+    from qdm_lib.runs import Interrupted, RunConfig, check_count, saved_config, train_run
 
     if steps is not None and epochs is not None:
         raise ValueError("Give --steps or --epochs, not both.")
@@ -228,7 +229,7 @@ def evaluate(
     """
     from qdm_lib.data import DATASETS, load_images
     from qdm_lib.extractors import load_extractor
-    from qdm_lib.runs import check_choice, check_count, pick_device, run_info
+    from qdm_lib.runs import check_choice, check_count, run_info
     from qdm_lib.samples import check_sampler, generate, score_to_json
 
     sampler_steps = check_sampler(sampler, steps)
@@ -242,7 +243,7 @@ def evaluate(
         raise ValueError(f"{checkpoint} does not say what it was trained on; give --dataset.")
     check_choice("data set", dataset, DATASETS)
     _check_file(out, ".json")
-    extractor = load_extractor(features, dataset, device=pick_device(device))
+    extractor = load_extractor(features, dataset, device=device)
     reference, held_out = load_images(dataset, "train"), load_images(dataset, "test")
     images = generate(model, n, sampler=sampler, steps=steps, seed=seed, batch_size=batch_size, device=device)
     about = {"checkpoint": str(checkpoint), "preset": model.config.preset, "dataset": dataset, "step": info["step"],

@@ -23,6 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qdm_lib.device import check_device
+
 Model = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -392,10 +394,8 @@ def _check_sampler_arguments(schedule, shape, generator, x_T, device) -> None:
         raise TypeError(f"x_T must be a tensor or None, not {type(x_T).__name__}.")
     if x_T is not None and (tuple(x_T.shape) != shape or not x_T.is_floating_point()):
         raise ValueError(f"x_T must be float noise of shape {shape}, not {x_T.dtype} of {tuple(x_T.shape)}.")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
-        raise ValueError(f"torch cannot use the device {device!r} here ({str(error).splitlines()[0]}).") from None
+    if device is not None:
+        check_device(device)
 
 
 def check_schedule(schedule: NoiseSchedule) -> None:

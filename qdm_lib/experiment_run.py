@@ -21,6 +21,7 @@ from torch import Tensor
 
 from qdm_lib.checkpoint import load_model
 from qdm_lib.data import ImageSet, load_images
+from qdm_lib.device import pick_device
 from qdm_lib.evaluation import Judge
 from qdm_lib.experiment_files import (
     claim,
@@ -35,7 +36,7 @@ from qdm_lib.experiment_files import (
 )
 from qdm_lib.experiments import RESULTS, RUNS, Experiment, Job
 from qdm_lib.handover import start_transfer
-from qdm_lib.runs import FolderInUseError, check_count, pick_device, run_info, train_run
+from qdm_lib.runs import FolderInUseError, check_count, run_info, train_run
 from qdm_lib.samples import generate, read_npz, write_json, write_npz
 from qdm_lib.unet import count_parameters
 

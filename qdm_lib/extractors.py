@@ -20,6 +20,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from qdm_lib.device import pick_device
+
 ASSETS = Path(__file__).parent / "assets"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d"  # how its SHA-256 begins: the last part of the name, by torch.hub's convention
@@ -101,12 +103,7 @@ def load_extractor(
     Raises ValueError for an unknown name, a corrupt file or a device that torch does not have here,
     FileNotFoundError where the weights or the package torch-fidelity are missing; each says what to do.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"torch cannot use the device {device!r} here ({reason}).") from None
+    device = pick_device(device)
     if features == "classifier":
         extractor: nn.Module = _load_classifier(dataset, weights)
     elif features == "inception":

@@ -32,6 +32,7 @@ from torch import nn
 
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
+from qdm_lib.device import pick_device
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.files import locked, replacing
 from qdm_lib.quantum import BACKENDS
@@ -269,19 +270,6 @@ def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device
         f"Training {config.preset}: {count_parameters(model):,} parameters, {what}; {config.dataset}, {images.source}; "
         f"{span} of {config.recipe.batch_size} images, seed {config.seed}; {place}; into {out}"
     )
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or the GPU if there is one; ValueError if torch does not have it."""
-    if device is None or device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-        torch.empty(1, device=picked)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"torch cannot use the device {device!r} here ({reason}).") from None
-    return picked
 
 
 def read_losses(path: str | os.PathLike) -> tuple[list[int], list[float]]:

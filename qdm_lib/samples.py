@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qdm_lib.data import ImageSet, to_uint8
+from qdm_lib.device import pick_device
 from qdm_lib.diffusion import (
     NoiseSchedule,
     SampleState,
@@ -22,7 +23,7 @@ from qdm_lib.diffusion import (
 )
 from qdm_lib.extractors import fingerprint
 from qdm_lib.files import replacing
-from qdm_lib.runs import check_choice, check_count, pick_device
+from qdm_lib.runs import check_choice, check_count
 
 SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
 _NOISE_STREAM = 2_000_003  # added to the seed: another stream than those of the weights and of training

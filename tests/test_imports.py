@@ -9,6 +9,7 @@ LIBRARY = Path(__file__).parent.parent / "qdm_lib"
 # A module may import those that stand before it in the chain, and the ones listed with it.
 ALLOWED = {
     "files": set(),
+    "device": set(),
     "circuits": set(),
     "from_pennylane": {"circuits"},
     "simulator": {"circuits"},
@@ -28,10 +29,10 @@ ALLOWED = {
     "audit": {"circuits", "simulator", "quantum", "blocks", "unet"},
     "transfer": set(),
     "checkpoint": {"files", "unet", "transfer"},
-    "diffusion": set(),
+    "diffusion": {"device"},
     "training": {"diffusion", "transfer"},
     "data": set(),
-    "extractors": set(),
+    "extractors": {"device"},
     "metrics": {"extractors"},
 }
 FACES = {"__main__", "cli", "experiment_cli", "runs", "demo", "app"}  # and every plotting… and …widget… module
