@@ -145,8 +145,12 @@ def train(
         raise FloatingPointError(f"{error} The last checkpoint is in {out}.") from None
     if processes is not None:
         processes.close()
-        if not processes.is_main:
-            return
+    if processes is None or processes.is_main:
+        _say_what_was_trained(result, out)
+
+
+def _say_what_was_trained(result, out: Path) -> None:
+    """The last lines of `train`: what it did, and the command to draw with."""
     made = result.last_step - result.first_step
     if not made:
         print(f"{out} has its {result.last_step:,} steps already; a larger --steps makes it longer.")
