@@ -174,10 +174,11 @@ def cost_table(group: Group) -> Table:
         for place, results in by_machine.items():
             noted = [result["seconds_per_step"] for result in results if result["seconds_per_step"]]
             busy = [one["cpu_seconds"] for one in noted if "cpu_seconds" in one]
-            entries = [(entry, r["config"]["n_images"]) for r in results for entry in r["by_epoch"].values()]
+            drawing = [entry["sampling_seconds"] / r["config"]["n_images"] for r in results
+                       for entry in r["by_epoch"].values() if entry["sampling_seconds"] is not None]  # fmt: skip
             rows.append([cell, place, str(len(results)), f"{results[0]['parameters']:,}",
                          mean([one["seconds"] for one in noted]), mean(busy),
-                         mean([entry["sampling_seconds"] / n for entry, n in entries]), spent(results)])  # fmt: skip
+                         mean(drawing), spent(results)])  # fmt: skip
     rows.append(["all", "", str(len(group.results())), "", "", "", "", spent(group.results())])
     header = ["cell", "machine", "seeds", "parameters", "clock time for a step, s", "CPU time for a step, s",
               "clock time to draw an image, s", "clock time of these jobs, h"]  # fmt: skip
@@ -189,16 +190,19 @@ def cost_table(group: Group) -> Table:
 
 
 def spent(results: list[dict]) -> str:
-    """Hours by the clock that jobs took; says how many of them lack the training, whose time was not noted."""
+    """Hours by the clock that jobs took; says how many trainings and drawings are missing, their time not noted."""
     training = [training_seconds(result) for result in results]
     missing = training.count(None)
     if missing == len(results):
         return "not noted"
-    seconds = sum(filter(None, training))
+    seconds, undrawn = sum(filter(None, training)), 0
     for result, trained in zip(results, training, strict=True):
         if trained is not None:
-            seconds += sum(e["sampling_seconds"] + e["scoring_seconds"] for e in result["by_epoch"].values())
-    return f"{seconds / 3600:.2f}" + (f", and {missing} job(s) not noted" if missing else "")
+            entries = result["by_epoch"].values()
+            seconds += sum((e["sampling_seconds"] or 0) + e["scoring_seconds"] for e in entries)
+            undrawn += sum(e["sampling_seconds"] is None for e in entries)
+    not_noted = [f", and {n} {what} not noted" for n, what in ((missing, "job(s)"), (undrawn, "drawing(s)")) if n]
+    return f"{seconds / 3600:.2f}" + "".join(not_noted)
 
 
 def training_seconds(result: dict) -> float | None:

@@ -300,6 +300,7 @@ class Runner:
 
     def _evaluate(self, job: Job, epoch: int) -> None:
         folder = self.state_at(job, epoch)
+        begun = any(path.exists() for path in self._image_files(job, epoch))  # by a process whose time is not known
         clock = time.perf_counter()
         model = load_model(folder, ema=self.experiment.weights == "ema")
         drawn = self._draw(job, epoch, model)
@@ -309,7 +310,7 @@ class Runner:
             "step": self.steps(job, epoch),
             "loss": recent_loss(job.folder(self.runs), self.steps(job, epoch)),
             "scores": {key: score.to_json() for key, score in scores.items()},
-            "sampling_seconds": round(sampling, 1),
+            "sampling_seconds": None if begun else round(sampling, 1),
             "scoring_seconds": round(time.perf_counter() - clock, 1),
         }
         path = job.result(self.results)
@@ -328,15 +329,20 @@ class Runner:
         write_json(path, result)
         self.say(f"{job.name}, epoch {epoch}: " + ", ".join(f"{k} {s.value:.4g}" for k, s in scores.items()))
 
-    def _draw(self, job: Job, epoch: int, model) -> Tensor:
-        """The job's images, drawn by its seed; kept in its folder, so that they can be scored again."""
+    def _image_files(self, job: Job, epoch: int) -> tuple[Path, Path]:
+        """Where a job's drawn images are kept, and the first batches of them until all are drawn."""
         e = self.experiment
         raw = "" if e.weights == "ema" else f"-{e.weights}"
         path = job.folder(self.runs) / f"drawn-{epoch}-{e.sampler}-{e.sampler_steps}{raw}.npz"
+        return path, path.with_name(f"{path.stem}-to-step-{self.steps(job, epoch)}.part.npz")
+
+    def _draw(self, job: Job, epoch: int, model) -> Tensor:
+        """The job's images, drawn by its seed; kept in its folder, so that they can be scored again."""
+        e = self.experiment
+        path, part = self._image_files(job, epoch)
         about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, self.steps(job, epoch)])
         if kept := read_npz(path, about):
             return torch.from_numpy(kept["images"])
-        part = path.with_name(f"{path.stem}-to-step-{self.steps(job, epoch)}.part.npz")
         drawn = generate(model, e.n_images, sampler=e.sampler, steps=e.sampler_steps, seed=job.seed, part=part,
                          batch_size=self.batch_size, device=self.device, progress=self.progress)  # fmt: skip
         write_npz(path, images=drawn.numpy(), about=np.array(about))

@@ -15,6 +15,7 @@ import torch
 from qdm_lib import experiment_run, samples
 from qdm_lib.checkpoint import load_checkpoint, load_model
 from qdm_lib.collect_figures import is_other_draw
+from qdm_lib.collect_tables import spent
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.diffusion import cosine_betas
@@ -533,6 +534,24 @@ def test_damaged_drawn_images_are_drawn_again(tmp_path):
     for damaged in (b"", kept[:-30]):
         path.write_bytes(damaged)
         assert torch.equal(here._draw(job, 1, model), wanted) and path.stat().st_size == len(kept)
+
+
+def test_the_time_of_images_drawn_earlier_is_not_noted(tmp_path):
+    """A process that finds images drawn, or begun, cannot say how long they took: null, not the time of reading."""
+    experiment = tiny(Cell("unet", (0,)))
+    (job,) = experiment.jobs()
+    here = runner(experiment, tmp_path)
+    here.run()
+    result = job.result(here.results)
+
+    def noted():
+        return json.loads(result.read_text())["by_epoch"]["1"]["sampling_seconds"]
+
+    assert noted() >= 0
+    result.unlink()
+    runner(experiment, tmp_path).run()
+    assert noted() is None
+    assert spent([json.loads(result.read_text())]).endswith(", and 1 drawing(s) not noted")
 
 
 # --------------------------------------------------------------------------------------------- mistakes of users
