@@ -191,10 +191,10 @@ def test_samples_are_shown_where_a_checkpoint_ships_and_said_to_be_missing_elsew
     assert (SHIPPED / "fashion-mnist/1hqconv/samples.png").exists()
     assert box.samples.png == (SHIPPED / "fashion-mnist/1hqconv/samples.png").read_bytes()
     assert not box.controls["draw"].disabled and box.samples.layout.display == ""
-    assert "trained for 10 epochs" in box.status.value
-    box.controls["percent"].value = "100 %"  # no fullhqconv is shipped, but one of the short protocol
-    assert box.samples.png == (SHIPPED / "fashion-mnist/fullhqconv-2-epochs/samples.png").read_bytes()
-    assert "fullhqconv-2-epochs" in box.status.value and "trained for 2 epochs" in box.status.value
+    assert "trained for 20 epochs" in box.status.value
+    box.controls["circuits"].value = 7  # no 7hqconv is shipped, but one of the short protocol
+    assert box.samples.png == (SHIPPED / "fashion-mnist/7hqconv-2-epochs/samples.png").read_bytes()
+    assert "7hqconv-2-epochs" in box.status.value and "trained for 2 epochs" in box.status.value
     box.controls["circuits"].value = 4
     assert box.samples.png == b"" and box.samples.layout.display == "none"
     assert box.controls["draw"].disabled and "No trained checkpoint" in box.status.value

@@ -141,11 +141,11 @@ generator = torch.Generator().manual_seed(7)
 states = list(diffusion.ddim_sample(model, schedule, (n, 1, 28, 28), steps=10 if FAST else 50, generator=generator))
 figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
 plotting.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
-plotting.show_described(figure, "32 grey pictures of clothes that the model drew from noise, somewhat grainy.")
+plotting.show_described(figure, "32 grey pictures of clothes that the model drew from noise; most can be named.")
 
 # %% [markdown]
-# *Figure: 32 pictures that the model drew from noise. The training was half as long as the paper's: ten
-# passes over the data, where the paper makes twenty.*
+# *Figure: 32 pictures that the model drew from noise. The training was as long as the paper's: twenty
+# passes over the data.*
 #
 # And this is how it got there. In each pair of rows, the upper shows what the network sees, $x_t$;
 # the lower its current guess of the clean picture, $\hat x_0$.

@@ -374,8 +374,8 @@ assert forgotten != after
 # and adds fresh noise at each. **DDIM** ([arXiv:2010.02502](https://arxiv.org/abs/2010.02502)) skips steps and adds
 # none, so the image is a function of the start noise. **DPM-Solver++**
 # ([arXiv:2211.01095](https://arxiv.org/abs/2211.01095)) follows the same path as DDIM with larger strides, using two
-# guesses instead of one. For this the checkpoint that comes with the course is better than our few minutes: 4,688
-# steps of 128 images, ten epochs of the full set.
+# guesses instead of one. For this the checkpoint that comes with the course is better than our few minutes: 9,375
+# steps of 128 images, the paper's twenty epochs of the full set.
 #
 # One sampler covers DDIM, DDPM and what lies between: `ddim_sample` with η, the share of fresh noise. η = 0 is DDIM,
 # η = 1 with all 1000 steps is DDPM, and η = 1 with fewer steps is DDPM in larger strides.
@@ -409,14 +409,15 @@ rows_of_images(
 )
 
 # %% [markdown]
-# *Figure: one start noise a column, one sampler a row. Down the DDIM rows each column is the same picture, sharper and
-# nearer to its limit. The rows with fresh noise, η = 1 and DDPM, show other pictures.*
+# *Figure: one start noise a column, one sampler a row. Down the DDIM rows a column is the same picture, sharper and
+# nearer to its limit; in one the garment of 50 steps becomes a sandal at 100, as where a path forks a small error
+# decides. The rows with fresh noise, η = 1 and DDPM, show other pictures.*
 #
 # The distance to the last row of DDIM falls with every row: DDIM converges, since it solves a differential equation,
-# and more steps make the solution more exact. DPM-Solver++ comes nearer at equal cost, here only by little. DDPM does
-# not converge to that image and is not meant to: its fresh noise leads elsewhere. Whether its images are *better*
-# cannot be seen from six of them; that takes the scores of notebook 08. What can be said here: DDIM with 50 steps
-# costs a twentieth of DDPM.
+# and more steps make the solution more exact. DPM-Solver++ is made to come nearer with as many steps; for
+# this model it does not. DDPM does not converge to that image and is not meant to: its fresh noise leads elsewhere.
+# Whether its images are *better* cannot be seen from six of them; that takes the scores of notebook 08. What can be
+# said here: DDIM with 50 steps costs a twentieth of DDPM.
 #
 # ## 7 · Longer training
 #
@@ -439,10 +440,10 @@ print(f"the longest was trained for {max(cards[path]['epochs'] for path in shown
 
 # %% [markdown]
 # *Figure: a row of images for each shipped checkpoint of `unet` and `1hqconv`, from the same noise. After one epoch
-# there is little but texture, after ten most garments can be named. The classical and the hybrid model of ten epochs,
-# begun with different first weights, draw much the same garment from the same noise in most columns, in a few another
-# one. The two with twenty share their first 18 epochs: `1hqconv-transfer` began with the classical weights of that
-# moment (notebook 07).*
+# there is little but texture, after ten most garments can be named. The classical and the hybrid model of one seed
+# begin with the same weights wherever both have them, and see the same batches: from one noise they draw much the same
+# garment in every row from ten epochs on, in a few columns another one. `1hqconv-transfer` began with the weights that
+# `unet` had after 18 epochs (notebook 07).*
 #
 # What the paper reports after 1, 10 and 20 epochs is in a data file of the library. FID is a distance between
 # generated and real images, smaller is better; notebook 08 builds it. One run (one seed) for each number.
