@@ -26,7 +26,11 @@ def figures(group: Group, folder: Path) -> list[Path]:
     """Draw what the group's results allow; the paths of the files."""
     shared = in_common(group)
     drawn = {"samples": samples(group, shared[-1] if shared else None)}
-    drawn |= {f"samples-epoch-{epoch}": samples(group, (seed, epoch)) for seed, epoch in shared[:-1]}
+    if shared:
+        seed, last = shared[-1]
+        epochs = {epoch for runs in group.cells.values() for epoch in runs.get(seed, {"by_epoch": {}})["by_epoch"]}
+        for epoch in sorted((e for e in epochs if int(e) < int(last)), key=int):
+            drawn[f"samples-epoch-{epoch}"] = samples(group, (seed, epoch))
     if sum(cell in group.cells for cell in LADDER) > 1:
         drawn["ladder"] = ladder(group)
     if len(group.entries(CLASSICAL)) > 1:
@@ -49,11 +53,12 @@ def in_common(group: Group) -> list[tuple[int, str]]:
 
 
 def samples(group: Group, common: tuple[int, str] | None) -> Figure:
-    """A row of images for each cell, of one seed and epoch that all cells have (`in_common`); real ones at the top.
+    """A row of images for each cell, of one seed and epoch; real ones at the top.
 
     What you see: the first 16 images that each model draws, in the order in which they were drawn, none left out. Rows
-    of one seed start from the same noise. A transfer without that epoch is left out. Without a common seed and epoch
-    each row is its cell's first seed after its last epoch; the rows say which, and the title that they do not compare.
+    of one seed start from the same noise. A cell without that epoch is left out. Without a common seed and epoch
+    (`in_common`) each row is its cell's first seed after its last epoch; the rows say which, and the title that they
+    do not compare.
     """
     rows = [("real images\ntest set", images) for images in _real_images(group.dataset)]
     for cell in group.ordered():
