@@ -4,7 +4,7 @@ Images and hidden maps are (B, C, H, W). A classical, a hybrid and a quanvolutio
 are one class, `ResnetBlock`, with another convolution injected (arXiv:2402.16147, section 3).
 
 Norms and linear attention are here in their plain form, the one to read; by default they run in the
-faster form of `qdm_lib.fused`, which computes the same. `plain_forms` switches back.
+faster form of `qdm_lib.engine.attention`, which computes the same. `plain_forms` switches back.
 """
 
 import math
@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qdm_lib import fused
+from qdm_lib.engine import attention as fused
 
 _plain = False
 
 
 @contextmanager
 def plain_forms() -> Iterator[None]:
-    """Inside ``with plain_forms():`` every block runs as it is written in this module, without `qdm_lib.fused`.
+    """Inside ``with plain_forms():`` every block runs as it is written in this module, without the engine's.
 
     Values and gradients are the same; only speed and memory differ.
     """

@@ -19,11 +19,9 @@ import dataclasses
 import glob
 import hashlib
 import json
-import platform
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 import safetensors.torch
@@ -31,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from qdm_lib.files import replacing, to_disk
+from qdm_lib.machine import versions
 from qdm_lib.transfer import TransferReport, transfer_weights, unwrap
 from qdm_lib.unet import UNet, UNetConfig
 
@@ -51,7 +50,7 @@ __all__ = [
 
 # The trained models of this repository, <data set>/<preset>. They stand beside the package, not in it: there when it is
 # installed as `make` does it (pip install -e, from a checkout), not when it was copied by a plain pip install.
-SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 CHECKPOINT, MODEL = "qdm_lib checkpoint", "qdm_lib model"  # the "format" entry of the two JSON files
 VERSION = 1
 
@@ -177,7 +176,7 @@ def _to_json(kind: str, file: str, digest: str, model: nn.Module, info: dict) ->
         "file": file,
         "sha256": digest,
         "model_config": dataclasses.asdict(config) if isinstance(config, UNetConfig) else None,
-        "versions": _versions(),
+        "versions": versions(("torch", "pennylane", "safetensors")),
     } | info
 
     def plain(value):
@@ -186,16 +185,6 @@ def _to_json(kind: str, file: str, digest: str, model: nn.Module, info: dict) ->
         raise TypeError(f"{value!r} cannot be written as JSON; use numbers, text, lists and dictionaries.")
 
     return (json.dumps(info, indent=2, default=plain) + "\n").encode()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("torch", "pennylane", "safetensors"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
 
 
 def _write(path: Path, data: bytes) -> None:

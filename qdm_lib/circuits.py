@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from qdm_lib.checks import is_whole, whole
+
 TWO_PI = 2 * math.pi
 
 # name -> (number of wires, takes an angle, number of control wires). The control comes first.
@@ -60,7 +62,7 @@ class Gate:
             _make_tuple(self, "param", f"{self.name}: wanted a param such as ('weight', 0)")
         if len(self.wires) != n_wires:
             raise ValueError(f"{self.name} acts on {n_wires} wire(s), got wires {self.wires}.")
-        if not all(map(_is_whole, self.wires)):
+        if not all(map(is_whole, self.wires)):
             raise ValueError(f"{self.name}: wanted whole numbers as wires, got {self.wires}.")
         if len(set(self.wires)) != n_wires:
             raise ValueError(f"{self.name} was given the same wire twice: {self.wires}.")
@@ -117,7 +119,7 @@ class Circuit:
             if not isinstance(gate, Gate):
                 raise ValueError(f"{self.name}: wanted a sequence of gates, got {gate!r} in it.")
         sizes = self.n_wires, self.n_inputs, self.n_weights
-        if not all(map(_is_whole, sizes)) or self.n_wires < 1 or min(sizes) < 0:
+        if not all(map(is_whole, sizes)) or self.n_wires < 1 or min(sizes) < 0:
             raise ValueError(
                 f"{self.name}: wanted whole numbers n_wires >= 1, n_inputs >= 0 and n_weights >= 0, got "
                 f"{self.n_wires!r}, {self.n_inputs!r} and {self.n_weights!r}."
@@ -183,20 +185,13 @@ def _make_tuple(record: Gate | Circuit, field: str, wanted: str) -> None:
     """
     value = getattr(record, field)
     try:
-        object.__setattr__(record, field, tuple(int(entry) if _is_whole(entry) else entry for entry in value))
+        object.__setattr__(record, field, tuple(int(entry) if is_whole(entry) else entry for entry in value))
     except TypeError:
         raise ValueError(f"{wanted}, got {value!r}.") from None
 
 
-def _is_whole(value: object) -> bool:
-    try:
-        return not isinstance(value, bool) and value.__index__() is not None
-    except (AttributeError, TypeError):  # a tensor of floats has an __index__, too, that refuses
-        return False
-
-
 def _is_source(param: tuple) -> bool:
-    return len(param) == 2 and param[0] in ("input", "weight") and _is_whole(param[1])
+    return len(param) == 2 and param[0] in ("input", "weight") and is_whole(param[1])
 
 
 def angle_encoding(n_wires: int) -> list[Gate]:
@@ -215,7 +210,7 @@ def hqconv(layers: int = 3) -> Circuit:
     neighbouring channels: control 4 → target 8, then control 0 → target 4, CRZ then CRX each.
     Angles are 2π·θ.
     """
-    _check_layers(layers)
+    layers = whole("layers", layers)
     gates, weight = angle_encoding(12), 0
     for _ in range(layers):
         pairs = [(4 * c + (i + 1) % 4, 4 * c + i, "A") for c in (2, 1, 0) for i in (3, 2, 1, 0)]
@@ -232,7 +227,7 @@ def fqconv(layers: int = 3) -> Circuit:
     For each channel base = 8, 4, 0: block C, four CRZ with control (base+4+i) mod 12 and target
     base+i for i = 3, 2, 1, 0; then block D, four CRX on the same pairs. Angles are 2π·θ.
     """
-    _check_layers(layers)
+    layers = whole("layers", layers)
     gates, weight = angle_encoding(12), 0
     for _ in range(layers):
         for base in (8, 4, 0):
@@ -250,9 +245,8 @@ def basic(wires: int = 4, layers: int = 4) -> Circuit:
     Each layer: RX(θ) on every wire (the angle is θ itself, without 2π), then a ring of CNOTs
     0→1, 1→2, …, last→0. ``wires * layers`` weights; 16 for the model of the paper.
     """
-    _check_layers(layers)
-    if wires < 2:
-        raise ValueError(f"The Basic ansatz needs at least 2 wires for its ring, got {wires}.")
+    layers = whole("layers", layers)
+    wires = whole("wires of the Basic ansatz, which form a ring,", wires, 2)
     gates = angle_encoding(wires)
     for layer in range(layers):
         gates += [Gate("RX", (q,), ("weight", layer * wires + q), block="RX") for q in range(wires)]
@@ -267,7 +261,7 @@ def hqconv_released(layers: int = 3) -> Circuit:
     never runs, and block B reads the first four of each layer's 28 weights. 4 gates a layer on
     wires 0, 4 and 8 are left: 12 of 84 weights act, and 10 of the 12 outputs are cos(x_q).
     """
-    _check_layers(layers)
+    layers = whole("layers", layers)
     gates = angle_encoding(12)
     for layer in range(layers):
         for j, wires in enumerate([(4, 8), (4, 8), (0, 4), (0, 4)]):
@@ -279,11 +273,6 @@ def hqconv_released(layers: int = 3) -> Circuit:
 
 def _count(layers: int) -> str:
     return "1 layer" if layers == 1 else f"{layers} layers"
-
-
-def _check_layers(layers: int) -> None:
-    if not isinstance(layers, int) or layers < 1:
-        raise ValueError(f"layers must be a whole number of at least 1, got {layers!r}.")
 
 
 # Ansätze by name, as functions of the number of layers. Add your own 12-wire ansatz here at run

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qdm_lib.device import check_device
+from qdm_lib.checks import whole
+from qdm_lib.machine import check_device
 
 Model = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,7 +41,7 @@ def cosine_betas(T: int = 1000, s: float = 0.008) -> Tensor:
 
     Raises ValueError for T < 1 or s <= 0.
     """
-    check_whole("T", T, 1)
+    whole("T", T, 1)
     if not 0 < s < math.inf:
         raise ValueError(f"The offset s of the cosine schedule must be positive and finite, not {s}.")
     tau = torch.linspace(0, 1, T + 1, dtype=torch.float64)
@@ -56,7 +57,7 @@ def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tenso
 
     Raises ValueError for T < 1 or ends outside (0, 1).
     """
-    check_whole("T", T, 1)
+    whole("T", T, 1)
     if not (0 < start < 1 and 0 < end < 1):
         raise ValueError(f"start and end of the linear schedule must lie in (0, 1), not {start} and {end}.")
     return torch.linspace(start, end, T, dtype=torch.float64)
@@ -406,18 +407,10 @@ def check_schedule(schedule: NoiseSchedule) -> None:
 
 def _time_grid(T: int, steps: int) -> list[int]:
     """`steps` different time steps from T-1 down to 0, evenly spaced; one step is T-1 alone."""
-    check_whole("steps", steps, 1)
+    whole("steps", steps, 1)
     if steps > T:
         raise ValueError(f"A sampler can visit at most the T = {T} steps of the schedule, not {steps}.")
     return torch.linspace(T - 1, 0, steps, dtype=torch.float64).round().long().tolist()
-
-
-def check_whole(name: str, value: int, least: int) -> None:
-    """TypeError unless `value` is a whole number, ValueError if it is below `least`."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}.")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}.")
 
 
 def _check_steps(t: Tensor, T: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["locked", "replacing", "to_disk"]
+import numpy as np
 
 
 @contextmanager
@@ -73,3 +74,24 @@ def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_UN)  # also in a child process that has inherited it
         os.close(handle)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file so that its name always stands for complete contents."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_npz(path: Path, about: str) -> dict[str, np.ndarray]:
+    """The arrays of a file of `write_npz`, if its "about" is this one; none where it is another, absent or damaged."""
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return dict(file) if str(file["about"]) == about else {}
+    except Exception:  # of a damaged file zipfile, zlib and numpy raise a dozen types
+        return {}
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays to a compressed .npz file so that its name always stands for complete contents."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)

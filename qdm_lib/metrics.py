@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qdm_lib.extractors import Features, check_images, extract, load_extractor
+from qdm_lib.features import Features, check_images, extract, load_extractor
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of torchmetrics
 IS_SPLITS = 10  # likewise, and of the original paper

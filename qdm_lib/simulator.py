@@ -14,7 +14,7 @@ from torch import Tensor
 from qdm_lib.circuits import Circuit, Gate
 
 _ROOT_HALF = math.sqrt(0.5)
-_FIXED = {
+FIXED = {
     "PauliX": [[0, 1], [1, 0]], "PauliY": [[0, -1j], [1j, 0]], "PauliZ": [[1, 0], [0, -1]],
     "Hadamard": [[_ROOT_HALF, _ROOT_HALF], [_ROOT_HALF, -_ROOT_HALF]],
     "S": [[1, 0], [0, 1j]], "T": [[1, 0], [0, complex(_ROOT_HALF, _ROOT_HALF)]],
@@ -44,9 +44,9 @@ def gate_angle(gate: Gate, x: Tensor, theta: Tensor) -> Tensor:
 
 def gate_matrix(gate: Gate, x: Tensor, theta: Tensor) -> Tensor:
     """The 2×2 matrix that a gate applies to its target: (2, 2), or (B, 2, 2) where rows differ."""
-    if gate.name in _FIXED:
+    if gate.name in FIXED:
         dtype = torch.complex128 if x.dtype == torch.float64 else torch.complex64
-        return torch.tensor(_FIXED[gate.name], dtype=dtype, device=x.device)
+        return torch.tensor(FIXED[gate.name], dtype=dtype, device=x.device)
     return rotation(gate.name[-1], gate_angle(gate, x, theta))
 
 

@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qdm_lib.diffusion import Model, NoiseSchedule, check_schedule, check_whole
+from qdm_lib.checks import whole
+from qdm_lib.diffusion import Model, NoiseSchedule, check_schedule
 from qdm_lib.transfer import unwrap
 
 MOST = 10.0  # no image scaled to about [-1, 1] reaches this, grey levels up to 255 do
@@ -56,7 +57,7 @@ class TrainConfig:
         _wanted(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number in [0, 1)")
         _wanted(0 < self.ema_power < math.inf, "ema_power", self.ema_power, "a positive finite number")
         for name, least in (("batch_size", 1), ("ema_start", 0), ("ema_every", 1)):
-            check_whole(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
 
 
 # ---------------------------------------------------------------------------- moving average of weights
@@ -233,9 +234,9 @@ def train(
     _check_optimizer(model, optimizer)
     if isinstance(ema, EMA):
         ema._check_same_model(_entries(model))
-    check_whole("start_step", start_step, 0)
+    whole("start_step", start_step, 0)
     if steps is not None:
-        check_whole("steps", steps, 1)
+        whole("steps", steps, 1)
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}.")
     if autocast not in (None, torch.bfloat16):  # float16 would need its loss scaled against underflow

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+FOLDER = Path(__file__).parent.parent / "study" / "benchmarks"
 QUICK = ["--rounds", "1", "--seconds", "0.01", "--threads", "1", "--ansatz", "fqconv"]
 
 

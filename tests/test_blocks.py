@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qdm_lib import fused
 from qdm_lib.blocks import (
     ChannelNorm,
     CircuitConv,
@@ -22,6 +21,7 @@ from qdm_lib.blocks import (
     norm_film_silu,
     plain_forms,
 )
+from qdm_lib.engine import attention as fused
 from qdm_lib.unet import build_unet
 
 

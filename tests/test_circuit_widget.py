@@ -10,9 +10,8 @@ import torch
 from speed import quickest
 
 from qdm_lib.audit import audit_circuit
-from qdm_lib.circuit_widget import EXPLORER_ANSATZE, EXPLORER_INPUTS, CircuitFigure
 from qdm_lib.circuits import Circuit, Gate, basic, hqconv
-from qdm_lib.plotting_circuits import (
+from qdm_lib.plots import (
     draw_interaction_graph,
     draw_pennylane,
     draw_wire_map,
@@ -21,6 +20,7 @@ from qdm_lib.plotting_circuits import (
 )
 from qdm_lib.simulator import simulate
 from qdm_lib.widgets import circuit_explorer
+from qdm_lib.widgets.explorer import EXPLORER_ANSATZE, EXPLORER_INPUTS, CircuitFigure
 
 NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_lib import data, runs
+from qdm_lib import data
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, save_model
-from qdm_lib.cli import main
+from qdm_lib.cli.commands import main
 from qdm_lib.files import locked
-from qdm_lib.runs import RunConfig, read_losses, train_run
-from qdm_lib.samples import generate
+from qdm_lib.runs import run as runs
+from qdm_lib.runs.run import RunConfig, read_losses, train_run
+from qdm_lib.runs.sampling import generate
 from qdm_lib.training import TrainConfig, TrainStep
 
 SMALL = ["--preset", "unet", "--batch-size", "2", "--device", "cpu"]
@@ -64,7 +65,7 @@ def test_no_arguments_give_help(capsys):
 
 
 def test_help_loads_no_torch_and_one_line_errors_leave_the_process():
-    code = "import sys; from qdm_lib.cli import main; main(['train', '-h']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from qdm_lib.cli.commands import main; main(['train', '-h']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
     done = subprocess.run([sys.executable, "-m", "qdm_lib", "draw", "hqcon"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
@@ -191,7 +192,7 @@ def test_our_own_errors_keep_their_traceback(monkeypatch):
     def broken():
         raise KeyError("a bug")
 
-    monkeypatch.setattr("qdm_lib.cli.preset_table", broken)
+    monkeypatch.setattr("qdm_lib.cli.commands.preset_table", broken)
     with pytest.raises(KeyError):
         main(["presets"])
 
@@ -200,7 +201,7 @@ def test_out_of_memory_is_one_line(monkeypatch, capsys):
     def greedy():
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("qdm_lib.cli.preset_table", greedy)
+    monkeypatch.setattr("qdm_lib.cli.commands.preset_table", greedy)
     assert "Out of memory" in check_error(capsys, "presets")
 
 

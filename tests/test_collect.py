@@ -9,9 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from qdm_lib.collect import collect, read_results
-from qdm_lib.collect_figures import _style, figures, in_common, ladder, null, samples, sampling_figures
-from qdm_lib.collect_tables import (
+from qdm_lib.files import write_json
+from qdm_lib.statistics import rule_of_three
+from study.collect import collect, read_results
+from study.figures import _style, figures, in_common, ladder, null, samples, sampling_figures
+from study.job_files import read_picture, write_picture
+from study.scores import SCORE_NAMES
+from study.tables import (
     RUNGS,
     Table,
     compared,
@@ -26,12 +30,8 @@ from qdm_lib.collect_tables import (
     spent,
     write_table,
 )
-from qdm_lib.comparison import rule_of_three
-from qdm_lib.evaluation import SCORE_NAMES
-from qdm_lib.experiment_files import read_picture, write_picture
-from qdm_lib.samples import write_json
 
-RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / name for name in ("results", "experiments"))
+RESULTS, EXPERIMENTS = (Path(__file__).parent.parent / "study" / name for name in ("results", "experiments"))
 
 
 def made_up(folder: Path, protocol: str, cell: str, seed: int, fid: float, epochs=("2",), steps=50, loss=0.03,
@@ -277,7 +277,7 @@ def test_sampling_steps_compare_the_same_seeds(tmp_path, monkeypatch):
     made_up(tmp_path, "short", "1hqconv", 0, 90)
     made_up(tmp_path, "short-ddim-10", "1hqconv", 1, 90, steps=10)  # no seed in common
     drawn = []
-    monkeypatch.setattr("qdm_lib.collect_figures._save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("study.figures._save", lambda figure, path: drawn.append(figure))
     sampling_figures(read_results(tmp_path), tmp_path)
     (line,) = drawn[0].axes[0].lines
     assert line.get_label() == "unet, ddim (2 seeds)" and line.get_xydata().tolist() == [[10, 122], [50, 102]]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from qdm_lib.comparison import (
+from qdm_lib.statistics import (
     Difference,
     Null,
     classical_null,

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from qdm_lib.checkpoint import load_checkpoint
-from qdm_lib.cli import main
-from qdm_lib.distributed import Processes, launched_processes
-from qdm_lib.runs import read_losses
+from qdm_lib.cli.commands import main
+from qdm_lib.runs.distributed import Processes, launched_processes
+from qdm_lib.runs.run import read_losses
 
 pytest.importorskip("accelerate")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "QDM_DATA_DIR": "/nowhere", "CUDA_VISIBLE_DEVICES": ""}

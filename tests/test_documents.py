@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from qdm_lib.collect import read_results
+from study.results import read_results
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*/*/README.md")])
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("study/*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*/*/README.md")]
+)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -33,8 +35,8 @@ def rows_of_runs(text: str):
 
 
 def test_the_reports_scores_are_those_of_the_results():
-    groups = {group.protocol: group for group in read_results(ROOT / "results")}
-    found = list(rows_of_runs((ROOT / "REPORT.md").read_text(encoding="utf-8")))
+    groups = {group.protocol: group for group in read_results(ROOT / "study" / "results")}
+    found = list(rows_of_runs((ROOT / "study" / "REPORT.md").read_text(encoding="utf-8")))
     assert len(found) >= 8
     for protocol, cell, seed, entry in found:
         score = groups[protocol].cells[cell][seed]["scores"]["fid"]

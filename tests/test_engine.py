@@ -10,11 +10,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import nn
 
-from qdm_lib import engine_chain
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
-from qdm_lib.engine import explain, fast_simulate, make_plan
-from qdm_lib.engine_cost import KINDS, Cost, decide, matrices_cost
-from qdm_lib.engine_plan import components
+from qdm_lib.engine import chain as engine_chain
+from qdm_lib.engine.plan import KINDS, Cost, decide, matrices_cost
+from qdm_lib.engine.simulate import explain, fast_simulate, make_plan
+from qdm_lib.engine.structure import components
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qdm_lib.data import load_images
-from qdm_lib.evaluation import (
+from study.scores import (
     Judge,
     class_tv,
     cnn_correct,

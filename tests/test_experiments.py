@@ -12,25 +12,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from qdm_lib import experiment_run, samples
 from qdm_lib.checkpoint import load_checkpoint, load_model
-from qdm_lib.collect_figures import is_other_draw
-from qdm_lib.collect_tables import spent
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.diffusion import cosine_betas
-from qdm_lib.evaluation import SCORE_NAMES
-from qdm_lib.experiment_files import claim, read_picture, seconds_per_step
-from qdm_lib.experiment_plan import hours, plan
-from qdm_lib.experiment_run import Runner
-from qdm_lib.experiments import Cell, Experiment, Transfer, load_experiment
-from qdm_lib.handover import target_model
-from qdm_lib.runs import RunConfig, read_losses, sole_user, train_run
+from qdm_lib.machine import duration
+from qdm_lib.runs import sampling as samples
+from qdm_lib.runs.run import RunConfig, read_losses, sole_user, train_run
 from qdm_lib.training import EMA, TrainConfig
 from qdm_lib.unet import PRESETS
+from study import run as experiment_run
+from study.cost import plan
+from study.figures import is_other_draw
+from study.handover import target_model
+from study.job_files import claim, read_picture, seconds_per_step
+from study.run import Runner
+from study.scores import SCORE_NAMES
+from study.spec import Cell, Experiment, Transfer, load_experiment
+from study.tables import spent
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "experiments").glob("*.toml"))
+FILES = sorted((ROOT / "study" / "experiments").glob("*.toml"))
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +75,7 @@ def test_experiment_files_can_be_read(path):
 
 
 def test_the_short_protocol_is_what_the_command_line_trains():
-    experiment = load_experiment(ROOT / "experiments" / "short.toml")
+    experiment = load_experiment(ROOT / "study" / "experiments" / "short.toml")
     job = experiment.jobs()[0]
     assert job.name == "short/fashion-mnist/unet/seed-0"
     assert job.config(job.steps(2)) == RunConfig("unet", "fashion-mnist", 938, 0)
@@ -120,7 +122,7 @@ def test_mistakes_in_a_file_are_named(text, words, tmp_path):
 
 def test_the_papers_cells_are_all_there():
     for dataset, before in (("fashion-mnist", 18), ("mnist", 19)):
-        experiment = load_experiment(ROOT / "experiments" / f"paper-{dataset}.toml")
+        experiment = load_experiment(ROOT / "study" / "experiments" / f"paper-{dataset}.toml")
         names = {cell.label for cell in experiment.cells}
         assert set(PRESETS) <= names and experiment.jobs()[0].name == f"paper/{dataset}/unet/seed-0"
         for target in ("unet", "1hqconv", "1fqconv"):
@@ -200,7 +202,7 @@ def test_a_claimed_job_is_left_alone_until_its_process_ends(tmp_path):
     experiment = tiny(Cell("unet", (0,)))
     (job,) = experiment.jobs()
     folder = job.folder(tmp_path / "runs")
-    code = "import sys; from pathlib import Path; from qdm_lib.experiment_files import claim\n"
+    code = "import sys; from pathlib import Path; from study.job_files import claim\n"
     code += "with claim(Path(sys.argv[1])) as mine: print(mine, flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"True\n"
@@ -292,7 +294,7 @@ def test_seconds_of_a_run_of_the_command_line(tmp_path):
     (tmp_path / "seed-0.log").write_text("938 steps in 844 s (0.900 s each), saved in x. To draw:\n")
     assert seconds_per_step(tmp_path / "seed-0") == {"seconds": round(844 / 938, 4)}
     assert seconds_per_step(tmp_path / "seed-1") is None
-    assert [hours(s) for s in (40, 720, 3900, 7500)] == ["40 s", "12 min", "65 min", "2 h 05 min"]
+    assert [duration(s) for s in (40, 720, 3900, 7500)] == ["40 s", "12 min", "65 min", "2 h 05 min"]
 
 
 # --------------------------------------------------------------------------------------------- hand-over
@@ -441,7 +443,7 @@ def test_a_killed_runner_goes_on_and_ends_alike(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         "import sys, time, torch\nfrom pathlib import Path\ntorch.set_num_threads(1)\n"
-        "from test_experiments import Cell, runner, tiny\nimport qdm_lib.runs as runs\n"
+        "from test_experiments import Cell, runner, tiny\nimport qdm_lib.runs.run as runs\n"
         "add = runs._LossFile.add\n"
         "runs._LossFile.add = lambda self, step: (add(self, step), self.flush(), time.sleep(0.2))\n"
         "runner(tiny(Cell('1hqconv', (0,)), epochs=6), Path(sys.argv[1]), evaluate=False, save_every=3).run()\n"
@@ -618,7 +620,7 @@ def test_who_waits_for_a_source_says_so(tmp_path):
     here = runner(tiny(Cell("unet", (0,))), tmp_path, say=said.append)
     with here._wait_for(tmp_path / "free"):
         assert not said
-    script = "import sys\nfrom pathlib import Path\nfrom qdm_lib.experiment_files import claim\n" \
+    script = "import sys\nfrom pathlib import Path\nfrom study.job_files import claim\n" \
              "with claim(Path(sys.argv[1])):\n    print('held', flush=True)\n    input()\n"  # fmt: skip
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path / "held"], stdout=subprocess.PIPE,
                              stdin=subprocess.PIPE, cwd=ROOT, text=True)  # fmt: skip

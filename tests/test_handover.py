@@ -2,8 +2,8 @@
 
 import pytest
 
-from qdm_lib.handover import start_transfer
-from qdm_lib.runs import RunConfig
+from qdm_lib.runs.run import RunConfig
+from study.handover import start_transfer
 
 CONFIG = RunConfig("1hqconv", "fashion-mnist", steps=4)
 

@@ -14,11 +14,11 @@ import torch
 from matplotlib.image import imread
 from speed import quickest
 
-from qdm_lib import hybridization_widget as module
-from qdm_lib.hybridization_widget import FULL, ROOT, make_config, parameter_count, parameter_text, time_text
-from qdm_lib.plotting_models import describe_unet, draw_unet, unet_blocks
+from qdm_lib.plots import describe_unet, draw_unet, unet_blocks
 from qdm_lib.unet import PRESETS, UNet, UNetConfig, count_parameters
+from qdm_lib.widgets import hybrid as module
 from qdm_lib.widgets import hybridization
+from qdm_lib.widgets.hybrid import FULL, ROOT, make_config, parameter_count, parameter_text, time_text
 
 NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 SHIPPED = ROOT / "checkpoints"
@@ -118,7 +118,7 @@ def test_the_papers_changes_stand_beside_ours():
 
 def test_times_come_from_the_benchmark_file(tmp_path):
     assert "Measure a step" in time_text(PRESETS["unet"], tmp_path)
-    folder = tmp_path / "benchmarks" / "results"
+    folder = tmp_path / "study" / "benchmarks" / "results"
     folder.mkdir(parents=True)
     rows = [{"name": "unet", "median_s": 0.5}, {"name": "7hqconv", "median_s": 0.6}, {"name": "x", "error": "no"}]
     content = {"parts": {"presets": {"rows": rows, "settings": {"batch": 128}}}}

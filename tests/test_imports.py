@@ -1,67 +1,96 @@
-"""The library's modules import one another in one direction only."""
+"""The house: who may import whom. A folder is one room; every file of the library and of the study has its floor."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-LIBRARY = Path(__file__).parent.parent / "qdm_lib"
-# A module may import those that stand before it in the chain, and the ones listed with it.
-ALLOWED = {
-    "files": set(),
-    "device": set(),
-    "circuits": set(),
-    "from_pennylane": {"circuits"},
-    "simulator": {"circuits"},
-    "engine_plan": {"circuits"},
-    "engine_cost": {"circuits", "engine_plan"},
-    "engine_explain": {"circuits", "engine_plan", "engine_cost"},
-    "engine_matrices": {"circuits", "simulator", "engine_plan"},
-    "engine_parts": {"circuits", "simulator", "engine_plan", "engine_matrices"},
-    "engine_contraction": {"engine_plan"},
-    "engine_chain": {"engine_plan", "engine_matrices", "engine_parts", "engine_contraction"},
-    "engine": {"circuits", "engine_matrices", "engine_parts", "engine_chain", "engine_cost", "engine_explain"},
-    "quantum": {"circuits", "simulator", "engine"},
-    "fused": set(),
-    "blocks": {"circuits", "simulator", "quantum", "fused"},
-    "controls": {"circuits", "quantum"},
-    "unet": {"circuits", "quantum", "blocks", "controls"},
-    "audit": {"circuits", "simulator", "quantum", "blocks", "unet"},
-    "transfer": set(),
-    "checkpoint": {"files", "unet", "transfer"},
-    "diffusion": {"device"},
-    "training": {"diffusion", "transfer"},
-    "data": set(),
-    "extractors": {"device"},
-    "metrics": {"extractors"},
-}
-FACES = {"__main__", "cli", "experiment_cli", "runs", "demo", "app"}  # and every plotting… and …widget… module
-LAZY = {("circuits", "from_pennylane")}  # inside a function, so that circuits itself needs no PennyLane
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "qdm_lib"
+FLOORS = [  # a room imports from lower floors only
+    "checks transfer statistics",
+    "circuits files machine",
+    "simulator from_pennylane diffusion features data",
+    "engine metrics training",
+    "quantum",
+    "blocks controls",
+    "unet",
+    "audit checkpoint",
+    "plots runs",
+    "widgets cli study",
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+FILES = sorted([*LIBRARY.rglob("*.py"), *(ROOT / "study").glob("*.py")])
+LAZY = {("circuits", "from_pennylane"), ("cli", "study")}  # inside a function, where the caller asks for it
+DOORS = ("engine", "plots", "widgets", "runs", "cli")
 
 
-def local_imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qdm_lib"):
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+def room_of(path: Path) -> str:
+    """qdm_lib/engine/plan.py → engine, qdm_lib/unet.py → unet, study/run.py → study."""
+    inside = path.relative_to(ROOT).parts
+    return "study" if inside[0] == "study" else inside[1].removesuffix(".py")
+
+
+def imports(path: Path):
+    """(module, names) of every import of the library's or the study's own, also of those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("qdm_lib", "study"):
+            yield node.module, [alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("qdm_lib.")}
-    return found
+            yield from ((alias.name, []) for alias in node.names if alias.name.split(".")[0] in ("qdm_lib", "study"))
 
 
-@pytest.mark.parametrize("module", sorted(ALLOWED))
-def test_imports_point_one_way(module):
-    found = {name for name in local_imports(LIBRARY / f"{module}.py") if (module, name) not in LAZY}
-    assert found <= ALLOWED[module], f"{module} imports {sorted(found - ALLOWED[module])}"
+def rooms_imported(path: Path) -> set[str]:
+    found = set()
+    for module, names in imports(path):
+        parts = module.split(".")
+        found |= {"study"} if parts[0] == "study" else {parts[1]} if len(parts) > 1 else set(names)
+    return found - {"__version__", "__file__"}
 
 
-def test_nobody_imports_the_figures_but_the_faces():
-    """plotting and widgets read the library; only the command line and each other read them."""
-    faces = {path.stem for path in LIBRARY.glob("*.py") if "plotting" in path.stem or "widget" in path.stem}
-    for path in LIBRARY.glob("*.py"):
-        if path.stem not in FACES | faces:
-            assert not local_imports(path) & (faces | {"cli", "audit"}), path.name
+def test_every_room_has_a_floor_and_there_are_at_most_ten():
+    rooms = {room_of(path) for path in FILES} - {"__init__", "__main__"}
+    assert rooms == set(FLOOR) and len(FLOORS) <= 10
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_go_down(path):
+    here = room_of(path)
+    if here in ("__init__", "__main__"):
+        return
+    for there in rooms_imported(path) - {here}:
+        assert FLOOR[there] < FLOOR[here] or (here, there) in LAZY, f"{here} takes {there} from above or beside"
+
+
+def test_no_circles_inside_a_folder():
+    """Inside a folder, too, files import one another in one direction."""
+    for folder in (*(LIBRARY / door for door in DOORS), ROOT / "study"):
+        package = folder.relative_to(ROOT).as_posix().replace("/", ".")
+        uses = {
+            path.stem: {module.removeprefix(f"{package}.") for module, _ in imports(path) if module.startswith(package)}
+            for path in folder.glob("*.py") if path.stem != "__init__"
+        }  # fmt: skip
+        while uses:
+            free = [name for name, others in uses.items() if not others & set(uses)]
+            assert free, f"a circle among {sorted(uses)} of {package}"
+            uses = {name: others for name, others in uses.items() if name not in free}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_takes_a_private_name_of_another(path):
+    for module, names in imports(path):
+        private = [name for name in names if name.startswith("_") and not name.startswith("__")]
+        assert not private, f"{private} of {module} are private"
+
+
+@pytest.mark.parametrize("folder", DOORS)
+def test_a_folder_says_what_it_is_and_has_one_door(folder):
+    """From outside, a folder's names come from the folder; its files are its own business."""
+    assert ast.get_docstring(ast.parse((LIBRARY / folder / "__init__.py").read_text(encoding="utf-8")))
+    for path in FILES:
+        if room_of(path) not in (folder, "__init__"):
+            behind = [module for module, _ in imports(path) if module.startswith(f"qdm_lib.{folder}.")]
+            assert not behind, f"{path.name} goes past the door of {folder}: {behind}"
 
 
 def test_circuits_load_without_torch_or_pennylane():
@@ -69,4 +98,4 @@ def test_circuits_load_without_torch_or_pennylane():
         n for n in ast.parse((LIBRARY / "circuits.py").read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)
     ]
     names = {getattr(n, "module", None) or n.names[0].name for n in top}
-    assert names == {"math", "collections.abc", "dataclasses"}
+    assert names == {"math", "collections.abc", "dataclasses", "qdm_lib.checks"}

@@ -8,9 +8,10 @@ import warnings
 import pytest
 import torch
 
-from qdm_lib import extractors, metrics
+from qdm_lib import features as extractors
+from qdm_lib import metrics
 from qdm_lib.data import load_images
-from qdm_lib.extractors import Features, extract, fingerprint, load_extractor
+from qdm_lib.features import Features, extract, fingerprint, load_extractor
 from qdm_lib.metrics import Score, evaluate, score_features
 
 pytestmark = pytest.mark.filterwarnings("error")  # the notebooks run like this

@@ -6,7 +6,7 @@ import sys
 
 CODE = """
 import resource, torch
-from qdm_lib.performance import keep_memory
+from qdm_lib.machine import keep_memory
 if {keep}:
     print(keep_memory())
 def faults():

@@ -12,7 +12,7 @@ import torch
 from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.diffusion import SampleState
 from qdm_lib.metrics import Score
-from qdm_lib.plotting import (
+from qdm_lib.plots import (
     circuit_text,
     columns_of,
     draw_circuit,

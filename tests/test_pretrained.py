@@ -10,8 +10,8 @@ from test_experiments import runner
 
 from qdm_lib import checkpoint
 from qdm_lib.checkpoint import load_model, load_pretrained, save_model
-from qdm_lib.experiments import Experiment, load_experiment
 from qdm_lib.unet import build_unet
+from study.spec import Experiment, load_experiment
 
 
 def test_load_pretrained_checks_the_name_and_the_hash(tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_shipped_model_is_small_and_has_its_card(folder, tool):
     assert card["dataset"] == folder.parent.name
     scored = card["scores"]
     if "file" in scored:  # a dictionary, of an experiment's result
-        result = json.loads((ROOT / scored["file"]).read_text())
+        result = json.loads((ROOT / "study" / scored["file"]).read_text())
         entry = result["by_epoch"][str(scored["epoch"])]
         assert scored["scores"] == entry["scores"] and card["steps"] == entry["step"]
         assert all(card[key] == result["config"][key] for key in ("preset", "dataset", "seed"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qdm_lib.cli import PAPER_COUNTS
+from qdm_lib.cli.commands import PAPER_COUNTS
 from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, build_unet, count_parameters
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import torch
 from speed import quickest
 
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
-from qdm_lib.widgets import SCHEDULES, forward_process
+from qdm_lib.widgets.forward import SCHEDULES, forward_process
 
 NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from qdm_lib.checkpoint import load_model
-from qdm_lib.hybridization_widget import grid_png
-from qdm_lib.samples import generate
+from qdm_lib.runs import generate
+from qdm_lib.widgets.hybrid import grid_png
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from make_sample_grids import write_grid
 
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, save_model
-from qdm_lib.experiment_run import check_run
-from qdm_lib.experiments import TRAINING_IMAGES, Experiment, Job, load_experiment
 from qdm_lib.training import TrainConfig
+from study.run import check_run
+from study.spec import TRAINING_IMAGES, Experiment, Job, load_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER_EPOCHS = 20
@@ -242,7 +242,7 @@ def write_card(folder: Path) -> None:
 
 
 def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None = None,
-         experiments: Path = ROOT / "experiments") -> dict:  # fmt: skip
+         experiments: Path = ROOT / "study" / "experiments") -> dict:  # fmt: skip
     """Write the four files of a shipped checkpoint; its card. Everything is checked before anything is written."""
     checkpoint, model = load_checkpoint(run), load_model(run, ema=True)
     card = make_card(run, checkpoint, result, epoch, experiments)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from qdm_lib.data import ASSETS, DATASETS, ImageSet, load_images
-from qdm_lib.extractors import Classifier, extract
+from qdm_lib.features import Classifier, extract
 
 
 def train(model: Classifier, data: ImageSet, epochs: int, batch_size: int, rate: float, seed: int) -> None:

@@ -28,8 +28,9 @@ import os
 import matplotlib.pyplot as plt
 import torch
 
-from qdm_lib import circuits, data, diffusion, doctor, plotting, unet
+from qdm_lib import circuits, data, diffusion, plots, unet
 from qdm_lib.checkpoint import SHIPPED, load_model
+from qdm_lib.cli import report
 
 FAST = os.environ.get("QDM_FAST") == "1"  # fewer images, for tests and small machines
 CHECKPOINT = SHIPPED / "fashion-mnist" / "1hqconv"
@@ -42,7 +43,7 @@ CHECKPOINT = SHIPPED / "fashion-mnist" / "1hqconv"
 # `python -m qdm_lib doctor` in a terminal.
 
 # %%
-for line in doctor.report():
+for line in report():
     if line.startswith(("packages", "threads", "self-test")):
         print(line)
 
@@ -72,7 +73,7 @@ for ax, t in zip(axes, steps, strict=True):
     ax.set_title(f"t = {t}", fontsize=10)
     ax.axis("off")
 figure.suptitle("training: noise is added, the network guesses it  →", fontsize=11)
-plotting.show_described(figure, "One Fashion-MNIST picture at six steps, from clean at t = 0 to only noise at t = 999.")
+plots.show_described(figure, "One Fashion-MNIST picture at six steps, from clean at t = 0 to only noise at t = 999.")
 
 # %% [markdown]
 # *Figure: one Fashion-MNIST picture at six steps. At t = 0 it is clean, at t = 400 grainy but easy
@@ -87,7 +88,7 @@ sizes = [28, 14, 7, 2, 2, 2, 7, 14, 28]
 figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
 for k, size in enumerate(sizes):
     quantum = k == 4
-    colour = plotting.OKABE_ITO["orange" if quantum else "blue"]
+    colour = plots.OKABE_ITO["orange" if quantum else "blue"]
     height = 0.3 + size / 28
     ax.add_patch(plt.Rectangle((k, -height / 2), 0.6, height, color=colour, alpha=0.8))
     name = "vertex\n2×2×40\nwith circuits" if quantum else f"{size}×{size}"
@@ -99,7 +100,7 @@ ax.text(8.75, 0, r"guess of $\varepsilon$", ha="left", va="center", fontsize=12)
 ax.set(xlim=(-0.8, 10), ylim=(-1.1, 0.75))
 ax.axis("off")
 text = "Nine boxes in a row, shrinking from 28×28 to 2×2 and growing back; the middle one, the vertex, is orange."
-plotting.show_described(figure, text)
+plots.show_described(figure, text)
 
 # %% [markdown]
 # *Figure: nine boxes from left to right, shrinking from 28×28 to 2×2 and growing back. The small
@@ -140,8 +141,8 @@ n = 4 if FAST else 32
 generator = torch.Generator().manual_seed(7)
 states = list(diffusion.ddim_sample(model, schedule, (n, 1, 28, 28), steps=10 if FAST else 50, generator=generator))
 figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
-plotting.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
-plotting.show_described(figure, "32 grey pictures of clothes that the model drew from noise; most can be named.")
+plots.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
+plots.show_described(figure, "32 grey pictures of clothes that the model drew from noise; most can be named.")
 
 # %% [markdown]
 # *Figure: 32 pictures that the model drew from noise. The training was as long as the paper's: twenty
@@ -152,9 +153,9 @@ plotting.show_described(figure, "32 grey pictures of clothes that the model drew
 
 # %%
 figure, ax = plt.subplots(figsize=(9, 4.4), layout="constrained")
-plotting.film_strip(states, ax, n_images=2)
+plots.film_strip(states, ax, n_images=2)
 text = "Two pictures emerging from noise in nine frames each, with the model's guess of the clean picture below."
-plotting.show_described(figure, text)
+plots.show_described(figure, text)
 
 # %% [markdown]
 # *Figure: two pictures emerging from noise in nine frames. The guess $\hat x_0$ starts as black and
@@ -169,9 +170,9 @@ plotting.show_described(figure, text)
 
 # %%
 figure, ax = plt.subplots(figsize=(11, 5), layout="constrained")
-plotting.draw_circuit(circuits.hqconv(layers=1), ax)
+plots.draw_circuit(circuits.hqconv(layers=1), ax)
 text = "Circuit diagram of one HQConv layer: twelve wires in three groups of four, coloured by block."
-plotting.show_described(figure, text)
+plots.show_described(figure, text)
 
 # %% [markdown]
 # *Figure: twelve horizontal lines in three groups of four. After the encoding, each group has four

@@ -35,7 +35,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_lib import diffusion
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plotting import OKABE_ITO, film_strip, image_grid
+from qdm_lib.plots import OKABE_ITO, film_strip, image_grid
 from qdm_lib.training import p2_loss
 from qdm_lib.widgets import ForwardFigure, forward_process
 

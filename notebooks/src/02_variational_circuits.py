@@ -37,7 +37,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plotting import OKABE_ITO, draw_circuit
+from qdm_lib.plots import OKABE_ITO, draw_circuit
 from qdm_lib.quantum import QuantumLayer, to_qnode
 from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import build_unet

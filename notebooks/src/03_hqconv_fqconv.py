@@ -33,15 +33,21 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_lib.audit import audit_circuit, interaction_graph
 from qdm_lib.blocks import CircuitConv, WeightStandardizedConv2d
-from qdm_lib.circuit_widget import CircuitFigure
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import explain, fast_simulate
-from qdm_lib.plotting import OKABE_ITO, draw_circuit, show_described
-from qdm_lib.plotting_circuits import draw_interaction_graph, draw_pennylane, draw_wire_map, liveness_map
+from qdm_lib.plots import (
+    OKABE_ITO,
+    draw_circuit,
+    draw_interaction_graph,
+    draw_pennylane,
+    draw_wire_map,
+    liveness_map,
+    show_described,
+)
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import build_unet, count_parameters
-from qdm_lib.widgets import circuit_explorer
+from qdm_lib.widgets import CircuitFigure, circuit_explorer
 
 for name, version in {"Python": platform.python_version(), "torch": torch.__version__.split("+")[0],
                       "PennyLane": qml.__version__, "matplotlib": matplotlib.__version__,

@@ -36,7 +36,7 @@ from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.plotting import OKABE_ITO, show_described
+from qdm_lib.plots import OKABE_ITO, show_described
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
 from qdm_lib.unet import build_unet, count_parameters

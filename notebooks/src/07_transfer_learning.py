@@ -35,8 +35,8 @@ import qdm_lib
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, transfer_weights
 from qdm_lib.data import batches, load_images, to_model_range
-from qdm_lib.performance import keep_memory
-from qdm_lib.plotting import OKABE_ITO, image_grid, loss_curve, show_described
+from qdm_lib.machine import keep_memory
+from qdm_lib.plots import OKABE_ITO, image_grid, loss_curve, show_described
 from qdm_lib.training import EMA, make_optimizer, p2_loss, train
 from qdm_lib.unet import build_unet, count_parameters
 
@@ -462,7 +462,7 @@ TARGETS = {"unet": ("classical → classical", BLUE, "o"), "1hqconv": ("classica
 def hand_overs(protocol):
     """{(what was handed over, target): {seed: (FID, loss of the last 100 batches)}} of the finished runs."""
     found = {}
-    for path in sorted((SHIPPED.parent / "results" / protocol / "fashion-mnist").glob("*/seed-*.json")):
+    for path in sorted((SHIPPED.parent / "study" / "results" / protocol / "fashion-mnist").glob("*/seed-*.json")):
         result = json.loads(path.read_text())
         config, transfer = result["config"], result["config"]["transfer"]
         how = (transfer["optimizer"], transfer["ema"]) if transfer else NO_HAND_OVER

@@ -38,12 +38,12 @@ import qdm_lib
 from qdm_lib import diffusion, metrics
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import ANSATZE
-from qdm_lib.comparison import paired_difference
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import load_images, to_model_range, to_uint8
-from qdm_lib.extractors import extract, load_extractor
-from qdm_lib.plotting import OKABE_ITO, image_grid, show_described
+from qdm_lib.features import extract, load_extractor
+from qdm_lib.plots import OKABE_ITO, image_grid, show_described
 from qdm_lib.quantum import QuantumLayer
+from qdm_lib.statistics import paired_difference
 
 for name, version in {"Python": platform.python_version(), "torch": torch.__version__.split("+")[0],
                       "torchmetrics": torchmetrics.__version__, "matplotlib": matplotlib.__version__,
@@ -403,7 +403,7 @@ print(f"\nthe control moves FID by {moves[0]:.2f} and {moves[1]:.2f}; the best o
 # cell reads what your copy has. *Protocol* says how long was trained; the short one (2 epochs) is not the paper's.
 
 # %%
-RESULTS = SHIPPED.parent / "results"
+RESULTS = SHIPPED.parent / "study" / "results"
 ours = {}  # (protocol, data set, model or control, score) -> {seed: entry}
 for path in sorted(RESULTS.rglob("*.json")):
     content = json.loads(path.read_text())

@@ -37,7 +37,7 @@ from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, hqconv
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plotting import OKABE_ITO, image_grid, show_described
+from qdm_lib.plots import OKABE_ITO, image_grid, show_described
 from qdm_lib.quantum import QuantumLayer, to_qnode
 from qdm_lib.simulator import apply_gate, apply_matrix, expval_z, simulate, statevector
 

@@ -1,0 +1,141 @@
+"""The first run: train a small hybrid model for a few minutes, draw with it, score what it drew."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from qdm_lib.checkpoint import load_model
+from qdm_lib.checks import whole
+from qdm_lib.data import load_images
+from qdm_lib.plots import film_strip, image_grid, loss_curve, save_figure, score_table
+from qdm_lib.runs import (
+    Film,
+    RunConfig,
+    check_sampler,
+    generate,
+    read_losses,
+    run_info,
+    saved_config,
+    score_to_json,
+    sole_user,
+    train_run,
+)
+from qdm_lib.training import TrainConfig
+
+PRESET, DATASET = "1hqconv", "fashion-mnist"
+DEMO_STEPS = 340
+DEMO_EMA = 0.9  # averages over about 100 steps; the recipe's 0.995, about 2,000, would still remember the first weights
+REFERENCE = 10_000  # real images to compare with: more change the scores little and take longer
+OWN_FILES = (
+    "checkpoint.json", "state-*.safetensors", "loss.csv", "samples.png", "film_strip.png", "loss.png", "scores.json",
+)  # fmt: skip
+
+
+def run_demo(
+    out: str | Path = "runs/demo",
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    fresh: bool = False,
+    n: int = 64,
+    sampler_steps: int = 50,
+    batch_size: int = 128,
+) -> dict:
+    """Train, draw, score, and print where everything is; returns the scores.
+
+    A demo that was stopped goes on where it was. A finished one is not trained again: it draws and scores anew.
+    fresh=True deletes what an earlier demo left in the folder, and nothing else, and starts over.
+    steps, seed: None means 340 and 0, or those of the demo that is in the folder.
+
+    Raises the errors of `train_run`.
+    """
+    out, began = Path(out), time.perf_counter()
+    whole("n", n, 2, 2500)
+    check_sampler("ddim", sampler_steps)
+    config = _config(out, steps, seed, batch_size, fresh)
+    if fresh and (out / "checkpoint.json").is_file():
+        with sole_user(out):
+            _remove_earlier(out)
+    resume = (out / "checkpoint.json").is_file()
+    if resume:
+        done = run_info(out)["step"]
+        rest = "draw and score again" if done >= config.steps else f"go on to step {config.steps:,}"
+        print(f"{out} holds a demo of {done:,} steps: {rest}. (--fresh starts over.)")
+    images, held_out = load_images(DATASET, "train"), load_images(DATASET, "test")
+    trained = train_run(config, out, resume=resume, save_every=100, images=images)
+
+    clock = time.perf_counter()
+    model, film = load_model(out), Film()
+    drawn = generate(model, n, steps=sampler_steps, seed=config.seed, on_state=film)
+    drawing, clock = time.perf_counter() - clock, time.perf_counter()
+    print("Scoring …")
+    about = {
+        "preset": PRESET, "dataset": DATASET, "step": trained.last_step, "sampler": "ddim",
+        "sampler_steps": sampler_steps, "seed": config.seed,
+    }  # fmt: skip
+    scores = score_to_json(out / "scores.json", drawn, images, held_out, about, max_reference=REFERENCE)
+    scoring = time.perf_counter() - clock
+
+    save_figure(image_grid(drawn), out / "samples.png")
+    save_figure(film_strip(film.states), out / "film_strip.png")
+    numbers, losses = read_losses(out)
+    save_figure(loss_curve(losses, steps=numbers), out / "loss.png")
+    made = trained.last_step - trained.first_step
+    each = f", {trained.seconds / made:.2f} s each" if made else ""
+    print(f"\nDone in {_minutes(time.perf_counter() - began)}: ", end="")
+    print(f"{made:,} training steps in {_minutes(trained.seconds)}{each}; ", end="")
+    print(f"{n} images in {_minutes(drawing)}; scores in {_minutes(scoring)}.")
+    print(_where(out, n, trained.last_step))
+    print(score_table(scores))
+    print(_next(out, trained.last_step))
+    return scores
+
+
+def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fresh: bool) -> RunConfig:
+    config = RunConfig(PRESET, DATASET, DEMO_STEPS if steps is None else steps, 0 if seed is None else seed,
+                       recipe=TrainConfig(batch_size=batch_size, ema_decay=DEMO_EMA))  # fmt: skip
+    if not (out / "checkpoint.json").is_file():
+        return config
+    there = saved_config(out)
+    if (there.preset, there.dataset, there.recipe.ema_decay) != (PRESET, DATASET, DEMO_EMA):
+        raise ValueError(f"{out} holds a run of {there.preset} on {there.dataset}, no demo; choose another --out.")
+    if fresh:
+        return config
+    if seed is not None and there.seed != seed:
+        raise ValueError(f"{out} holds a demo of seed {there.seed}; start over with --fresh or choose another --out.")
+    return there if steps is None else replace(there, steps=steps)
+
+
+def _remove_earlier(out: Path) -> None:
+    """Delete what an earlier demo left, and nothing else; `_config` has looked whether it was one."""
+    for pattern in OWN_FILES:
+        for file in out.glob(pattern):
+            file.unlink()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _where(out: Path, n: int, step: int) -> str:
+    return "\n".join([
+        "",
+        f"  {out / 'samples.png'}     {n} images the model drew: open this first",
+        f"  {out / 'film_strip.png'}  how three of them came out of noise",
+        f"  {out / 'loss.png'}        the training loss (numbers: loss.csv)",
+        f"  {out / 'scores.json'}     the scores below, with all they depend on",
+        f"  {out / 'checkpoint.json'} and the safetensors file beside it: the model after {step:,} steps",
+        "",
+    ])  # fmt: skip
+
+
+def _next(out: Path, step: int) -> str:
+    return "\n".join([
+        "",
+        "Next:",
+        "  make lab                                    the course, from notebooks/00_welcome.ipynb on",
+        f"  python -m qdm_lib train --resume --out {out} --steps {4 * step}   train longer: better clothes",
+        f"  python -m qdm_lib sample --checkpoint {out} --n 16 --seed 1 --out more.png",
+    ])  # fmt: skip

@@ -1,0 +1,149 @@
+"""From weights to matrices: the part of the fast engine that does not see the data.
+
+A gate that is fed by a weight is the same matrix for every row of a batch. This module turns all
+such gates of all circuits of a layer into matrices at once, multiplies neighbours, and hands out
+one unitary per block of gates. C counts the circuits: theta is (C, n_weights).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qdm_lib.circuits import Gate
+from qdm_lib.engine.structure import fuse
+from qdm_lib.simulator import FIXED
+
+# exp(−i·a/2·σ) = cos(a/2)·1 − i·sin(a/2)·σ: the coefficients of cos, of sin, and of 1.
+_ONE, _NIL = [[1, 0], [0, 1]], [[0, 0], [0, 0]]
+_ROTATION = {
+    "X": [_ONE, [[0, -1j], [-1j, 0]], _NIL],
+    "Y": [_ONE, [[0, -1], [1, 0]], _NIL],
+    "Z": [_ONE, [[-1j, 0], [0, 1j]], _NIL],
+}
+_IDENTITY = Gate("RX", (0,))  # by an angle of 0
+
+
+class Constant:
+    """A tensor made once in double precision, handed out in the precision and on the device asked.
+
+    ``constant(like)`` follows the dtype and the device of ``like``; complex numbers stay complex
+    and indices stay integers. Plans outlive the call that makes them, so inside
+    `torch.inference_mode`, too, this is a tensor that later calls can differentiate with.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        with torch.inference_mode(False):
+            self.values, self.copies = values.clone(), {}
+
+    def __call__(self, like: Tensor) -> Tensor:
+        key = (like.dtype, like.device)
+        if key not in self.copies:
+            double = like.dtype in (torch.float64, torch.complex128)
+            dtype = self.values.dtype
+            if dtype.is_complex:
+                dtype = torch.complex128 if double else torch.complex64
+            elif dtype.is_floating_point:
+                dtype = torch.float64 if double else torch.float32
+            with torch.inference_mode(False), torch.no_grad():
+                self.copies[key] = self.values.to(like.device, dtype)
+        return self.copies[key]
+
+
+def zeros(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Zeros to fill a `Constant` with, in double precision."""
+    return torch.zeros(*shape, dtype=dtype)
+
+
+class Gates:
+    """The 2×2 matrices of a list of gates, for all circuits at once.
+
+    Only weights count here: a gate that reads an input is taken at its offset. A controlled gate
+    gives what it does to its target when the control is 1.
+    """
+
+    def __init__(self, gates: Sequence[Gate], n_weights: int) -> None:
+        of_weight, offset = zeros(n_weights, len(gates)), zeros(len(gates))
+        table = zeros(len(gates), 3, 4, dtype=torch.complex128)
+        for k, gate in enumerate(gates):
+            offset[k] = gate.offset / 2
+            if gate.param is not None and gate.param[0] == "weight":
+                of_weight[gate.param[1], k] = gate.scale / 2
+            terms = [_NIL, _NIL, FIXED[gate.name]] if gate.name in FIXED else _ROTATION[gate.name[-1]]
+            table[k] = torch.tensor(terms, dtype=torch.complex128).flatten(1)
+        self.of_weight, self.offset = Constant(of_weight), Constant(offset)
+        self.table = Constant(torch.view_as_real(table).flatten(2))
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """theta (C, n_weights) → (gates, C, 2, 2) complex."""
+        half = torch.addmm(self.offset(theta), theta, self.of_weight(theta)).T  # half angles, (gates, C)
+        terms = torch.stack([torch.cos(half), torch.sin(half), torch.ones_like(half)], -1)
+        return torch.view_as_complex(torch.bmm(terms, self.table(theta)).unflatten(-1, (2, 2, 2)))
+
+
+class BlockUnitaries:
+    """The unitaries of several blocks of gates on equally many wires, in a few batched products.
+
+    Gates with the same control and target are multiplied as 2×2 matrices, the results written into
+    matrices on all wires of the block, and these multiplied pair by pair.
+
+    Args:
+        blocks: each a sequence of gates, in time order, on wires 0 … n_wires−1; no SWAP.
+        n_wires: wire 0 is the most significant bit of a row or column of the matrix.
+    """
+
+    def __init__(self, blocks: Sequence[Sequence[Gate]], n_wires: int, n_weights: int) -> None:
+        fused = [fuse(block) for block in blocks]
+        self.n_blocks, self.size = len(blocks), 2**n_wires
+        self.length = max([1, *map(len, fused)])  # shorter blocks and runs are padded by identities
+        self.depth = max([1] + [len(run) for runs in fused for run in runs])
+        rows = self.n_blocks * self.length
+        gates = [_IDENTITY] * (self.depth * rows)
+        spread = zeros(rows, 4, self.size, self.size, dtype=torch.complex128)
+        rest = torch.eye(self.size, dtype=torch.complex128).repeat(rows, 1, 1, 1)
+        for b, runs in enumerate(fused):
+            for row, run in enumerate(runs, b * self.length):
+                gates[row : row + len(run) * rows : rows] = run
+                spread[row], rest[row, 0] = embedding(run[0], n_wires)
+        self.gates = Gates(gates, n_weights)
+        self.spread, self.rest = Constant(spread.flatten(2)), Constant(rest.flatten(2))
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """theta (C, n_weights) → (n_blocks, C, 2^n_wires, 2^n_wires) complex."""
+        first, *later = self.gates(theta).unflatten(0, (self.depth, -1)).unbind(0)
+        for matrices in later:
+            first = matrices @ first
+        full = torch.baddbmm(self.rest(theta), first.flatten(2), self.spread(theta))
+        full = full.unflatten(0, (self.n_blocks, self.length)).unflatten(-1, (self.size, self.size))
+        return chain_product(full)
+
+
+def embedding(gate: Gate, n_wires: int) -> tuple[Tensor, Tensor]:
+    """How a 2×2 matrix U on ``gate``'s target, controlled as in ``gate``, fills a large matrix.
+
+    Returns:
+        (4, D, D): where U_00, U_01, U_10, U_11 go; and (D, D): the part that is there anyway
+        (the identity where the control is 0). D = 2^n_wires.
+    """
+    size, (target,) = 2**n_wires, gate.targets
+    bit = 1 << (n_wires - 1 - target)
+    column = torch.arange(size)
+    active = torch.ones(size, dtype=torch.bool)
+    for control in gate.controls:
+        active &= (column & (1 << (n_wires - 1 - control))) > 0
+    rest = torch.diag((~active).to(torch.complex128))
+    spread = zeros(4, size, size, dtype=torch.complex128)
+    for a in (0, 1):
+        for b in (0, 1):
+            at = column[active & (((column & bit) > 0) == bool(b))]
+            spread[2 * a + b, (at & ~bit) | (bit * a), at] = 1
+    return spread, rest
+
+
+def chain_product(factors: Tensor) -> Tensor:
+    """(n, length, …, D, D) in time order → the products (n, …, D, D), pair by pair."""
+    while (length := factors.shape[1]) > 1:
+        pairs, odd = factors.split([length - length % 2, length % 2], 1)
+        earlier, later = pairs.unflatten(1, (-1, 2)).unbind(2)
+        factors = torch.cat([later @ earlier, odd], 1) if length % 2 else later @ earlier
+    return factors[:, 0]

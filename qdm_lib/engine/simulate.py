@@ -1,0 +1,101 @@
+"""The fast exact engine: the same numbers as the statevector, planned from the circuit's structure.
+
+Nothing is approximated. The engine looks for what a circuit does *not* couple:
+
+1. wires that no gate connects are independent components (`qdm_lib.engine.structure`);
+2. a small component whose inputs only enter first is one matrix, made from the weights once for
+   all rows (`qdm_lib.engine.parts`);
+3. a component whose wires fall into sites joined by few controlled gates is an exact matrix
+   product state (`qdm_lib.engine.chain`);
+4. all else runs as a statevector, neighbouring gates multiplied first.
+
+A cost estimate chooses (`qdm_lib.engine.plan`); `explain` prints the choice and what it was made
+from. docs/engine.md tells what follows for the circuits of arXiv:2402.16147.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from qdm_lib.circuits import Circuit
+from qdm_lib.engine.chain import ChainPart
+from qdm_lib.engine.explanation import Explanation, explain
+from qdm_lib.engine.matrices import Constant
+from qdm_lib.engine.parts import StatevectorPart, UnitaryPart
+from qdm_lib.engine.plan import decide
+
+__all__ = ["Explanation", "explain", "fast_simulate", "make_plan"]
+
+Part = UnitaryPart | ChainPart | StatevectorPart
+
+
+@lru_cache(maxsize=256)
+def make_plan(circuit: Circuit, force: str | None = None) -> tuple[list[Part], Constant]:
+    """Get a circuit ready to run: one part for each component; small components of one size share a part.
+
+    The choice is that of `qdm_lib.engine.plan.decide`: for every component the cheapest of
+    "unitary", "chain" (of all ways to cut that were tried) and "statevector". Plans are kept, so a
+    circuit is planned once in a process.
+
+    Args:
+        circuit: any circuit.
+        force: "unitary", "chain" or "statevector": take this way wherever it is possible and the
+            statevector elsewhere, for tests. The answer is the same.
+
+    Returns:
+        the parts, and the order in which their outputs, one part after another, are the circuit's.
+
+    Raises:
+        ValueError: another ``force``.
+    """
+    plan = decide(circuit, force)
+    sizes = circuit.n_inputs, circuit.n_weights
+    parts, small = [], {}
+    for component in plan.components:
+        wires, encoding, gates = component.wires, component.encoding, component.gates
+        if component.chosen.kind == "unitary":
+            small.setdefault(len(wires), []).append((wires, encoding, gates))
+        elif component.chosen.kind == "chain":
+            parts.append(ChainPart(component.chosen.chain, wires, encoding, *sizes))
+        else:
+            parts.append(StatevectorPart(wires, encoding, gates, *sizes))
+    parts += [UnitaryPart(group, *sizes) for group in small.values()]
+    order = [w for part in parts for w in part.wires]
+    return parts, Constant(torch.tensor([order.index(w) for w in plan.where]))
+
+
+def fast_simulate(circuit: Circuit, x: Tensor, theta: Tensor, force: str | None = None) -> Tensor:
+    """⟨Z⟩ of every wire for n independent circuits with one ansatz, exact, differentiable in x and theta.
+
+    Args:
+        circuit: any circuit.
+        x: (B, n, n_inputs) float32 or float64; row b of circuit k is ``x[b, k]``. B may be 0.
+        theta: (n, n_weights), the weights of each circuit; dtype of x.
+        force: for tests, see `make_plan`.
+
+    Returns:
+        (B, n, n_wires), in [−1, 1] up to rounding, dtype of x.
+
+    Raises:
+        ValueError: x or theta of another shape or dtype, or an unknown ``force``.
+    """
+    check_bank(circuit, x, theta)
+    parts, order = make_plan(circuit, force)
+    out = torch.cat([part(x, theta) for part in parts], 1)  # (C, wires, B)
+    return out.index_select(1, order(x)).permute(2, 0, 1)
+
+
+def check_bank(circuit: Circuit, x: Tensor, theta: Tensor) -> None:
+    """Raise ValueError unless x and theta have the shapes and dtypes that `fast_simulate` takes."""
+    if x.ndim != 3 or x.shape[2] != circuit.n_inputs:
+        raise ValueError(f"{circuit.name}: wanted inputs of shape (B, n, {circuit.n_inputs}), got {tuple(x.shape)}.")
+    if x.shape[1] < 1 or theta.shape != (x.shape[1], circuit.n_weights):
+        raise ValueError(
+            f"{circuit.name}: wanted weights of shape (n, {circuit.n_weights}) for n = {x.shape[1]} circuits, "
+            f"at least one, got {tuple(theta.shape)}."
+        )
+    if x.dtype not in (torch.float32, torch.float64) or theta.dtype != x.dtype:
+        raise ValueError(
+            f"{circuit.name}: wanted inputs and weights both float32 or both float64, got {x.dtype} and {theta.dtype}."
+        )

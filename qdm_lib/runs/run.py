@@ -1,0 +1,415 @@
+"""One training run on disk: start it, stop it, go on, draw from it. Shared by the command line and the experiments.
+
+A run is a folder:
+
+    checkpoint.json, state-….safetensors   the newest checkpoint (`qdm_lib.checkpoint`)
+    .lock                                  empty; who trains here holds the system's lock on it
+    loss.csv                               step, loss, gradient norm: one line for each optimiser step
+
+`train_run` writes a checkpoint before the first step, every `save_every` steps, at the end and when it is asked to stop
+(Ctrl-C). A run that was killed goes on from its last checkpoint and ends with the weights, and the loss.csv, of
+an uninterrupted one (bit for bit on the CPU).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qdm_lib.checks import choice, whole
+from qdm_lib.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
+from qdm_lib.data import DATASETS, ImageSet, batches, load_images
+from qdm_lib.machine import pick_device
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.files import locked, replacing
+from qdm_lib.quantum import BACKENDS
+from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
+from qdm_lib.transfer import transfer_weights
+from qdm_lib.unet import PRESETS, UNet, build_unet, count_parameters
+
+LOCK = ".lock"  # a file in a run's folder, locked by the process that trains there
+NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
+_NUDGE_STREAM = 4_000_037
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a training run is. `dataclasses.asdict` of it is the "run_config" of the run's checkpoints.
+
+    Args:
+        preset, hybridization: the model, as `build_unet` takes them.
+        model_options: further fields of `UNetConfig`, such as ``{"ansatz": "fqconv"}``.
+        dataset: a key of `qdm_lib.data.DATASETS`.
+        steps: optimiser steps in all. seed: of the weights, the batches and the noise.
+        first_weights: a preset, such as "unet": every weight that this preset has too, by name and shape, starts as in
+            it with the same seed. So models of one seed begin alike, and their differences tell of the models.
+        nudge: multiply every first weight w by 1 + nudge·z, z normal, drawn from the seed; between 0 and 1. A run that
+            is nudged by next to nothing tells how much of a difference between two runs says nothing about the models.
+        backend: of the circuits. bf16: train in bfloat16 where torch thinks it safe (autocast).
+        recipe: batch size, learning rate, loss weight and averaging.
+
+    Raises:
+        ValueError: a name that does not exist or a number out of range.
+    """
+
+    preset: str = "1hqconv"
+    dataset: str = "fashion-mnist"
+    steps: int = 9375
+    seed: int = 0
+    hybridization: int | float | str | None = None
+    first_weights: str | None = None
+    nudge: float | None = None
+    backend: str = "fast"
+    bf16: bool = False
+    model_options: dict = field(default_factory=dict)
+    recipe: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        choice("preset", self.preset, PRESETS)
+        choice("data set", self.dataset, DATASETS)
+        choice("backend", self.backend, BACKENDS)
+        if self.first_weights is not None:
+            choice("preset of first_weights", self.first_weights, PRESETS)
+        if self.nudge is not None and not (isinstance(self.nudge, int | float) and 0 < self.nudge < 1):
+            raise ValueError(f"nudge must be a number above 0 and below 1, or None; got {self.nudge!r}.")
+        whole("steps", self.steps)
+        whole("seed", self.seed, 0, 2**31 - 1)
+        if isinstance(self.recipe, dict):  # read back from JSON
+            object.__setattr__(self, "recipe", TrainConfig(**self.recipe))
+        if not isinstance(self.recipe, TrainConfig):
+            raise TypeError(f"recipe must be a TrainConfig, or a dictionary of its fields; got {self.recipe!r}.")
+
+    def build_model(self) -> UNet:
+        """The model with its first weights, drawn from the seed."""
+        options = {"backend": self.backend, **self.model_options}
+        model = build_unet(self.preset, hybridization=self.hybridization, seed=self.seed, verbose=False, **options)
+        if self.first_weights is not None:
+            transfer_weights(build_unet(self.first_weights, seed=self.seed, verbose=False), model, exclude=None)
+        if self.nudge is not None:
+            generator = torch.Generator().manual_seed(self.seed + _NUDGE_STREAM)
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.mul_(1 + self.nudge * torch.randn(weight.shape, generator=generator))
+        return model
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, and did so after a whole step and a checkpoint. `.step`, `.folder`, `.signal`."""
+
+    def __init__(self, step: int, folder: Path, signum: int) -> None:
+        super().__init__(f"Stopped after step {step}; it is saved in {folder}.")
+        self.step, self.folder, self.signal = step, folder, signum
+
+
+class FolderInUseError(ValueError):
+    """Another process trains in a run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"Another process trains in {folder}; wait for its end or choose another folder.")
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """No other process trains in this folder while the with block lasts; `FolderInUseError` if one does already."""
+    with locked(folder / LOCK) as mine:
+        if not mine:
+            raise FolderInUseError(folder)
+        yield
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `train_run` did: steps first_step+1 … last_step in `seconds`, saved in `folder`; the data it saw."""
+
+    folder: Path
+    first_step: int
+    last_step: int
+    seconds: float
+    data: str
+
+
+# -------------------------------------------------------------------------------------------- training
+
+
+def train_run(
+    config: RunConfig,
+    out: str | os.PathLike,
+    *,
+    resume: bool = False,
+    save_every: int = 250,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    model: nn.Module | None = None,
+    images: ImageSet | None = None,
+    on_step: Callable[[TrainStep], None] | None = None,
+    processes=None,
+) -> RunResult:
+    """Train a model and keep it on disk; go on with a run that was stopped. See the module's text for the files.
+
+    Args:
+        config: what to train. When resuming it must describe the same run; only steps, backend and bf16 may differ.
+        out: the run's folder. It must hold no run, or, with resume=True, hold a checkpoint.
+        save_every: steps between two checkpoints. device: "cpu", "cuda", …; None takes the GPU if there is one.
+        progress: print one line about the run and show a bar. on_step: called after each step.
+        model: start from this model instead of a fresh one of `config` (its weights count, when not resuming).
+        images: train on these instead of loading `config.dataset`.
+        processes: a `distributed.Processes`, if several processes make this run together; the main one writes.
+
+    Raises:
+        ValueError, FileNotFoundError, OSError: before any work, for a folder or a configuration that cannot be used,
+            and `FolderInUseError`, a ValueError, for one in which another process trains.
+        Interrupted: Ctrl-C or SIGTERM came; the step under way was finished and saved.
+        FloatingPointError: the loss is no number any more; the last checkpoint is kept.
+    """
+    out = Path(out)
+    whole("save_every", save_every)
+    device = pick_device(device) if processes is None else processes.device
+    main = processes is None or processes.is_main
+    _look_into(out, resume)  # a mistake shows before anything is made in the folder
+    with locked(out / LOCK) if main else nullcontext(True) as mine:
+        if not mine if processes is None else processes.any(not mine):
+            raise FolderInUseError(out)
+        saved = _look_into(out, resume)  # again: another process may have gone on until it gave the folder free
+        if processes is not None:
+            processes.wait()  # nobody writes before all have looked
+        return _train_run(config, out, saved, save_every, device, progress, model, images, on_step, processes)
+
+
+def _train_run(config, out, saved, save_every, device, progress, model, images, on_step, processes) -> RunResult:
+    """`train_run` in a folder that has been looked into, and that belongs to this process."""
+    main = processes is None or processes.is_main
+    images = load_images(config.dataset) if images is None else images
+    if saved is not None:
+        _check_same_run(saved, config, images)
+    model = (model if model is not None else config.build_model()).to(device)
+    ema, optimizer = EMA(model, config.recipe), make_optimizer(model, config.recipe)
+    noise = torch.Generator().manual_seed(config.seed + NOISE_STREAM)
+    if saved is not None:
+        restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise})
+    start = saved.step if saved is not None else 0
+    if start >= config.steps:
+        return RunResult(out, start, start, 0.0, images.source)
+
+    def save(step: int) -> None:
+        if not main:
+            return
+        run_config = asdict(config) | {"data": images.source}
+        save_checkpoint(out, model=model, ema=ema, optimizer=optimizer, step=step, run_config=run_config,
+                        generators={"noise": noise})  # fmt: skip
+
+    if saved is None:
+        save(0)  # also proves, before hours of work, that the folder can be written
+    if progress and main:
+        print(_opening_line(config, model, images, start, device, out))
+    shared = model if processes is None else processes.wrap(model)
+    began = time.perf_counter()
+    steps = train(
+        shared, NoiseSchedule(cosine_betas()), batches(images, config.recipe.batch_size, config.seed, start),
+        optimizer, ema, generator=noise, start_step=start, steps=config.steps - start, config=config.recipe,
+        autocast=torch.bfloat16 if config.bf16 else None, processes=processes,
+    )  # fmt: skip
+    with _LossFile(out if main else None, start) as log, _bar(config, start, progress and main) as bar:
+        _follow(steps, config, out, log, bar, save, save_every, on_step, processes)
+    if processes is not None:
+        processes.wait()  # the last checkpoint is written
+    return RunResult(out, start, config.steps, time.perf_counter() - began, images.source)
+
+
+def _follow(steps, config, out, log, bar, save, save_every, on_step, processes) -> None:
+    """Take one training step after the other: write it down, show it, save, stop when asked."""
+    with _signals_asked() as asked:
+        for step in steps:
+            log.add(step)
+            bar(step)
+            if on_step is not None:
+                on_step(step)
+            stop = bool(asked) if processes is None else processes.any(bool(asked))  # all after the same step
+            if step.step % save_every == 0 or step.step == config.steps or stop:
+                log.flush()  # first the losses, then the checkpoint that counts on them
+                save(step.step)
+            if stop and step.step < config.steps:
+                raise Interrupted(step.step, out, asked[0] if asked else signal.SIGTERM)
+
+
+def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device: torch.device, out: Path) -> str:
+    what = model.config.describe() if isinstance(model, UNet) else type(model).__name__
+    place = f"CPU threads: {torch.get_num_threads()}" if device.type == "cpu" else str(device)
+    span = f"steps {start + 1:,} to {config.steps:,}" if start else f"{config.steps:,} steps"
+    return (
+        f"Training {config.preset}: {count_parameters(model):,} parameters, {what}; {config.dataset}, {images.source}; "
+        f"{span} of {config.recipe.batch_size} images, seed {config.seed}; {place}; into {out}"
+    )
+
+
+def read_losses(path: str | os.PathLike) -> tuple[list[int], list[float]]:
+    """Steps and losses of a run, from its folder or its loss.csv; FileNotFoundError or ValueError otherwise."""
+    path = Path(path)
+    path = path / "loss.csv" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no loss file {path}.")
+    with open(path, newline="") as file:
+        try:
+            rows = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{path} is not a loss file: it needs the columns step and loss.") from None
+    return [step for step, _ in rows], [loss for _, loss in rows]
+
+
+def run_info(folder: str | os.PathLike) -> dict:
+    """What a checkpoint or a finished model says about itself, without its tensors: step, model_config, run_config.
+
+    Raises FileNotFoundError where there is neither, ValueError for damaged JSON.
+    """
+    folder = Path(folder)
+    for name in ("checkpoint.json", "model.json"):
+        if (folder / name).is_file():
+            try:
+                info = json.loads((folder / name).read_bytes())
+                about = info.get("run_config") or info.get("card") or {}
+                if not isinstance(about, dict):
+                    raise ValueError("its run_config is no dictionary")
+                return {"step": info.get("step"), "model_config": info.get("model_config"), "run_config": about}
+            except (ValueError, AttributeError) as error:
+                raise ValueError(f"{folder / name} is damaged: {error}.") from None
+    raise FileNotFoundError(f"There is no checkpoint in {folder}; 'train --out {folder}' makes one.")
+
+
+def saved_config(folder: str | os.PathLike, **changes) -> RunConfig:
+    """The `RunConfig` of a run on disk, with `changes`; the errors of `run_info`, and ValueError for a foreign one."""
+    saved = dict(run_info(folder)["run_config"])
+    saved.pop("data", None)
+    try:
+        return replace(RunConfig(**saved), **changes)
+    except TypeError as error:
+        raise ValueError(f"{folder} holds a checkpoint that this command did not write ({error}).") from None
+
+
+def _look_into(out: Path, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from, or None for a new run in a folder that can be written."""
+    if resume:
+        if not (out / "checkpoint.json").is_file():
+            raise FileNotFoundError(f"There is no run to resume in {out}; leave --resume out to start one.")
+        saved = load_checkpoint(out)
+    elif (out / "checkpoint.json").is_file():
+        step = run_info(out)["step"]
+        raise ValueError(f"{out} already holds a run, saved at step {step}; add --resume or choose another folder.")
+    elif any((out / name).exists() for name in ("loss.csv", "model.json")):
+        raise ValueError(f"{out} holds files of another model or run; choose another folder.")
+    else:
+        saved = None
+    check_writable(out)
+    return saved
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make the folder if need be and write a file into it; OSError with one clear line if that fails."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"Cannot write into the folder {folder}: {error.strerror or error}.") from None
+
+
+def _check_same_run(saved: Checkpoint, config: RunConfig, images: ImageSet) -> None:
+    there, here = saved.run_config, json.loads(json.dumps(asdict(config)))
+    free = ("steps", "backend", "bf16")  # how long and how fast, not what
+    for name in here:
+        if name not in free and there.get(name) != here[name]:
+            was, now = there.get(name), here[name]
+            if isinstance(was, dict) and isinstance(now, dict):
+                was, now = ({k: d.get(k) for k in now if was.get(k) != now[k]} for d in (was, now))
+            raise ValueError(f"The run in {saved.folder} has {name} {was!r}, not {now!r}; choose another folder.")
+    if there.get("data") not in (None, images.source):
+        raise ValueError(
+            f"The run in {saved.folder} was trained on the {there['data']}, but found is the {images.source}; "
+            "set QDM_DATA_DIR to the folder it had."
+        )
+
+
+class _LossFile:
+    """loss.csv of a run. On resuming, lines later than the checkpoint are dropped: those steps are made again.
+
+    Without a folder nothing is written: another process of the run does.
+    """
+
+    def __init__(self, folder: Path | None, start: int) -> None:
+        if folder is None:
+            self.file = open(os.devnull, "a")  # noqa: SIM115 - closed by __exit__
+            return
+        path, kept = folder / "loss.csv", ["step,loss,grad_norm\n"]
+        if start and path.is_file():
+            kept += [line for line in path.read_text(errors="replace").splitlines(keepends=True) if _is_of(line, start)]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept))
+        self.file = open(path, "a")  # noqa: SIM115 - closed by __exit__
+
+    def add(self, step: TrainStep) -> None:
+        self.file.write(f"{step.step},{step.loss:.9g},{step.grad_norm:.9g}\n")
+        self.file.flush()  # a reader can follow the run
+
+    def flush(self) -> None:
+        if self.file.name != os.devnull:
+            os.fsync(self.file.fileno())
+
+    def __enter__(self) -> _LossFile:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+
+
+def _is_of(line: str, last: int) -> bool:
+    """Whether a line of loss.csv is whole and of a step up to `last`; a power cut can leave other lines."""
+    step, *numbers = line.split(",")
+    return line.endswith("\n") and len(numbers) == 2 and step.isdecimal() and int(step) <= last
+
+
+@contextmanager
+def _bar(config: RunConfig, start: int, progress: bool) -> Iterator[Callable[[TrainStep], None]]:
+    """A progress bar with the mean loss of the last 50 steps."""
+    from tqdm.auto import tqdm
+
+    recent: deque[float] = deque(maxlen=50)
+    title = f"train {config.preset}"
+    with tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=0.5) as bar:
+
+        def update(step: TrainStep) -> None:
+            recent.append(step.loss)
+            bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
+            bar.update()
+
+        yield update
+
+
+@contextmanager
+def _signals_asked() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM wait for the end of a step: the first fills the list, a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def note(signum, frame) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield asked
+        return
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)

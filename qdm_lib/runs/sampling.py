@@ -1,0 +1,134 @@
+"""Draw images from a trained model, and score them: shared by the command line, the demo and the experiments."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qdm_lib.data import ImageSet, to_uint8
+from qdm_lib.machine import pick_device
+from qdm_lib.diffusion import (
+    NoiseSchedule,
+    SampleState,
+    cosine_betas,
+    ddim_sample,
+    ddpm_sample,
+    dpm_solver_sample,
+)
+from qdm_lib.features import fingerprint
+from qdm_lib.files import read_npz, write_json, write_npz
+from qdm_lib.checks import choice, whole
+
+SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
+_NOISE_STREAM = 2_000_003  # added to the seed: another stream than those of the weights and of training
+
+
+def check_sampler(sampler: str, steps: int | None = None, T: int = 1000) -> int:
+    """The number of model calls for a sampler; None is its usual number: ddpm T, ddim 50, dpm 20.
+
+    Raises ValueError for an unknown sampler or a number it cannot take.
+    """
+    choice("sampler", sampler, SAMPLERS)
+    if sampler == "ddpm":
+        if steps not in (None, T):
+            raise ValueError(f"The ddpm sampler always takes {T} steps, not {steps}; use ddim or dpm for fewer.")
+        return T
+    return whole("steps", {"ddim": 50, "dpm": 20}[sampler] if steps is None else steps, 1, T)
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    n: int,
+    *,
+    sampler: str = "ddim",
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 250,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    on_state: Callable[[SampleState], None] | None = None,
+    part: str | os.PathLike | None = None,
+) -> Tensor:
+    """Draw n images: uint8 (n, 1, 28, 28).
+
+    All start noise is drawn at once on the CPU from the seed. So with ddim and dpm, which add no noise on the way,
+    image k is the same for any n > k, batch size and device, up to rounding.
+
+    sampler, steps: see `check_sampler`. on_state: gets the states of the first batch, for a film strip.
+    part: a file for the batches that are done. If it is there, from the same call and the same weights, drawing goes
+    on after them; the images are those of an uninterrupted call. It stays when all is drawn: remove it once the images
+    are safe.
+    Raises ValueError for a wrong argument, before any work.
+    """
+    whole("n", n)
+    whole("batch_size", batch_size)
+    whole("seed", seed, 0, 2**31 - 1)
+    steps = check_sampler(sampler, steps)
+    from tqdm.auto import tqdm
+
+    device = pick_device(device)
+    model = model.to(device).eval()
+    schedule = NoiseSchedule(cosine_betas())
+    generator = torch.Generator().manual_seed(seed + _NOISE_STREAM)
+    starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
+    options = {} if sampler == "ddpm" else {"steps": steps}
+    about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
+    done = _read_part(part, about, generator)
+    with tqdm(total=len(starts) * steps, initial=len(done) * steps, desc=f"draw {n} by {sampler}", unit="step",
+              disable=not progress) as bar:  # fmt: skip
+        for k, x_T in enumerate(starts[len(done) :], len(done)):
+            states = SAMPLERS[sampler](
+                model, schedule, x_T.shape, x_T=x_T, generator=generator, device=device, **options
+            )
+            for state in states:
+                bar.update()
+                if k == 0 and on_state is not None:
+                    on_state(state)
+            done.append(to_uint8(state.x_0.cpu()))
+            if part is not None:
+                images = {str(number): one.numpy() for number, one in enumerate(done)}
+                write_npz(Path(part), about=np.array(about), generator=generator.get_state().numpy(), **images)
+    return torch.cat(done)
+
+
+def _read_part(path, about: str, generator: torch.Generator) -> list[Tensor]:
+    """The batches that an interrupted call left, the generator set to where it stood; none from another call."""
+    arrays = {} if path is None else read_npz(Path(path), about)
+    if not arrays:
+        return []
+    generator.set_state(torch.from_numpy(arrays["generator"]))
+    return [torch.from_numpy(arrays[str(number)]) for number in range(len(arrays) - 2)]
+
+
+class Film:
+    """Keeps a few images of every state: `generate(…, on_state=film)`, then `film_strip(film.states)`."""
+
+    def __init__(self, n_images: int = 3) -> None:
+        self.n_images, self.states = n_images, []
+
+    def __call__(self, state: SampleState) -> None:
+        few = (x[: self.n_images].cpu().clone() for x in (state.x_t, state.x_0))
+        self.states.append(SampleState(state.step, state.t, *few))
+
+
+def score_to_json(
+    path: str | os.PathLike, generated: Tensor, reference: ImageSet, held_out: ImageSet, about: dict, **options
+) -> dict:
+    """Score generated images by `metrics.evaluate`, write the scores and `about` to a JSON file, return the scores.
+
+    reference: real images, the training split. held_out: those of the test split, for the floor. options: as
+    `metrics.evaluate` takes them.
+    """
+    from qdm_lib.metrics import evaluate
+
+    scores = evaluate(generated, reference, floor_images=held_out, **options)
+    content = about | {"scores": {key: score.to_json() for key, score in scores.items()}}
+    write_json(Path(path), content)
+    return scores

@@ -1,0 +1,94 @@
+"""Around a job of an experiment: its lock, its pictures, its clock, and what it ran on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from qdm_lib.files import locked, replacing, write_json
+from qdm_lib.runs import read_losses
+
+RECENT = 100  # steps in the reported loss
+
+
+@contextmanager
+def claim(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of a job's folder; gives False where another process holds it (and wait is False).
+
+    The file `<folder>.lock` stays; only the system's lock on it counts. Without flock (Windows) it gives True.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f"{folder.name}.lock"), wait) as mine:
+        yield mine
+
+
+def copy_state(folder: Path, target: Path) -> None:
+    """A second copy of a run's newest checkpoint, complete or absent."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    info = json.loads((folder / "checkpoint.json").read_text())
+    for name in (info["file"], "checkpoint.json"):
+        shutil.copy2(folder / name, temporary / name)
+    os.replace(temporary, target)
+
+
+def write_picture(images: Tensor, path: Path, columns: int = 8) -> None:
+    """uint8 images (N, 1, 28, 28) as one grey PNG, tile beside tile, pixel for pixel: small, and readable back."""
+    from PIL import Image
+
+    rows = -(-len(images) // columns)
+    tiles = np.zeros((rows * columns, 28, 28), np.uint8)
+    tiles[: len(images)] = images[:, 0].numpy()
+    sheet = tiles.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """The images of `write_picture`: uint8 (N, 28, 28), empty tiles at the end included."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        sheet = np.asarray(picture)
+    rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
+    return sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2).reshape(-1, 28, 28)
+
+
+def recent_loss(folder: Path, step: int) -> float | None:
+    """Mean loss of the last 100 steps up to a step; the whole curve stays in loss.csv."""
+    numbers, losses = read_losses(folder)
+    recent = [loss for number, loss in zip(numbers, losses, strict=True) if step - RECENT < number <= step]
+    return round(sum(recent) / len(recent), 6) if recent else None
+
+
+def note_time(folder: Path, first: int, last: int, seconds: float, busy: float) -> None:
+    path = folder / "timing.json"
+    parts = json.loads(path.read_text()) if path.is_file() else []
+    write_json(path, [*parts, {"steps": last - first, "seconds": round(seconds, 3), "cpu_seconds": round(busy, 3)}])
+
+
+def seconds_per_step(folder: Path) -> dict[str, float] | None:
+    """Seconds by the clock and of CPU time (all threads) for a step, over the run; None where they were not noted.
+
+    A run of `python -m qdm_lib train` whose output went to `<folder>.log` is read from its last line there.
+    """
+    if (folder / "timing.json").is_file():
+        parts = json.loads((folder / "timing.json").read_text())
+        if steps := sum(part["steps"] for part in parts):
+            return {key: round(sum(p[f"{key}"] for p in parts) / steps, 4) for key in ("seconds", "cpu_seconds")}
+    log = folder.with_name(f"{folder.name}.log")
+    if log.is_file():
+        found = re.findall(r"([\d,]+) steps in (\d+) s \(", log.read_text(errors="replace"))
+        if found:
+            steps, seconds = (int(text.replace(",", "")) for text in found[-1])
+            return {"seconds": round(seconds / steps, 4)}
+    return None

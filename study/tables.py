@@ -1,0 +1,353 @@
+"""The tables of `collect`: scores, seeds, the null, differences, costs, what is open, the paper's beside ours."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from qdm_lib.machine import duration
+from qdm_lib.statistics import LEAST_SEEDS, SHARES, classical_null, holm, limits, mean_over_seeds, paired_difference
+from study.cost import job_seconds, kind
+from study.results import CLASSICAL, LADDER, LOSS, SCORES, Group
+from study.spec import Experiment, Transfer
+
+COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
+# Beside each cell - classical, and each rung - zero: what HQConv does beyond a classical layer with as many weights,
+# beyond random weights, beyond ones without entanglement, and beyond the released form.
+RUNGS = tuple(("fullhqconv", f"control-{name}") for name in ("classical", "frozen", "uncontrolled", "hqconv_released"))
+# The paper's transfers (see the notes of `paper_tables.json`): classical epochs, and the presets we hand over to.
+HAND_OVER = {"fashion-mnist": 18, "mnist": 19}
+TRANSFERS = {"transfer, ours into 1hqconv": "1hqconv", "transfer, ours into 1fqconv": "1fqconv",
+             "classical transfer control": CLASSICAL}  # fmt: skip
+
+
+ONE_SEED = "*: one seed; the interval is over its images alone."
+
+
+class Table(NamedTuple):
+    """A table of text, and what stands below it in Markdown."""
+
+    header: Sequence[str]
+    rows: list[Sequence[str]]
+    note: str = ""
+
+
+def tables(group: Group) -> dict[str, Table]:
+    """The tables of one group, by name: header and rows of text."""
+    found = {"scores": score_table(group), "seeds": seed_table(group), "costs": cost_table(group)}
+    if (null := null_table(group)).rows:
+        found["null"] = null
+    found["differences"] = difference_table(group)
+    return found
+
+
+def score_table(group: Group) -> Table:
+    """Mean of each score over the seeds, with its interval; the floor of real images as the last row."""
+    note = (
+        f"Means over the seeds that a cell has. {ONE_SEED} Means over different seeds do not compare: the table of "
+        "differences pairs the seeds. Intervals of several seeds: the wider of bootstrap (seeds and images) and "
+        "Student's t (seeds), 95 %. All are cut to possible values."
+    )
+    rows = []
+    for cell in group.ordered():
+        for epoch in group.epochs():
+            if seeds := sorted(group.scores(cell, "fid", epoch)):
+                means = [mean_text(group, cell, key, epoch) for key in SCORES]
+                rows.append([cell, str(epoch), ", ".join(map(str, seeds)), *means])
+    rows.append([group.floor_name(), "", "", *(number(group.floor(key)) for key in SCORES)])
+    header = ["cell", "epoch", "seeds", *(f"{title} ({better})" for title, better in SCORES.values())]
+    return Table(header, rows, note)
+
+
+def seed_table(group: Group) -> Table:
+    """Every score of every job and epoch, with its interval over the images, and the file it comes from."""
+    header = ["cell", "seed", "epoch", "step", "loss", *(title for title, _ in SCORES.values()), "file"]
+    rows = []
+    for cell in group.ordered():
+        for seed, result in sorted(group.cells[cell].items()):
+            for epoch, entry in result["by_epoch"].items():
+                scores = [entry["scores"][key] for key in SCORES]
+                texts = [f"{number(s['value'])} [{number(s['low'])}, {number(s['high'])}]" for s in scores]
+                file = result["path"].relative_to(group.folder).as_posix()
+                rows.append([cell, str(seed), epoch, str(entry["step"]), number(entry["loss"]), *texts, file])
+    rows.append([group.floor_name(), "", "", "", "", *(number(group.floor(key)) for key in SCORES), ""])
+    note = (
+        "Intervals over the images alone, cut to possible values; of a share of 0 or 1 Clopper and Pearson's bound. "
+        "CNN accuracy: over the real test images, of one CNN; neither its seed nor the generated images vary."
+    )
+    return Table(header, rows, note)
+
+
+def null_table(group: Group) -> Table:
+    """Classical against classical: what a change of the seed alone does, after each epoch with two seeds or more."""
+    rows = []
+    for epoch in group.epochs():
+        for key, (title, _) in (LOSS | SCORES).items():
+            null = classical_null(group.scores(CLASSICAL, key, epoch))
+            if pairs := null.differences:
+                numbers = [number(x) for x in (sum(pairs) / len(pairs), pairs[-1], null.margin)]
+                share = f"{null.coverage:.2f}" if pairs[-1] else "–"  # all seeds alike: nothing to estimate from
+                rows.append([title, str(epoch), str(null.n_seeds), *numbers, share, number(group.floor(key))])
+    header = ["score", "epoch", "seeds", "mean |difference|", "largest", "margin, 1.96·√2·s", "share inside it",
+              "real images score"]  # fmt: skip
+    note = (
+        "Margin: s is the standard deviation over so many seeds. Share inside it: of new classical-against-classical "
+        "differences, for normal scores and on average; 0.95 only if s were known."
+    )
+    return Table(header, rows, note)
+
+
+def difference_table(group: Group) -> Table:
+    """The pairs of `compared`, paired by seed.
+
+    "p, Holm" is adjusted for all differences of the table with two seeds or more; the verdict is not.
+    """
+    rows, p_values = [], []
+    for cell, base in compared(group):
+        for epoch in group.epochs():
+            for key in COMPARED:
+                a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
+                if set(a) & set(b):
+                    d, null = paired_difference(a, b), classical_null(group.scores(CLASSICAL, key, epoch))
+                    title = (LOSS | SCORES)[key][0]
+                    row = [f"{cell} - {base}", title, str(epoch), str(d.n), f"{d.mean:+.4g}", between(d.bootstrap)]
+                    margin = f"{number(null.margin)} ({null.n_seeds})"
+                    rows.append([*row, between(d.t), margin, d.verdict(null), number(group.floor(key))])
+                    p_values.append(d.p)
+    for row, p in zip(rows, holm(p_values), strict=True):
+        row.insert(-1, "–" if math.isnan(p) else f"{p:.2g}")
+    header = ["difference", "score", "epoch", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
+              "margin, 1.96·√2·s (its seeds)", "verdict", "p, Holm", "real images score"]  # fmt: skip
+    n, tested = sum(int(row[3]) > 1 for row in rows), sum(not math.isnan(p) for p in p_values)
+    note = (
+        f'"equivalent" needs {LEAST_SEEDS} classical seeds behind the margin. From few common seeds a '
+        "bootstrap covers far less than 95 %; the wider of the two intervals decides. The classical runs behind the "
+        "margin share the recipe alone, paired ones also batches and noise and, where the experiment says so, first "
+        f"weights: a difference may be sure and yet well inside the margin. Differences with two seeds or more: {n}."
+    )
+    if n:
+        note += (
+            ' Where nothing differs, up to 1 in 20 of them is called higher or lower by chance. "p, Holm" (Student\'s '
+            f"test) is adjusted for the {tested} whose seeds do not all tie: what stays below 0.05 does not come from "
+            "having looked at many."
+        )
+    return Table(header, rows, note)
+
+
+def compared(group: Group) -> list[tuple[str, str]]:
+    """The pairs (cell, base) of the table of differences, of the cells that the group has.
+
+    Each cell - classical; each rung of the ladder - zero; HQConv - the rungs of `RUNGS`; each transfer - the
+    classical one with the same hand-over; each other hand-over - "restart" into the same target.
+    """
+    cells = group.ordered()
+    pairs = [(cell, CLASSICAL) for cell in cells if cell != CLASSICAL]
+    pairs += [(cell, "control-zero") for cell in cells if cell in LADDER and cell != "control-zero"]
+    pairs += RUNGS
+    about = {cell: next(iter(group.cells[cell].values()))["config"] for cell in cells}
+    moved = [cell for cell in cells if about[cell].get("transfer")]
+    for base in moved:
+        for cell in moved:
+            mine, theirs = about[cell], about[base]
+            same_target = all(mine.get(key) == theirs.get(key) for key in ("preset", "control"))
+            if theirs["preset"] == CLASSICAL and not same_target and mine["transfer"] == theirs["transfer"]:
+                pairs.append((cell, base))
+            released = Transfer(mine["transfer"]["epochs"], mine["transfer"]["source"])
+            if same_target and cell != base and Transfer(**theirs["transfer"]) == released:
+                pairs.append((cell, base))
+    return [(cell, base) for cell, base in pairs if cell in cells and base in cells]
+
+
+def cost_table(group: Group) -> Table:
+    """What the recorded jobs took, by cell and machine: per step, per image, and hours in all."""
+    rows = []
+    for cell in group.ordered():
+        by_machine: dict[str, list[dict]] = {}
+        for _, result in sorted(group.cells[cell].items()):
+            about = result["machine"]
+            place = about["gpu"] or f"{about['cpu']}, {about['threads']} thread(s)"
+            by_machine.setdefault(place, []).append(result)
+        for place, results in by_machine.items():
+            noted = [result["seconds_per_step"] for result in results if result["seconds_per_step"]]
+            busy = [one["cpu_seconds"] for one in noted if "cpu_seconds" in one]
+            drawing = [entry["sampling_seconds"] / r["config"]["n_images"] for r in results
+                       for entry in r["by_epoch"].values() if entry["sampling_seconds"] is not None]  # fmt: skip
+            rows.append([cell, place, str(len(results)), f"{results[0]['parameters']:,}",
+                         mean([one["seconds"] for one in noted]), mean(busy),
+                         mean(drawing), spent(results)])  # fmt: skip
+    rows.append(["all", "", str(len(group.results())), "", "", "", "", spent(group.results())])
+    header = ["cell", "machine", "seeds", "parameters", "clock time for a step, s", "CPU time for a step, s",
+              "clock time to draw an image, s", "clock time of these jobs, h"]  # fmt: skip
+    note = ("Clock time goes on while other programs have the core; CPU time does not. Hours: training steps up to the "
+            "last score, drawing and scoring; a transfer without its source.")  # fmt: skip
+    if any(result["config"].get("runs_of") for result in group.results()):
+        note += " The training is that of another protocol's runs and is not counted here."
+    return Table(header, rows, note)
+
+
+def spent(results: list[dict]) -> str:
+    """Hours by the clock that jobs took; says how many trainings and drawings are missing, their time not noted."""
+    training = [training_seconds(result) for result in results]
+    missing = training.count(None)
+    if missing == len(results):
+        return "not noted"
+    seconds, undrawn = sum(filter(None, training)), 0
+    for result, trained in zip(results, training, strict=True):
+        if trained is not None:
+            entries = result["by_epoch"].values()
+            seconds += sum((e["sampling_seconds"] or 0) + e["scoring_seconds"] for e in entries)
+            undrawn += sum(e["sampling_seconds"] is None for e in entries)
+    not_noted = [f", and {n} {what} not noted" for n, what in ((missing, "job(s)"), (undrawn, "drawing(s)")) if n]
+    return f"{seconds / 3600:.2f}" + "".join(not_noted)
+
+
+def training_seconds(result: dict) -> float | None:
+    """Clock seconds of the job's own steps up to its last score; None if not noted, 0 for another protocol's runs."""
+    config, noted = result["config"], result["seconds_per_step"]
+    if config.get("runs_of"):
+        return 0.0
+    if not noted:
+        return None
+    epoch = max(result["by_epoch"], key=int)
+    before = (config.get("transfer") or {}).get("epochs", 0)  # the steps of a transfer's source are its own job's
+    return noted["seconds"] * result["by_epoch"][epoch]["step"] * (1 - before / int(epoch))
+
+
+def open_table(experiment: Experiment, folder: Path) -> Table:
+    """Each cell of an experiment file: seeds done, seeds open, and what the open ones cost as measured.
+
+    The epochs before a transfer's hand-over are trained once for all cells that share them and are not in the table;
+    `experiment run --dry-run` counts those that are missing on your machine.
+    """
+    path, rows = folder / "seconds.json", []
+    seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    jobs = experiment.jobs()
+    for cell in experiment.cells:
+        mine = [job for job in jobs if job.cell == cell]
+        todo = [job for job in mine if not job.result(folder).is_file() or not _finished(job.result(folder))]
+        texts = []
+        for machine, costs in sorted(seconds.items()):
+            if todo and kind(cell) in costs:
+                epochs, scored_at = mine[0].own_epochs()
+                each = job_seconds(experiment, costs[kind(cell)], mine[0].steps(epochs), len(scored_at))
+                texts.append(f"{duration(len(todo) * each)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
+        cost = "; ".join(texts) or ("not measured" if todo else "")
+        rows.append([experiment.cell_name(cell), str(len(mine) - len(todo)), str(len(todo)), cost])
+    without = (
+        "scoring and without the first epochs of transfers" if any(c.transfer for c in experiment.cells) else "scoring"
+    )
+    time = f"time for the open ones, without {without} (CPU time on an otherwise idle core; of a GPU clock time)"
+    header = ["cell", "seeds done", "seeds open", time]
+    return Table(header, rows)
+
+
+def _finished(path: Path) -> bool:
+    return bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
+
+
+def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -> Table:
+    """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none.
+
+    protocol: "paper-inception" for the same runs as seen by the paper's features (`experiment run --features`),
+    "paper-ddim-50" for the same runs drawn by another sampler; a note says how ours are drawn.
+    Our sources of the paper's numbers do not say into which circuit its transfer goes: it stands beside both of ours.
+    The last row of a data set is the floor: what as many real images score by our features.
+    """
+    scores = [f"{title}, {whose}" for title in ("FID", "KID", "IS") for whose in ("paper", "ours")]
+    header = ["data set", "cell", *scores, "seeds of ours", "features of ours"]
+    by_dataset = {group.dataset: group for group in groups if group.protocol == protocol}
+    rows = []
+    for dataset, cells in paper["scores"].items():
+        group = by_dataset.get(dataset)
+        theirs = {name: numbers for name, numbers in cells.items() if name != "transfer"}
+        theirs |= {name: cells["transfer"] for name in TRANSFERS if name.startswith("transfer")}
+        theirs["classical transfer control"] = paper["classical_transfer"][dataset]
+        for name, numbers in theirs.items():
+            ours = next((cell for cell in (group.cells if group else ()) if _same_cell(group, cell, name)), None)
+            n = len(group.entries(ours)) if ours else 0
+            row = [dataset, name]
+            for key in ("fid", "kid", "is"):
+                row += [str(numbers.get(key, "not given")), mean_text(group, ours, key) if n else "open"]
+            rows.append([*row, str(n), group.features() if n else ""])
+        floors = [number(group.floor(key)) if group else "open" for key in ("fid", "kid", "is")]
+        rows.append([dataset, group.floor_name() if group else "7,000 real images",
+                     *(text for floor in floors for text in ("not given", floor)), "", ""])  # fmt: skip
+    note = (
+        "The paper gives one transfer for each data set; into which circuit is not known here, so its numbers stand "
+        "beside both of ours. Features decide the scale: compare ours with the paper's only where ours are those of "
+        f"Inception. {ONE_SEED}"
+    )
+    return Table(header, rows, " ".join([note, *map(_drawn_by, by_dataset.values())]))
+
+
+def _drawn_by(group: Group) -> str:
+    """How a group's images are drawn, beside how the paper's are."""
+    config = group.results()[0]["config"]
+    steps = "" if config["sampler_steps"] is None else f" in {config['sampler_steps']:,} steps"
+    return (
+        f"Ours on {group.dataset}: {config['n_images']:,} images by {config['sampler'].upper()}{steps}, weights "
+        f"{config.get('weights', 'ema')!r}; the paper's: 7,000 by DDPM in 1,000 steps."
+    )
+
+
+def _same_cell(group: Group, ours: str, theirs: str) -> bool:
+    """Whether a cell of ours is a row of the paper's; a transfer is, if it is made as the released code makes it."""
+    config = next(iter(group.cells[ours].values()))["config"]
+    if theirs not in TRANSFERS:
+        return ours == theirs
+    transfer, target = config.get("transfer"), (config["preset"], config.get("control"))
+    return (
+        bool(transfer)
+        and Transfer(**transfer) == Transfer(HAND_OVER[group.dataset])
+        and (target == (TRANSFERS[theirs], None))
+    )
+
+
+# --------------------------------------------------------------------------------------------- text
+
+
+def number(value: float | None) -> str:
+    """Four digits; "–" for nothing."""
+    return "–" if value is None or math.isnan(value) else f"{value:.4g}"
+
+
+def mean(values: Sequence[float]) -> str:
+    return number(sum(values) / len(values)) if values else "not noted"
+
+
+def between(interval: tuple[float, float]) -> str:
+    return "–" if math.isnan(interval[0]) else f"[{interval[0]:+.4g}, {interval[1]:+.4g}]"
+
+
+def mean_text(group: Group, cell: str, key: str, epoch: int | None = None) -> str:
+    """Mean over the seeds [low, high], cut to what the score can be; a star for one seed, whose images alone vary.
+
+    A share that is 0 (or 1) with every seed gets the exact interval of one seed's images.
+    """
+    d = mean_over_seeds(group.scores(cell, key, epoch))
+    least, most = limits(key)
+    low, high = max(d.low, least), min(d.high, most)
+    if d.n == 1 or (key in SHARES and d.mean in (0, 1)):
+        each = [entry["scores"][key] for entry in group.entries(cell, epoch).values()]
+        low, high = min(score["low"] for score in each), max(score["high"] for score in each)
+    return f"{number(d.mean)} [{number(low)}, {number(high)}]" + "*" * (d.n == 1)
+
+
+def write_table(path: Path, table: Table) -> list[Path]:
+    """The table as CSV and as Markdown, there with its note and with \"|\" escaped; both paths."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+             for row in (table.header, ["---"] * len(table.header), *table.rows)]  # fmt: skip
+    lines += ["", table.note] if table.note else []
+    written = []
+    for ending, content in ((".csv", text.getvalue()), (".md", "\n".join(lines) + "\n")):
+        file = path.with_name(path.name + ending)
+        file.write_text(content, encoding="utf-8", newline="\n")
+        written.append(file)
+    return written
