@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,12 +29,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from qdm_lib.checks import choice, whole
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
+from qdm_lib.checks import choice, whole
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
-from qdm_lib.machine import pick_device
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.files import locked, replacing
+from qdm_lib.machine import pick_device
 from qdm_lib.quantum import BACKENDS
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
 from qdm_lib.transfer import transfer_weights
