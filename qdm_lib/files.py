@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -50,30 +51,23 @@ def to_disk(path: Path) -> None:
 
 @contextmanager
 def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
-    """Hold the system's lock on a file, which is made if need be and stays; gives False if another process holds it.
+    """Hold the system's lock on a file, which is made if need be; gives False if somebody else holds it already.
 
-    The lock ends with the with block or the process, however that ends. wait: stay until it is free. Where there are no
-    such locks (Windows, some network drives) it gives True.
+    The lock ends with the with block or the process, however that ends: a file that is left behind locks nobody out.
+    wait: stay until it is free. Where a drive has no such locks (some network drives) it gives True.
     """
+    Path(path).touch()  # a folder that cannot be written is an error; a drive without locks, below, is none
+    lock, mine = FileLock(path, fallback_to_soft=False), True
     try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        mine = False
+    except OSError:
+        pass
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            mine = True
-        except BlockingIOError:
-            mine = False
-        except OSError:
-            mine = True
         yield mine
     finally:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # also in a child process that has inherited it
-        os.close(handle)
+        lock.release()  # nothing where it is not held
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -23,7 +23,7 @@ RECENT = 100  # steps in the reported loss
 def claim(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of a job's folder; gives False where another process holds it (and wait is False).
 
-    The file `<folder>.lock` stays; only the system's lock on it counts. Without flock (Windows) it gives True.
+    Only the system's lock on the file `<folder>.lock` counts, not whether that file is there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f"{folder.name}.lock"), wait) as mine:
