@@ -17,6 +17,7 @@ import csv
 import json
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -34,7 +35,7 @@ from qdm_lib.checks import choice, whole
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.files import locked, replacing
-from qdm_lib.machine import pick_device
+from qdm_lib.machine import Pace, pick_device
 from qdm_lib.quantum import BACKENDS
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
 from qdm_lib.transfer import transfer_weights
@@ -379,10 +380,11 @@ def _is_of(line: str, last: int) -> bool:
 
 @contextmanager
 def _bar(config: RunConfig, start: int, progress: bool) -> Iterator[Callable[[TrainStep], None]]:
-    """A progress bar with the mean loss of the last 50 steps."""
+    """A progress bar with the mean loss of the last 50 steps; it says once if the steps become much slower."""
     from tqdm.auto import tqdm
 
     recent: deque[float] = deque(maxlen=50)
+    pace = Pace()
     title = f"train {config.preset}"
     with tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=0.5) as bar:
 
@@ -390,6 +392,8 @@ def _bar(config: RunConfig, start: int, progress: bool) -> Iterator[Callable[[Tr
             recent.append(step.loss)
             bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
             bar.update()
+            if progress and (warning := pace.step(torch.get_num_threads())) is not None:
+                bar.write(warning, file=sys.stderr)
 
         yield update
 
