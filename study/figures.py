@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from qdm_lib.data import DATASETS, load_images
 from qdm_lib.statistics import classical_null
 from study.job_files import read_picture
-from study.results import CLASSICAL, LADDER, SCORES, Group
+from study.results import CLASSICAL, SCORES, Group, ladder
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 MARKERS = "osD^vP*"
@@ -28,31 +28,31 @@ def figures(group: Group, folder: Path) -> list[Path]:
     drawn = {"samples": samples(group, shared[-1] if shared else None)}
     if shared:
         seed, last = shared[-1]
-        epochs = {epoch for runs in group.cells.values() for epoch in runs.get(seed, {"by_epoch": {}})["by_epoch"]}
-        for epoch in sorted((e for e in epochs if int(e) < int(last)), key=int):
+        epochs = {epoch for runs in group.cells.values() if seed in runs for epoch in runs[seed].by_epoch}
+        for epoch in sorted(epoch for epoch in epochs if epoch < last):
             drawn[f"samples-epoch-{epoch}"] = samples(group, (seed, epoch))
-    if sum(cell in group.cells for cell in LADDER) > 1:
-        drawn["ladder"] = ladder(group)
+    if sum(cell in group.cells for cell in ladder()) > 1:
+        drawn["ladder"] = ladder_figure(group)
     if len(group.entries(CLASSICAL)) > 1:
         drawn["null"] = null(group)
-    if any(len(result["by_epoch"]) > 1 for runs in group.cells.values() for result in runs.values()):
+    if any(len(result.by_epoch) > 1 for result in group.results()):
         drawn["fid-by-epoch"] = by_epoch(group)
     return [_save(figure, folder / f"{group.name}-{name}.png") for name, figure in drawn.items()]
 
 
-def in_common(group: Group) -> list[tuple[int, str]]:
+def in_common(group: Group) -> list[tuple[int, int]]:
     """The epochs that all cells have with one and the same seed, as (seed, epoch), the smallest such seed.
 
     Transfers, which have no early epochs, are not asked, unless there is nothing else.
     """
-    plain = [c for c, runs in group.cells.items() if not any(r["config"].get("transfer") for r in runs.values())]
-    have = [{(seed, e) for seed, one in group.cells[cell].items() for e in one["by_epoch"]}
+    plain = [cell for cell in group.cells if not group.about(cell).transfer]
+    have = [{(seed, e) for seed, one in group.cells[cell].items() for e in one.by_epoch}
             for cell in plain or group.cells]  # fmt: skip
     common = set.intersection(*have)
-    return [min(pair for pair in common if pair[1] == e) for e in sorted({e for _, e in common}, key=int)]
+    return [min(pair for pair in common if pair[1] == e) for e in sorted({e for _, e in common})]
 
 
-def samples(group: Group, common: tuple[int, str] | None) -> Figure:
+def samples(group: Group, common: tuple[int, int] | None) -> Figure:
     """A row of images for each cell, of one seed and epoch; real ones at the top.
 
     What you see: the first 16 images that each model draws, in the order in which they were drawn, none left out. Rows
@@ -62,12 +62,12 @@ def samples(group: Group, common: tuple[int, str] | None) -> Figure:
     """
     rows = [("real images\ntest set", images) for images in _real_images(group.dataset)]
     for cell in group.ordered():
-        seed, epoch = common or (min(group.cells[cell]), "")
-        result = group.cells[cell].get(seed, {"by_epoch": {}})
-        if common and epoch not in result["by_epoch"]:
+        seed = common[0] if common else min(group.cells[cell])
+        result = group.cells[cell].get(seed)
+        epoch = common[1] if common else max(result.by_epoch)
+        if result is None or epoch not in result.by_epoch:
             continue
-        epoch = epoch or max(result["by_epoch"], key=int)
-        images = read_picture(result["path"].parent / result["by_epoch"][epoch]["samples"])
+        images = read_picture(result.path.parent / result.by_epoch[epoch].samples)
         rows.append((f"{cell}\nseed {seed}, epoch {epoch}", images[:IN_A_GRID]))
     figure = Figure(figsize=(9.5, 0.62 * len(rows) + 0.5), layout="constrained")
     for ax, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
@@ -88,7 +88,7 @@ def _real_images(dataset: str) -> list[np.ndarray]:
     return [load_images(dataset, "test", bundled=True).images[:IN_A_GRID, 0].numpy()]
 
 
-def ladder(group: Group) -> Figure:
+def ladder_figure(group: Group) -> Figure:
     """FID and coverage of the ladder's rungs: a mark for each seed, a bar for the mean, a band for unet.
 
     What you see: the scores themselves, thin lines for their 95 % intervals over the images, and by the grey band how
@@ -96,7 +96,7 @@ def ladder(group: Group) -> Figure:
     mark down the rungs: bars of cells with different seeds do not compare. Whether a rung differs is for the figure
     `null` to show, where seeds are paired.
     """
-    rungs = [cell for cell in (CLASSICAL, *LADDER) if cell in group.cells]
+    rungs = [cell for cell in (CLASSICAL, *ladder()) if cell in group.cells]
     figure = Figure(figsize=(10, 1.6 + 0.3 * len(rungs)), layout="constrained")
     _legend(figure, sorted(set().union(*(group.scores(cell, "fid") for cell in rungs))))
     for ax, key in zip(figure.subplots(1, 2), ("fid", "coverage"), strict=True):
@@ -200,7 +200,7 @@ def by_epoch(group: Group) -> Figure:
         style = _style(k)
         curves = []
         for _, result in sorted(group.cells[cell].items()):
-            scores = {int(e): entry["scores"]["fid"] for e, entry in result["by_epoch"].items()}
+            scores = {epoch: entry.scores["fid"] for epoch, entry in result.by_epoch.items()}
             points = {epoch: score["value"] for epoch, score in scores.items()}
             bars = [[s["value"] - s["low"] for s in scores.values()], [s["high"] - s["value"] for s in scores.values()]]
             curves.append(points)
@@ -248,10 +248,10 @@ def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
                 continue
             found: dict[str, list[tuple[int, float]]] = {}
             for group in draws:
-                scores, config = group.scores(cell, "fid"), group.cells[cell][min(seeds)]["config"]
+                scores, config = group.scores(cell, "fid"), group.cells[cell][min(seeds)].config
                 value = float(np.mean([scores[seed][0] for seed in sorted(seeds)]))
                 noise = float(np.mean([scores[seed][1] ** 2 for seed in sorted(seeds)]) / len(seeds)) ** 0.5
-                found.setdefault(config["sampler"], []).append((config["sampler_steps"], value, 1.96 * noise))
+                found.setdefault(config.sampler, []).append((config.sampler_steps, value, 1.96 * noise))
             for sampler, points in sorted(found.items()):
                 calls, values, bars = zip(*sorted(points), strict=True)
                 style = _style(k)
