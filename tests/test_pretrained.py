@@ -160,7 +160,7 @@ def test_scores_of_another_run_are_refused(mini, tmp_path, tool):
         tool.ship(copy, tmp_path / "x", results / f"{unet}.json", experiments=mini / "experiments")
     with pytest.raises(FileNotFoundError, match="There is no result file .*none.json"):
         tool.ship(copy, tmp_path / "x", tmp_path / "none.json", experiments=mini / "experiments")
-    with pytest.raises(ValueError, match="is not a result of experiment run: it needs the entries config and by_epoch"):
+    with pytest.raises(ValueError, match="checkpoint.json is no result of an experiment"):
         tool.ship(copy, tmp_path / "x", copy / "checkpoint.json", experiments=mini / "experiments")
     assert not (tmp_path / "x").exists()
     copy.rename(runs / zero)
@@ -175,5 +175,5 @@ def test_the_words_for_a_run_s_length(tool):
 def test_scores_of_another_draw_name_their_command(tool):
     experiment = Experiment("mini", ({"preset": "unet", "seeds": [0]},))
     drawn = experiment.with_features("inception").with_sampler("ddim", 10)
-    again, options = tool._as_drawn(experiment, drawn.jobs()[0].about())
+    again, options = tool._as_drawn(experiment, drawn.jobs()[0].settings())
     assert again == drawn and options == " --features inception --sampler ddim --sampler-steps 10"
