@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qdm_lib.cli.commands import PAPER_COUNTS
+from qdm_lib.paper import COUNTS
 from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, build_unet, count_parameters
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ def test_the_table_has_every_preset_once():
 @pytest.mark.parametrize("preset", ROWS)
 def test_the_counts_of_a_preset(preset):
     count, classical = (count_parameters(build_unet(name, seed=0)) for name in (preset, "unet"))
-    paper = f"{PAPER_COUNTS[preset]:,}" if preset in PAPER_COUNTS else ""
+    paper = f"{COUNTS[preset]:,}" if preset in COUNTS else ""
     change = "" if preset == "unet" else f"{(count / classical - 1) * 100:+.2f} %".replace("-", "−")
     assert ROWS[preset][:3] == [f"{count:,}", paper, change]
 
