@@ -39,5 +39,5 @@ def test_the_reports_scores_are_those_of_the_results():
     found = list(rows_of_runs((ROOT / "study" / "REPORT.md").read_text(encoding="utf-8")))
     assert len(found) >= 8
     for protocol, cell, seed, entry in found:
-        score = groups[protocol].cells[cell][seed]["scores"]["fid"]
+        score = groups[protocol].cells[cell][seed].last.scores["fid"]
         assert entry == f"{score['value']:.1f}", (cell, seed)
