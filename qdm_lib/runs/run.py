@@ -2,9 +2,9 @@
 
 A run is a folder:
 
-    checkpoint.json, state-….safetensors   the newest checkpoint (`qdm_lib.checkpoint`)
-    .lock                                  empty; who trains here holds the system's lock on it
-    loss.csv                               step, loss, gradient norm: one line for each optimiser step
+    checkpoint.safetensors   the newest checkpoint (`qdm_lib.checkpoint`)
+    .lock                    empty; who trains here holds the system's lock on it
+    loss.csv                 step, loss, gradient norm: one line for each optimiser step
 
 `train_run` writes a checkpoint before the first step, every `save_every` steps, at the end and when it is asked to stop
 (Ctrl-C). A run that was killed goes on from its last checkpoint and ends with the weights, and the loss.csv, of
@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,12 +29,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from qdm_lib.checkpoint import (
+    Checkpoint,
+    has_checkpoint,
+    has_model,
+    load_checkpoint,
+    read_info,
+    restore,
+    save_checkpoint,
+)
 from qdm_lib.checks import choice, whole
-from qdm_lib.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
-from qdm_lib.machine import pick_device
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.files import locked, replacing
+from qdm_lib.machine import pick_device
 from qdm_lib.quantum import BACKENDS
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
 from qdm_lib.transfer import transfer_weights
@@ -196,9 +204,9 @@ def _train_run(config, out, saved, save_every, device, progress, model, images, 
         _check_same_run(saved, config, images)
     model = (model if model is not None else config.build_model()).to(device)
     ema, optimizer = EMA(model, config.recipe), make_optimizer(model, config.recipe)
-    noise = torch.Generator().manual_seed(config.seed + NOISE_STREAM)
+    noise, schedule = torch.Generator().manual_seed(config.seed + NOISE_STREAM), NoiseSchedule(cosine_betas())
     if saved is not None:
-        restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise})
+        restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise}, schedule=schedule)
     start = saved.step if saved is not None else 0
     if start >= config.steps:
         return RunResult(out, start, start, 0.0, images.source)
@@ -208,7 +216,7 @@ def _train_run(config, out, saved, save_every, device, progress, model, images, 
             return
         run_config = asdict(config) | {"data": images.source}
         save_checkpoint(out, model=model, ema=ema, optimizer=optimizer, step=step, run_config=run_config,
-                        generators={"noise": noise})  # fmt: skip
+                        generators={"noise": noise}, schedule=schedule)  # fmt: skip
 
     if saved is None:
         save(0)  # also proves, before hours of work, that the folder can be written
@@ -217,7 +225,7 @@ def _train_run(config, out, saved, save_every, device, progress, model, images, 
     shared = model if processes is None else processes.wrap(model)
     began = time.perf_counter()
     steps = train(
-        shared, NoiseSchedule(cosine_betas()), batches(images, config.recipe.batch_size, config.seed, start),
+        shared, schedule, batches(images, config.recipe.batch_size, config.seed, start),
         optimizer, ema, generator=noise, start_step=start, steps=config.steps - start, config=config.recipe,
         autocast=torch.bfloat16 if config.bf16 else None, processes=processes,
     )  # fmt: skip
@@ -271,20 +279,14 @@ def read_losses(path: str | os.PathLike) -> tuple[list[int], list[float]]:
 def run_info(folder: str | os.PathLike) -> dict:
     """What a checkpoint or a finished model says about itself, without its tensors: step, model_config, run_config.
 
-    Raises FileNotFoundError where there is neither, ValueError for damaged JSON.
+    Raises FileNotFoundError where there is neither, ValueError for a damaged one.
     """
     folder = Path(folder)
-    for name in ("checkpoint.json", "model.json"):
-        if (folder / name).is_file():
-            try:
-                info = json.loads((folder / name).read_bytes())
-                about = info.get("run_config") or info.get("card") or {}
-                if not isinstance(about, dict):
-                    raise ValueError("its run_config is no dictionary")
-                return {"step": info.get("step"), "model_config": info.get("model_config"), "run_config": about}
-            except (ValueError, AttributeError) as error:
-                raise ValueError(f"{folder / name} is damaged: {error}.") from None
-    raise FileNotFoundError(f"There is no checkpoint in {folder}; 'train --out {folder}' makes one.")
+    if not has_checkpoint(folder) and not has_model(folder) and (folder.is_dir() or not folder.suffix):
+        raise FileNotFoundError(f"There is no checkpoint in {folder}; 'train --out {folder}' makes one.")
+    info = read_info(folder)
+    about = info.get("run_config") or info.get("card") or {}
+    return {"step": info.get("step"), "model_config": info["model_config"], "run_config": about}
 
 
 def saved_config(folder: str | os.PathLike, **changes) -> RunConfig:
@@ -300,13 +302,13 @@ def saved_config(folder: str | os.PathLike, **changes) -> RunConfig:
 def _look_into(out: Path, resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from, or None for a new run in a folder that can be written."""
     if resume:
-        if not (out / "checkpoint.json").is_file():
+        if not has_checkpoint(out):
             raise FileNotFoundError(f"There is no run to resume in {out}; leave --resume out to start one.")
         saved = load_checkpoint(out)
-    elif (out / "checkpoint.json").is_file():
+    elif has_checkpoint(out):
         step = run_info(out)["step"]
         raise ValueError(f"{out} already holds a run, saved at step {step}; add --resume or choose another folder.")
-    elif any((out / name).exists() for name in ("loss.csv", "model.json")):
+    elif has_model(out) or (out / "loss.csv").exists():
         raise ValueError(f"{out} holds files of another model or run; choose another folder.")
     else:
         saved = None

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qdm_lib.checks import choice, whole
 from qdm_lib.data import ImageSet, to_uint8
-from qdm_lib.machine import pick_device
 from qdm_lib.diffusion import (
     NoiseSchedule,
     SampleState,
@@ -23,7 +23,7 @@ from qdm_lib.diffusion import (
 )
 from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_json, write_npz
-from qdm_lib.checks import choice, whole
+from qdm_lib.machine import pick_device
 
 SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
 _NOISE_STREAM = 2_000_003  # added to the seed: another stream than those of the weights and of training
