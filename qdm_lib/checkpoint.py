@@ -19,6 +19,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -319,13 +320,12 @@ def _make_schedule(path: Path, told: dict | None) -> NoiseSchedule | None:
 
 def _read_json(folder: Path, kind: str) -> dict:
     """What version 1 says of itself."""
-    if not folder.is_dir():
-        if folder.suffix in (".json", ".safetensors"):
-            raise FileNotFoundError(f"A checkpoint is named by its folder; give {folder.parent}, not {folder}.")
-        raise FileNotFoundError(f"There is no folder {folder}.")
+    if not folder.is_dir() and (folder.is_file() or folder.suffix in (".json", ".safetensors")):
+        raise FileNotFoundError(f"A checkpoint is named by its folder; give {folder.parent}, not {folder}.")
     path = folder / f"{kind}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint in {folder}: it has no file {kind}.safetensors.")
+        command = f"train --out {shlex.quote(str(folder))}"
+        raise FileNotFoundError(f"There is no checkpoint in {folder}; '{command}' makes one.")
     return _parse(path, kind, 1, path.read_bytes())
 
 

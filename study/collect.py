@@ -40,7 +40,7 @@ def collect(
         for name, table in tables(group).items():
             written += write_table(out / "tables" / f"{group.name}-{name}", table)
     paper = json.loads(PAPER.read_text(encoding="utf-8"))
-    drawn_again = {group.protocol for group in groups if group.results()[0]["config"].get("runs_of") == "paper"}
+    drawn_again = {group.protocol for group in groups if group.results()[0].config.runs_of == "paper"}
     for protocol in ("paper", *sorted(drawn_again)):
         written += write_table(out / "tables" / f"{protocol}-and-ours", paper_table(paper, groups, protocol))
     for path in sorted(Path(experiments).glob("*.toml")):

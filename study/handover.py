@@ -22,10 +22,8 @@ from qdm_lib.checkpoint import (
     transfer_weights,
 )
 from qdm_lib.checks import choice
-from qdm_lib.runs import RunConfig
+from qdm_lib.runs import VERTEX_STREAM, RunConfig
 from qdm_lib.training import EMA, make_optimizer
-
-VERTEX_SEED = 3_000_017  # added to the run's seed: the vertex does not begin as the source's vertex once did
 
 
 def start_transfer(
@@ -64,7 +62,7 @@ def start_transfer(
 
 def target_model(config: RunConfig) -> nn.Module:
     """The model of a transfer before the hand-over: first weights as `config` draws them, from another seed."""
-    return replace(config, seed=(config.seed + VERTEX_SEED) % 2**31).build_model()
+    return replace(config, seed=(config.seed + VERTEX_STREAM) % 2**31).build_model()
 
 
 def hand_over_adam(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,25 +69,30 @@ def recent_loss(folder: Path, step: int) -> float | None:
     return round(sum(recent) / len(recent), 6) if recent else None
 
 
+def epoch_losses(folder: Path, last_steps: Mapping[int, int]) -> dict[int, float]:
+    """{epoch: mean training loss of its steps}, of each epoch whose steps all stand in the run's loss.csv.
+
+    last_steps: {epoch: its last step}, from epoch 0, whose last step is 0.
+    """
+    found = dict(zip(*read_losses(folder), strict=True))
+    means = {}
+    for epoch in sorted(last_steps)[1:]:
+        steps = range(last_steps[epoch - 1] + 1, last_steps[epoch] + 1)
+        if all(step in found for step in steps):
+            means[epoch] = round(sum(found[step] for step in steps) / len(steps), 6)
+    return means
+
+
 def note_time(folder: Path, first: int, last: int, seconds: float, busy: float) -> None:
+    """Add to the run's timing.json how long steps first + 1 … last took, by the clock and of CPU time."""
     path = folder / "timing.json"
     parts = json.loads(path.read_text()) if path.is_file() else []
     write_json(path, [*parts, {"steps": last - first, "seconds": round(seconds, 3), "cpu_seconds": round(busy, 3)}])
 
 
 def seconds_per_step(folder: Path) -> dict[str, float] | None:
-    """Seconds by the clock and of CPU time (all threads) for a step, over the run; None where they were not noted.
-
-    A run of `python -m qdm_lib train` whose output went to `<folder>.log` is read from its last line there.
-    """
-    if (folder / "timing.json").is_file():
-        parts = json.loads((folder / "timing.json").read_text())
-        if steps := sum(part["steps"] for part in parts):
-            return {key: round(sum(p[f"{key}"] for p in parts) / steps, 4) for key in ("seconds", "cpu_seconds")}
-    log = folder.with_name(f"{folder.name}.log")
-    if log.is_file():
-        found = re.findall(r"([\d,]+) steps in (\d+) s \(", log.read_text(errors="replace"))
-        if found:
-            steps, seconds = (int(text.replace(",", "")) for text in found[-1])
-            return {"seconds": round(seconds / steps, 4)}
-    return None
+    """Seconds by the clock and of CPU time (all threads) for a step, over the run; None where they were not noted."""
+    path = folder / "timing.json"
+    parts = json.loads(path.read_text()) if path.is_file() else []
+    steps = sum(part["steps"] for part in parts)
+    return {key: round(sum(p[key] for p in parts) / steps, 4) for key in ("seconds", "cpu_seconds")} if steps else None

@@ -22,18 +22,25 @@ from torch import Tensor
 from qdm_lib.checkpoint import has_checkpoint, load_model
 from qdm_lib.checks import whole
 from qdm_lib.data import ImageSet, load_images
-from qdm_lib.files import read_npz, write_json, write_npz
+from qdm_lib.files import read_npz, write_npz
 from qdm_lib.machine import describe_machine, duration, pick_device, versions
 from qdm_lib.runs import FolderInUseError, generate, run_info, train_run
 from qdm_lib.unet import count_parameters
 from study.handover import start_transfer
-from study.job_files import claim, copy_state, note_time, recent_loss, seconds_per_step, write_picture
+from study.job_files import (
+    claim,
+    copy_state,
+    epoch_losses,
+    note_time,
+    recent_loss,
+    seconds_per_step,
+    write_picture,
+)
+from study.results import Entry, Result, read_result
 from study.scores import Judge
 from study.spec import RESULTS, RUNS, Experiment, Job
 
 SHOWN = 64  # images of each job that are kept with its result
-# What results files from before these settings mean.
-NEW_IN_CONFIG = {"weights": "ema", "first_weights": None, "runs_of": None, "nudge": None}
 
 
 class Runner:
@@ -91,24 +98,20 @@ class Runner:
     def _step(self, folder: Path) -> int:
         return run_info(folder)["step"] if has_checkpoint(folder) else 0
 
-    def scored(self, job: Job) -> dict[str, dict]:
-        """The evaluations in its JSON file, by epoch. ValueError if that file tells of another experiment."""
+    def scored(self, job: Job) -> dict[int, Entry]:
+        """What its result holds, by epoch. ValueError if that file tells of another experiment."""
         path = job.result(self.results)
         if not path.is_file():
             return {}
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            there, by_epoch = NEW_IN_CONFIG | result["config"], dict(result["by_epoch"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no result of an experiment ({error!r}).") from None
-        here = json.loads(json.dumps(job.about()))
+        result = read_result(path)
+        there, here = asdict(result.config), asdict(job.settings())
         for name in here:
-            if there.get(name) != here[name]:
+            if there[name] != here[name]:
                 raise ValueError(
-                    f"{path} was made with {name} {there.get(name)!r}, this experiment has {here[name]!r}: give it "
+                    f"{path} was made with {name} {there[name]!r}, this experiment has {here[name]!r}: give it "
                     "another protocol name, or move the old results away."
                 )
-        return by_epoch
+        return result.by_epoch
 
     def nothing_to_do(self, job: Job) -> bool:
         """Whether nothing is left to do that this runner was asked to do, and can do; see `done` for a complete job."""
@@ -119,7 +122,7 @@ class Runner:
 
     def all_scored(self, job: Job) -> bool:
         """Whether its JSON file is complete."""
-        return all(str(epoch) in self.scored(job) for epoch in job.own_epochs()[1])
+        return all(epoch in self.scored(job) for epoch in job.own_epochs()[1])
 
     def done(self, job: Job) -> bool:
         """Whether the job is complete: trained, and scored if this runner scores."""
@@ -129,7 +132,7 @@ class Runner:
     def _to_score(self, job: Job) -> list[int]:
         """Epochs whose weights are on disk and whose scores are not."""
         scored = self.scored(job)
-        return [e for e in self.experiment.evaluate_at if str(e) not in scored and self.state_at(job, e)]
+        return [e for e in self.experiment.evaluate_at if e not in scored and self.state_at(job, e)]
 
     def state_at(self, job: Job, epoch: int) -> Path | None:
         """The folder with the training state after an epoch, if it is there."""
@@ -297,27 +300,21 @@ class Runner:
         drawn = self._draw(job, epoch, model)
         sampling, clock = time.perf_counter() - clock, time.perf_counter()
         scores = self.judge(job.cell.dataset).scores(drawn, job.seed)
-        entry = {
-            "step": self.steps(job, epoch),
-            "loss": recent_loss(job.folder(self.runs), self.steps(job, epoch)),
-            "scores": {key: score.to_json() for key, score in scores.items()},
-            "sampling_seconds": None if begun else round(sampling, 1),
-            "scoring_seconds": round(time.perf_counter() - clock, 1),
-        }
-        path = job.result(self.results)
+        path, run = job.result(self.results), job.folder(self.runs)
         picture = path.with_name(f"{path.stem}-epoch-{epoch}.png")
+        entry = Entry(
+            step=self.steps(job, epoch), loss=recent_loss(run, self.steps(job, epoch)),
+            scores={key: score.to_json() for key, score in scores.items()},
+            sampling_seconds=None if begun else round(sampling, 1),
+            scoring_seconds=round(time.perf_counter() - clock, 1), samples=picture.name,
+        )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(drawn[:SHOWN], picture)
-        result = {
-            "config": job.about(), "parameters": count_parameters(model),
-            "data": self.images(job.cell.dataset).source, "versions": versions(),
-            "machine": describe_machine(self.device), "seconds_per_step": seconds_per_step(job.folder(self.runs)),
-        }  # fmt: skip
-        by_epoch = self.scored(job) | {str(epoch): entry | {"samples": picture.name}}
-        result["by_epoch"] = dict(sorted(by_epoch.items(), key=lambda item: int(item[0])))
-        last = result["by_epoch"].get(str(self.experiment.epochs), {})
-        result |= {"finished": bool(last), "loss": last.get("loss"), "scores": last.get("scores")}
-        write_json(path, result)
+        Result(
+            job.settings(), count_parameters(model), describe_machine(self.device), seconds_per_step(run),
+            self.scored(job) | {epoch: entry}, data=self.images(job.cell.dataset).source, versions=versions(),
+            losses=epoch_losses(run, {e: self.steps(job, e) for e in range(self.experiment.epochs + 1)}),
+        ).write(path)  # fmt: skip
         self.say(f"{job.name}, epoch {epoch}: " + ", ".join(f"{k} {s.value:.4g}" for k, s in scores.items()))
 
     def _image_files(self, job: Job, epoch: int) -> tuple[Path, Path]:

@@ -34,18 +34,6 @@ from qdm_lib.files import replacing
 from qdm_lib.metrics import Score, interval, score_features
 from qdm_lib.statistics import SHARES, rule_of_three
 
-SCORE_NAMES = (
-    "fid",
-    "kid",
-    "is",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "class_tv",
-    "cnn_accuracy",
-    "memorised",
-)
 K_PRECISION, K_DENSITY = 3, 5  # neighbours, the defaults of the two papers
 LEAST_IMAGES = K_DENSITY + 1  # that can be scored: each needs so many neighbours beside itself
 CNN_STEPS, CNN_BATCH = 300, 64

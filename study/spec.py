@@ -40,6 +40,7 @@ from qdm_lib.data import DATASETS
 from qdm_lib.runs import RunConfig, check_sampler
 from qdm_lib.training import TrainConfig
 from qdm_lib.unet import PRESETS
+from study.results import Settings
 from study.scores import LEAST_IMAGES
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +52,7 @@ TRAINING_IMAGES = 60_000  # of MNIST and of Fashion-MNIST
 class Transfer:
     """Train `source` for `epochs` epochs, hand its weights over without the vertex, train on to the end.
 
-    The vertex starts afresh, from a seed of its own (`study.handover.VERTEX_SEED`): the first weights of the source's
+    The vertex starts afresh, from a seed of its own (`qdm_lib.runs.VERTEX_STREAM`): the first weights of the source's
     own vertex would be those that the rest of it was trained with. Models of one seed share them as far as they can.
 
     weights: hand over the raw weights, as the released code does, or the averaged ones ("ema").
@@ -283,17 +284,16 @@ class Job:
         t = self.cell.transfer
         return t and Job(self.experiment, Cell(t.source, (self.seed,), dataset=self.cell.dataset), self.seed)
 
-    def about(self) -> dict:
-        """The "config" of its JSON file."""
+    def settings(self) -> Settings:
+        """The "config" of its result."""
         e, cell = self.experiment, self.cell
-        return {
-            "protocol": e.protocol, "cell": cell.label, "preset": cell.preset, "dataset": cell.dataset,
-            "epochs": e.epochs, "batch_size": e.batch_size, "seed": self.seed, "control": cell.control,
-            "transfer": cell.transfer and dataclasses.asdict(cell.transfer), "sampler": e.sampler,
-            "sampler_steps": e.sampler_steps, "n_images": e.n_images, "features": e.features,
-            "weights": e.weights, "first_weights": self.first_weights(), "runs_of": e.runs_of,
-            "nudge": cell.nudge,
-        }  # fmt: skip
+        return Settings(
+            protocol=e.protocol, cell=cell.label, preset=cell.preset, dataset=cell.dataset, epochs=e.epochs,
+            batch_size=e.batch_size, seed=self.seed, control=cell.control,
+            transfer=cell.transfer and dataclasses.asdict(cell.transfer), sampler=e.sampler,
+            sampler_steps=e.sampler_steps, n_images=e.n_images, features=e.features, weights=e.weights,
+            first_weights=self.first_weights(), runs_of=e.runs_of, nudge=cell.nudge,
+        )  # fmt: skip
 
 
 def load_experiment(path: str | os.PathLike) -> Experiment:

@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qdm_lib.machine import duration
-from qdm_lib.statistics import LEAST_SEEDS, SHARES, classical_null, holm, limits, mean_over_seeds, paired_difference
+from qdm_lib.statistics import (
+    SHARES,
+    SMALLEST_EFFECT,
+    classical_null,
+    holm,
+    limits,
+    mean_over_seeds,
+    paired_difference,
+    smallest_effect,
+)
 from study.cost import job_seconds, kind
-from study.results import CLASSICAL, LADDER, LOSS, SCORES, Group
+from study.results import CLASSICAL, LOSS, SCORES, Group, Result, ladder, read_result
 from study.spec import Experiment, Transfer
 
 COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
@@ -43,6 +52,8 @@ def tables(group: Group) -> dict[str, Table]:
     if (null := null_table(group)).rows:
         found["null"] = null
     found["differences"] = difference_table(group)
+    if any(result.losses for result in group.results()):
+        found["losses"] = loss_table(group)
     return found
 
 
@@ -70,17 +81,32 @@ def seed_table(group: Group) -> Table:
     rows = []
     for cell in group.ordered():
         for seed, result in sorted(group.cells[cell].items()):
-            for epoch, entry in result["by_epoch"].items():
-                scores = [entry["scores"][key] for key in SCORES]
+            for epoch, entry in result.by_epoch.items():
+                scores = [entry.scores[key] for key in SCORES]
                 texts = [f"{number(s['value'])} [{number(s['low'])}, {number(s['high'])}]" for s in scores]
-                file = result["path"].relative_to(group.folder).as_posix()
-                rows.append([cell, str(seed), epoch, str(entry["step"]), number(entry["loss"]), *texts, file])
+                file = result.path.relative_to(group.folder).as_posix()
+                rows.append([cell, str(seed), str(epoch), str(entry.step), number(entry.loss), *texts, file])
     rows.append([group.floor_name(), "", "", "", "", *(number(group.floor(key)) for key in SCORES), ""])
     note = (
         "Intervals over the images alone, cut to possible values; of a share of 0 or 1 Clopper and Pearson's bound. "
         "CNN accuracy: over the real test images, of one CNN; neither its seed nor the generated images vary."
     )
     return Table(header, rows, note)
+
+
+def loss_table(group: Group) -> Table:
+    """Mean training loss of every epoch, a row for each job."""
+    epochs = sorted({epoch for result in group.results() for epoch in result.losses or ()})
+    rows = []
+    for cell in group.ordered():
+        for seed, result in sorted(group.cells[cell].items()):
+            losses = [number((result.losses or {}).get(epoch)) for epoch in epochs]
+            rows.append([cell, str(seed), *(["not kept"] * len(epochs) if result.losses is None else losses)])
+    note = (
+        "Models of one seed see the same batches and the same noise in every epoch. The first epochs of a transfer are "
+        'its source\'s. "not kept": the result is from before losses were kept.'
+    )
+    return Table(["cell", "seed", *(f"epoch {epoch}" for epoch in epochs)], rows, note)
 
 
 def null_table(group: Group) -> Table:
@@ -90,14 +116,15 @@ def null_table(group: Group) -> Table:
         for key, (title, _) in (LOSS | SCORES).items():
             null = classical_null(group.scores(CLASSICAL, key, epoch))
             if pairs := null.differences:
-                numbers = [number(x) for x in (sum(pairs) / len(pairs), pairs[-1], null.margin)]
+                numbers = [number(x) for x in (sum(pairs) / len(pairs), pairs[-1], null.reach)]
                 share = f"{null.coverage:.2f}" if pairs[-1] else "–"  # all seeds alike: nothing to estimate from
                 rows.append([title, str(epoch), str(null.n_seeds), *numbers, share, number(group.floor(key))])
-    header = ["score", "epoch", "seeds", "mean |difference|", "largest", "margin, 1.96·√2·s", "share inside it",
+    header = ["score", "epoch", "seeds", "mean |difference|", "largest", "reach, 1.96·√2·s", "share within it",
               "real images score"]  # fmt: skip
     note = (
-        "Margin: s is the standard deviation over so many seeds. Share inside it: of new classical-against-classical "
-        "differences, for normal scores and on average; 0.95 only if s were known."
+        "Reach: s is the standard deviation over so many seeds. Share within it: of new classical-against-classical "
+        "differences, for normal scores and on average; 0.95 only if s were known. It is what the choice of a seed "
+        "does, and no margin of any verdict."
     )
     return Table(header, rows, note)
 
@@ -113,22 +140,24 @@ def difference_table(group: Group) -> Table:
             for key in COMPARED:
                 a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
                 if set(a) & set(b):
-                    d, null = paired_difference(a, b), classical_null(group.scores(CLASSICAL, key, epoch))
+                    d = paired_difference(a, b)
+                    margin = smallest_effect(group.dataset, group.scores(CLASSICAL, key, epoch))
                     title = (LOSS | SCORES)[key][0]
                     row = [f"{cell} - {base}", title, str(epoch), str(d.n), f"{d.mean:+.4g}", between(d.bootstrap)]
-                    margin = f"{number(null.margin)} ({null.n_seeds})"
-                    rows.append([*row, between(d.t), margin, d.verdict(null), number(group.floor(key))])
+                    rows.append([*row, between(d.t), number(margin), d.verdict(margin), number(group.floor(key))])
                     p_values.append(d.p)
     for row, p in zip(rows, holm(p_values), strict=True):
         row.insert(-1, "–" if math.isnan(p) else f"{p:.2g}")
     header = ["difference", "score", "epoch", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
-              "margin, 1.96·√2·s (its seeds)", "verdict", "p, Holm", "real images score"]  # fmt: skip
+              "margin", "verdict", "p, Holm", "real images score"]  # fmt: skip
     n, tested = sum(int(row[3]) > 1 for row in rows), sum(not math.isnan(p) for p in p_values)
+    share = SMALLEST_EFFECT.get(group.dataset)
     note = (
-        f'"equivalent" needs {LEAST_SEEDS} classical seeds behind the margin. From few common seeds a '
-        "bootstrap covers far less than 95 %; the wider of the two intervals decides. The classical runs behind the "
-        "margin share the recipe alone, paired ones also batches and noise and, where the experiment says so, first "
-        f"weights: a difference may be sure and yet well inside the margin. Differences with two seeds or more: {n}."
+        f"Margin: the smallest effect of interest, {share or 0.02:.0%} of the mean classical score"
+        + (", the largest gain in FID that the paper reports on this data set" if share else "")
+        + ". From few common seeds a bootstrap covers far less than 95 %; the wider of the two intervals decides: "
+        '"higher" or "lower" if it leaves out zero, "equivalent" if it lies within the margin, else "open". '
+        f"Differences with two seeds or more: {n}."
     )
     if n:
         note += (
@@ -147,18 +176,18 @@ def compared(group: Group) -> list[tuple[str, str]]:
     """
     cells = group.ordered()
     pairs = [(cell, CLASSICAL) for cell in cells if cell != CLASSICAL]
-    pairs += [(cell, "control-zero") for cell in cells if cell in LADDER and cell != "control-zero"]
+    pairs += [(cell, "control-zero") for cell in cells if cell in ladder() and cell != "control-zero"]
     pairs += RUNGS
-    about = {cell: next(iter(group.cells[cell].values()))["config"] for cell in cells}
-    moved = [cell for cell in cells if about[cell].get("transfer")]
+    about = {cell: group.about(cell) for cell in cells}
+    moved = [cell for cell in cells if about[cell].transfer]
     for base in moved:
         for cell in moved:
             mine, theirs = about[cell], about[base]
-            same_target = all(mine.get(key) == theirs.get(key) for key in ("preset", "control"))
-            if theirs["preset"] == CLASSICAL and not same_target and mine["transfer"] == theirs["transfer"]:
+            same_target = (mine.preset, mine.control) == (theirs.preset, theirs.control)
+            if theirs.preset == CLASSICAL and not same_target and mine.transfer == theirs.transfer:
                 pairs.append((cell, base))
-            released = Transfer(mine["transfer"]["epochs"], mine["transfer"]["source"])
-            if same_target and cell != base and Transfer(**theirs["transfer"]) == released:
+            released = Transfer(mine.transfer["epochs"], mine.transfer["source"])
+            if same_target and cell != base and Transfer(**theirs.transfer) == released:
                 pairs.append((cell, base))
     return [(cell, base) for cell, base in pairs if cell in cells and base in cells]
 
@@ -167,17 +196,15 @@ def cost_table(group: Group) -> Table:
     """What the recorded jobs took, by cell and machine: per step, per image, and hours in all."""
     rows = []
     for cell in group.ordered():
-        by_machine: dict[str, list[dict]] = {}
+        by_machine: dict[str, list[Result]] = {}
         for _, result in sorted(group.cells[cell].items()):
-            about = result["machine"]
-            place = about["gpu"] or f"{about['cpu']}, {about['threads']} thread(s)"
-            by_machine.setdefault(place, []).append(result)
+            by_machine.setdefault(result.place, []).append(result)
         for place, results in by_machine.items():
-            noted = [result["seconds_per_step"] for result in results if result["seconds_per_step"]]
+            noted = [result.seconds_per_step for result in results if result.seconds_per_step]
             busy = [one["cpu_seconds"] for one in noted if "cpu_seconds" in one]
-            drawing = [entry["sampling_seconds"] / r["config"]["n_images"] for r in results
-                       for entry in r["by_epoch"].values() if entry["sampling_seconds"] is not None]  # fmt: skip
-            rows.append([cell, place, str(len(results)), f"{results[0]['parameters']:,}",
+            drawing = [entry.sampling_seconds / r.config.n_images for r in results
+                       for entry in r.by_epoch.values() if entry.sampling_seconds is not None]  # fmt: skip
+            rows.append([cell, place, str(len(results)), f"{results[0].parameters:,}",
                          mean([one["seconds"] for one in noted]), mean(busy),
                          mean(drawing), spent(results)])  # fmt: skip
     rows.append(["all", "", str(len(group.results())), "", "", "", "", spent(group.results())])
@@ -185,12 +212,12 @@ def cost_table(group: Group) -> Table:
               "clock time to draw an image, s", "clock time of these jobs, h"]  # fmt: skip
     note = ("Clock time goes on while other programs have the core; CPU time does not. Hours: training steps up to the "
             "last score, drawing and scoring; a transfer without its source.")  # fmt: skip
-    if any(result["config"].get("runs_of") for result in group.results()):
+    if any(result.config.runs_of for result in group.results()):
         note += " The training is that of another protocol's runs and is not counted here."
     return Table(header, rows, note)
 
 
-def spent(results: list[dict]) -> str:
+def spent(results: list[Result]) -> str:
     """Hours by the clock that jobs took; says how many trainings and drawings are missing, their time not noted."""
     training = [training_seconds(result) for result in results]
     missing = training.count(None)
@@ -199,23 +226,22 @@ def spent(results: list[dict]) -> str:
     seconds, undrawn = sum(filter(None, training)), 0
     for result, trained in zip(results, training, strict=True):
         if trained is not None:
-            entries = result["by_epoch"].values()
-            seconds += sum((e["sampling_seconds"] or 0) + e["scoring_seconds"] for e in entries)
-            undrawn += sum(e["sampling_seconds"] is None for e in entries)
+            entries = result.by_epoch.values()
+            seconds += sum((e.sampling_seconds or 0) + e.scoring_seconds for e in entries)
+            undrawn += sum(e.sampling_seconds is None for e in entries)
     not_noted = [f", and {n} {what} not noted" for n, what in ((missing, "job(s)"), (undrawn, "drawing(s)")) if n]
     return f"{seconds / 3600:.2f}" + "".join(not_noted)
 
 
-def training_seconds(result: dict) -> float | None:
+def training_seconds(result: Result) -> float | None:
     """Clock seconds of the job's own steps up to its last score; None if not noted, 0 for another protocol's runs."""
-    config, noted = result["config"], result["seconds_per_step"]
-    if config.get("runs_of"):
+    if result.config.runs_of:
         return 0.0
-    if not noted:
+    if not result.seconds_per_step:
         return None
-    epoch = max(result["by_epoch"], key=int)
-    before = (config.get("transfer") or {}).get("epochs", 0)  # the steps of a transfer's source are its own job's
-    return noted["seconds"] * result["by_epoch"][epoch]["step"] * (1 - before / int(epoch))
+    epoch = max(result.by_epoch)
+    before = (result.config.transfer or {}).get("epochs", 0)  # the steps of a transfer's source are its own job's
+    return result.seconds_per_step["seconds"] * result.by_epoch[epoch].step * (1 - before / epoch)
 
 
 def open_table(experiment: Experiment, folder: Path) -> Table:
@@ -229,7 +255,7 @@ def open_table(experiment: Experiment, folder: Path) -> Table:
     jobs = experiment.jobs()
     for cell in experiment.cells:
         mine = [job for job in jobs if job.cell == cell]
-        todo = [job for job in mine if not job.result(folder).is_file() or not _finished(job.result(folder))]
+        todo = [job for job in mine if not _finished(job.result(folder))]
         texts = []
         for machine, costs in sorted(seconds.items()):
             if todo and kind(cell) in costs:
@@ -247,7 +273,7 @@ def open_table(experiment: Experiment, folder: Path) -> Table:
 
 
 def _finished(path: Path) -> bool:
-    return bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
+    return path.is_file() and read_result(path).last is not None
 
 
 def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -> Table:
@@ -287,24 +313,23 @@ def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -
 
 def _drawn_by(group: Group) -> str:
     """How a group's images are drawn, beside how the paper's are."""
-    config = group.results()[0]["config"]
-    steps = "" if config["sampler_steps"] is None else f" in {config['sampler_steps']:,} steps"
+    config = group.results()[0].config
+    steps = "" if config.sampler_steps is None else f" in {config.sampler_steps:,} steps"
     return (
-        f"Ours on {group.dataset}: {config['n_images']:,} images by {config['sampler'].upper()}{steps}, weights "
-        f"{config.get('weights', 'ema')!r}; the paper's: 7,000 by DDPM in 1,000 steps."
+        f"Ours on {group.dataset}: {config.n_images:,} images by {config.sampler.upper()}{steps}, weights "
+        f"{config.weights!r}; the paper's: 7,000 by DDPM in 1,000 steps."
     )
 
 
 def _same_cell(group: Group, ours: str, theirs: str) -> bool:
     """Whether a cell of ours is a row of the paper's; a transfer is, if it is made as the released code makes it."""
-    config = next(iter(group.cells[ours].values()))["config"]
+    config = group.about(ours)
     if theirs not in TRANSFERS:
         return ours == theirs
-    transfer, target = config.get("transfer"), (config["preset"], config.get("control"))
     return (
-        bool(transfer)
-        and Transfer(**transfer) == Transfer(HAND_OVER[group.dataset])
-        and (target == (TRANSFERS[theirs], None))
+        bool(config.transfer)
+        and Transfer(**config.transfer) == Transfer(HAND_OVER[group.dataset])
+        and (config.preset, config.control) == (TRANSFERS[theirs], None)
     )
 
 
@@ -333,7 +358,7 @@ def mean_text(group: Group, cell: str, key: str, epoch: int | None = None) -> st
     least, most = limits(key)
     low, high = max(d.low, least), min(d.high, most)
     if d.n == 1 or (key in SHARES and d.mean in (0, 1)):
-        each = [entry["scores"][key] for entry in group.entries(cell, epoch).values()]
+        each = [entry.scores[key] for entry in group.entries(cell, epoch).values()]
         low, high = min(score["low"] for score in each), max(score["high"] for score in each)
     return f"{number(d.mean)} [{number(low)}, {number(high)}]" + "*" * (d.n == 1)
 

@@ -302,7 +302,7 @@ def test_download(monkeypatch, capsys):
 
 def test_epochs_are_rounded_up_to_whole_steps(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(runs, "train_run", lambda config, out, **_: seen.append(config.steps) or exit_early())
+    monkeypatch.setattr("qdm_lib.runs.train_run", lambda config, out, **_: seen.append(config.steps) or exit_early())
 
     def exit_early():
         raise ValueError("enough")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -25,9 +25,9 @@ from study import run as experiment_run
 from study.cost import plan
 from study.figures import is_other_draw
 from study.handover import target_model
-from study.job_files import claim, read_picture, seconds_per_step
+from study.job_files import claim, epoch_losses, note_time, read_picture, seconds_per_step
+from study.results import SCORES, read_result
 from study.run import Runner
-from study.scores import SCORE_NAMES
 from study.spec import Cell, Experiment, Transfer, load_experiment
 from study.tables import spent
 
@@ -160,10 +160,11 @@ def test_every_cell_and_control_for_two_steps(tmp_path):
         assert {k: result["config"][k] for k in ("preset", "dataset", "epochs", "seed", "control")} == {
             "preset": job.cell.preset, "dataset": job.cell.dataset, "epochs": 1, "seed": 0, "control": job.cell.control,
         }  # fmt: skip
-        assert set(result["scores"]) == set(SCORE_NAMES)
+        assert set(result["scores"]) == set(SCORES)
         for score in result["scores"].values():
             assert score["low"] <= score["value"] <= score["high"] and score["n"] == 8
         assert result["seconds_per_step"]["seconds"] > 0 and result["loss"] > 0
+        assert result["losses"] == {"1": result["loss"]}  # both are of the run's two steps
         assert len(read_picture(job.result(tmp_path / "results").parent / result["by_epoch"]["1"]["samples"])) == 8
         saved = load_model(job.folder(tmp_path / "runs"))
         assert (saved.config.preset, saved.config.control) == (job.cell.preset, job.cell.control)
@@ -290,11 +291,18 @@ def test_the_subset_is_a_protocol_of_its_own():
     assert len(Runner(experiment).images("fashion-mnist")) == 2000
 
 
-def test_seconds_of_a_run_of_the_command_line(tmp_path):
-    (tmp_path / "seed-0.log").write_text("938 steps in 844 s (0.900 s each), saved in x. To draw:\n")
-    assert seconds_per_step(tmp_path / "seed-0") == {"seconds": round(844 / 938, 4)}
-    assert seconds_per_step(tmp_path / "seed-1") is None
+def test_seconds_of_a_step_over_all_parts_of_a_run(tmp_path):
+    assert seconds_per_step(tmp_path) is None
+    note_time(tmp_path, 0, 10, 20.0, 10.0)
+    note_time(tmp_path, 10, 40, 20.0, 14.0)
+    assert seconds_per_step(tmp_path) == {"seconds": 1.0, "cpu_seconds": 0.6}
     assert [duration(s) for s in (40, 720, 3900, 7500)] == ["40 s", "12 min", "65 min", "2 h 05 min"]
+
+
+def test_losses_of_whole_epochs(tmp_path):
+    """Three steps an epoch; of a run that began at step 3 and is at step 8, epoch 2 alone is whole."""
+    (tmp_path / "loss.csv").write_text("step,loss\n" + "".join(f"{n},{n / 10}\n" for n in range(4, 9)))
+    assert epoch_losses(tmp_path, {0: 0, 1: 3, 2: 6, 3: 9}) == {2: 0.5}
 
 
 # --------------------------------------------------------------------------------------------- hand-over
@@ -360,10 +368,10 @@ def test_restarted_average_keeps_most_of_the_hand_over():
 def test_models_of_one_seed_begin_alike_wherever_they_can():
     experiment = tiny(*CELLS[: 2 * len(PRESETS) : 2], CELLS[-2], first_weights="unet")
     (classical,) = [job for job in experiment.jobs() if job.cell.preset == "unet"]
-    assert classical.config(1).first_weights is None and classical.about()["first_weights"] is None
+    assert classical.config(1).first_weights is None and classical.settings().first_weights is None
     there = classical.config(1).build_model().state_dict()
     for job in experiment.jobs():
-        assert job == classical or job.about()["first_weights"] == "unet"
+        assert job == classical or job.settings().first_weights == "unet"
         here = job.config(1).build_model().state_dict()
         common = [name for name in here if name in there and there[name].shape == here[name].shape]
         assert len(common) > 150 and all(torch.equal(here[name], there[name]) for name in common)
@@ -405,7 +413,8 @@ def test_every_transfer_is_scored_and_its_source_is_trained_once(tmp_path):
     assert not list((tmp_path / "runs").glob("mini/*/unet-to-epoch*"))
     for job in experiment.jobs():
         result = json.loads(job.result(tmp_path / "results").read_text())
-        assert result["finished"] and set(result["scores"]) == set(SCORE_NAMES) and result["config"] == job.about()
+        assert result["finished"] and set(result["scores"]) == set(SCORES)
+        assert result["config"] == asdict(job.settings())
         assert read_losses(job.folder(tmp_path / "runs"))[0] == ([3, 4] if job.cell.transfer else [1, 2, 3, 4])
 
 
@@ -553,7 +562,7 @@ def test_the_time_of_images_drawn_earlier_is_not_noted(tmp_path):
     result.unlink()
     runner(experiment, tmp_path).run()
     assert noted() is None
-    assert spent([json.loads(result.read_text())]).endswith(", and 1 drawing(s) not noted")
+    assert spent([read_result(result)]).endswith(", and 1 drawing(s) not noted")
 
 
 # --------------------------------------------------------------------------------------------- mistakes of users
@@ -575,7 +584,7 @@ def test_results_of_another_experiment_are_not_mixed_in(tmp_path):
         runner(experiment, tmp_path).run()
     other = experiment.with_features("inception")
     assert other.protocol == "mini-inception" and other.runs_of == "mini" and not runner(other, tmp_path).train
-    assert other.jobs()[0].about()["runs_of"] == "mini"
+    assert other.jobs()[0].settings().runs_of == "mini"
     assert (
         other.jobs()[0].folder() == experiment.jobs()[0].folder()
         and experiment.with_features("classifier") is experiment

@@ -93,9 +93,10 @@ def test_a_shipped_model_is_small_and_has_its_card(folder, tool):
         assert all(card[key] == result["config"][key] for key in ("preset", "dataset", "seed"))
 
 
-def test_models_that_the_readme_names_are_there():
+def test_models_that_the_pages_name_are_there():
     """The text may leave some out, but names none that is not shipped."""
-    named = re.findall(r"`((?:fashion-)?mnist/[\w-]+)`", (ROOT / "README.md").read_text())
+    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/models.md"))
+    named = re.findall(r"[`\"]((?:fashion-)?mnist/[\w-]+)[`\"]", pages)
     assert named and set(named) <= {f"{folder.parent.name}/{folder.name}" for folder in FOLDERS}
 
 
@@ -179,8 +180,9 @@ def test_scores_of_another_run_are_refused(mini, tmp_path, tool):
         tool.ship(copy, tmp_path / "x", results / f"{unet}.json", experiments=mini / "experiments")
     with pytest.raises(FileNotFoundError, match="There is no result file .*none.json"):
         tool.ship(copy, tmp_path / "x", tmp_path / "none.json", experiments=mini / "experiments")
-    with pytest.raises(ValueError, match="is not a result of experiment run: it needs the entries config and by_epoch"):
-        tool.ship(copy, tmp_path / "x", ROOT / "qdm_lib/assets/paper_tables.json", experiments=mini / "experiments")
+    other = ROOT / "qdm_lib/assets/paper_tables.json"
+    with pytest.raises(ValueError, match="paper_tables.json is no result of an experiment"):
+        tool.ship(copy, tmp_path / "x", other, experiments=mini / "experiments")
     assert not (tmp_path / "x").exists()
     copy.rename(runs / zero)
 
@@ -194,5 +196,5 @@ def test_the_words_for_a_run_s_length(tool):
 def test_scores_of_another_draw_name_their_command(tool):
     experiment = Experiment("mini", ({"preset": "unet", "seeds": [0]},))
     drawn = experiment.with_features("inception").with_sampler("ddim", 10)
-    again, options = tool._as_drawn(experiment, drawn.jobs()[0].about())
+    again, options = tool._as_drawn(experiment, drawn.jobs()[0].settings())
     assert again == drawn and options == " --features inception --sampler ddim --sampler-steps 10"

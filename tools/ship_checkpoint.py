@@ -23,6 +23,7 @@ from make_sample_grids import write_grid
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, read_info, save_model
 from qdm_lib.files import replacing
 from qdm_lib.training import TrainConfig
+from study.results import Result, Settings, read_result
 from study.run import check_run
 from study.spec import TRAINING_IMAGES, Experiment, Job, load_experiment
 
@@ -34,7 +35,7 @@ LARGEST = 2e6  # bytes
 # ------------------------------------------------------------------------------- where a run comes from
 
 
-def find_job(run: Path, about: dict | None, experiments: Path) -> tuple[Job, str, str] | None:
+def find_job(run: Path, about: Settings | None, experiments: Path) -> tuple[Job, str, str] | None:
     """The job of an experiment file that made a run, the command that trains it, and the one that scores it.
 
     about: the "config" of a result; without it the run's folder tells. None for a run of no experiment; ValueError for
@@ -52,7 +53,7 @@ def find_job(run: Path, about: dict | None, experiments: Path) -> tuple[Job, str
                 found = job, f"{command} --only {job.name}", f"{command}{options} --only {scored.name}"
                 if here.endswith(f"/{job.folder().as_posix()}"):
                     of_folder = found
-                if about is not None and about.items() <= scored.about().items():
+                if about is not None and about == scored.settings():
                     of_result = found
     if about is None:
         return of_folder
@@ -63,14 +64,14 @@ def find_job(run: Path, about: dict | None, experiments: Path) -> tuple[Job, str
     return of_result
 
 
-def _as_drawn(experiment: Experiment, about: dict) -> tuple[Experiment, str]:
+def _as_drawn(experiment: Experiment, about: Settings) -> tuple[Experiment, str]:
     """The experiment with the drawing and scoring of a result, and the options for it."""
     options = ""
-    if about["features"] != experiment.features:
-        experiment, options = experiment.with_features(about["features"]), f" --features {about['features']}"
-    if (about["sampler"], about["sampler_steps"]) != (experiment.sampler, experiment.sampler_steps):
-        experiment = experiment.with_sampler(about["sampler"], about["sampler_steps"])
-        options += f" --sampler {about['sampler']} --sampler-steps {about['sampler_steps']}"
+    if about.features != experiment.features:
+        experiment, options = experiment.with_features(about.features), f" --features {about.features}"
+    if (about.sampler, about.sampler_steps) != (experiment.sampler, experiment.sampler_steps):
+        experiment = experiment.with_sampler(about.sampler, about.sampler_steps)
+        options += f" --sampler {about.sampler} --sampler-steps {about.sampler_steps}"
     return experiment, options
 
 
@@ -129,7 +130,7 @@ def make_card(run: Path, checkpoint: Checkpoint, result: Path | None, epoch: int
         raise ValueError(f"{run} does not say how many images it was trained on: its data is {config.get('data')!r}.")
     n_images = int(count[1].replace(",", ""))
     content = None if result is None else read_result(result)
-    found = find_job(run, content and content["config"], experiments)
+    found = find_job(run, content and content.config, experiments)
     job, command, scoring = found or (None, train_command(config, step), None)
     if job is not None:
         check_run(run, job, n_images)
@@ -155,32 +156,22 @@ def make_card(run: Path, checkpoint: Checkpoint, result: Path | None, epoch: int
     return card
 
 
-def read_result(path: Path) -> dict:
-    """The JSON file of an experiment's job; FileNotFoundError or ValueError where it is none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no result file {path}.")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not {"config", "by_epoch"} <= content.keys():
-        raise ValueError(f"{path} is not a result of experiment run: it needs the entries config and by_epoch.")
-    return content
-
-
-def scores_of(content: dict, result: Path, epoch: int | None, step: int) -> dict:
+def scores_of(content: Result, result: Path, epoch: int | None, step: int) -> dict:
     """The scores of an experiment's result after an epoch, by default the one with as many steps as the run."""
-    about, by_epoch = content["config"], content["by_epoch"]
-    if about.get("weights", "ema") != "ema":
+    about, by_epoch = content.config, content.by_epoch
+    if about.weights != "ema":
         raise ValueError(f"{result} scores the raw weights; the averaged ones are shipped.")
-    epochs = [int(e) for e, entry in by_epoch.items() if entry["step"] == step and epoch in (None, int(e))]
+    epochs = [e for e, entry in by_epoch.items() if entry.step == step and epoch in (None, e)]
     if not epochs:
-        there = ", ".join(f"epoch {e} (step {entry['step']})" for e, entry in by_epoch.items()) or "none"
+        there = ", ".join(f"epoch {e} (step {entry.step})" for e, entry in by_epoch.items()) or "none"
         raise ValueError(f"The run is at step {step}; {result} has no scores of it"
                          f"{'' if epoch is None else f' as epoch {epoch}'}. Scored there: {there}.")  # fmt: skip
     path = result.resolve()
     return {
         "file": (path.relative_to(ROOT) if path.is_relative_to(ROOT) else result).as_posix(),
         "epoch": epochs[0],
-        **{name: about[name] for name in ("protocol", "sampler", "sampler_steps", "seed")},
-        "scores": by_epoch[str(epochs[0])]["scores"],
+        **{name: getattr(about, name) for name in ("protocol", "sampler", "sampler_steps", "seed")},
+        "scores": by_epoch[epochs[0]].scores,
     }
 
 
@@ -256,8 +247,7 @@ def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None 
     write_grid(target)
     size = (target / "model.safetensors").stat().st_size
     print(f"{path}: {card['preset']} after {card['steps']:,} steps, {size / 1e6:.2f} MB")
-    if f"{target.parent.name}/{target.name}" not in (ROOT / "README.md").read_text(encoding="utf-8"):
-        print("README.md does not name it yet, in its list of trained models.")
+    print("python tools/model_table.py puts it into docs/models.md.")
     return card
 
 

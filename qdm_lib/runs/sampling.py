@@ -24,9 +24,9 @@ from qdm_lib.diffusion import (
 from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_json, write_npz
 from qdm_lib.machine import pick_device
+from qdm_lib.runs.streams import DRAW_STREAM
 
 SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
-_NOISE_STREAM = 2_000_003  # added to the seed: another stream than those of the weights and of training
 
 
 def check_sampler(sampler: str, steps: int | None = None, T: int = 1000) -> int:
@@ -76,7 +76,7 @@ def generate(
     device = pick_device(device)
     model = model.to(device).eval()
     schedule = NoiseSchedule(cosine_betas())
-    generator = torch.Generator().manual_seed(seed + _NOISE_STREAM)
+    generator = torch.Generator().manual_seed(seed + DRAW_STREAM)
     starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
     options = {} if sampler == "ddpm" else {"steps": steps}
     about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
