@@ -17,6 +17,14 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with the home folder for a ~ at its beginning; ValueError where this user has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no HOME, and an unknown user id, as in containers
+        raise ValueError(f"The path {path} begins with a home folder, and this user has none; write it out.") from None
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A name beside `path` to write to; at the end of the with block that file takes the place of `path`.

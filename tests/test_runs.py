@@ -1,4 +1,4 @@
-"""A run in its folder: what is refused when it is described, and before anything is made; where its numbers come from."""
+"""A run in its folder: what is refused, when it is described and before a folder is made; its random numbers."""
 
 import json
 import os
@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from qdm_lib import runs
-from qdm_lib.checkpoint import load_checkpoint
+from qdm_lib.checkpoint import load_checkpoint, load_model, load_pretrained, save_model
 from qdm_lib.data import load_images
-from qdm_lib.runs import RunConfig, run_info, train_run
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
+from qdm_lib.runs import RunConfig, generate, run_info, train_run
 from qdm_lib.training import TrainConfig
+from qdm_lib.unet import build_unet
 
 SMALL = TrainConfig(batch_size=2)
 
@@ -104,3 +106,47 @@ def test_a_file_in_the_place_of_a_run_gets_the_folder_as_advice(tmp_path, images
         run_info(tmp_path / "nowhere")
     assert run_info(run)["step"] == 1 and sorted(os.listdir(run)) == [".lock", "checkpoint.safetensors", "loss.csv"]
     assert load_checkpoint(run).schedule.T == 1000
+
+
+# ------------------------------------------------------------------------------------------- drawing
+
+
+def draw(model, n=2, **options):
+    return generate(model, n, device="cpu", progress=False, **{"steps": 2} | options)
+
+
+def test_images_are_drawn_with_the_model_s_own_schedule(tmp_path):
+    """A model trained with T = 100 once gave garbage without a word: the steps of T = 1000 mean nothing to it."""
+    schedule = NoiseSchedule(cosine_betas(100))
+    save_model(tmp_path, build_unet("unet", seed=0), {}, schedule)
+    model, seen = load_model(tmp_path), []
+    images = draw(model, on_state=lambda state: seen.append(state.t))
+    assert seen == [99, 0]
+    assert torch.equal(images, draw(build_unet("unet", seed=0), schedule=schedule))
+    assert not torch.equal(images, draw(build_unet("unet", seed=0)))
+    assert torch.equal(images, draw(model, schedule=NoiseSchedule(cosine_betas(100))))  # told the same
+    assert draw(model, sampler="ddpm", steps=None, n=1).shape == (1, 1, 28, 28)  # its T steps
+
+
+@pytest.mark.parametrize(
+    "other", [cosine_betas(1000), cosine_betas(99), linear_betas(100), cosine_betas(100, s=0.01)], ids=range(4)
+)
+def test_another_schedule_than_that_of_training_is_refused(tmp_path, other):
+    save_model(tmp_path, build_unet("unet", seed=0), {}, NoiseSchedule(cosine_betas(100)))
+    with pytest.raises(ValueError, match=r"trained with NoiseSchedule\(T=100.*cannot be drawn from it with Noise"):
+        draw(load_model(tmp_path), schedule=NoiseSchedule(other))
+    with pytest.raises(ValueError, match="steps must be a whole number, 1 … 100"):
+        draw(load_model(tmp_path), steps=101)
+    with pytest.raises(ValueError, match="ddpm sampler always takes 100 steps"):
+        draw(load_model(tmp_path), sampler="ddpm", steps=1000)
+
+
+def test_a_shipped_model_draws_by_the_recipe_s_schedule():
+    model = load_pretrained("fashion-mnist/unet-1-epoch")
+    assert torch.equal(draw(model), draw(model, schedule=NoiseSchedule(cosine_betas(1000))))
+
+
+@pytest.mark.parametrize("seed", [1.5, True, -1, 2**31, "1", None])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        draw(build_unet("unet", seed=0), seed=seed)
