@@ -204,7 +204,8 @@ def test_of_several_shorter_checkpoints_the_longest_trained_is_shown(tmp_path):
     for epochs in (10, 2, 9):
         folder = tmp_path / f"checkpoints/mnist/1hqconv-{epochs}-epochs"
         folder.mkdir(parents=True)
-        (folder / "model.json").write_text(json.dumps({"card": {"epochs": epochs}}))
+        info = {"format": "qdm_lib model", "version": 1, "file": "", "sha256": "", "model_config": None, "versions": {}}
+        (folder / "model.json").write_text(json.dumps(info | {"card": {"epochs": epochs}}))
     assert hybridization(dataset="mnist", root=tmp_path).folder.name == "1hqconv-10-epochs"
 
 

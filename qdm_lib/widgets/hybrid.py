@@ -27,7 +27,8 @@ from matplotlib.image import imsave
 from torch import Tensor
 
 from qdm_lib import paper
-from qdm_lib.checkpoint import epochs_trained, load_model, shorter_trained
+from qdm_lib.checkpoint import epochs_trained, has_model, load_model, shorter_trained
+from qdm_lib.checkpoint import has_checkpoint as has_run
 from qdm_lib.circuits import ANSATZE, basic
 from qdm_lib.data import DATASETS, to_uint8
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample
@@ -68,7 +69,7 @@ def hybridization(
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a shipped model or a run."""
-    return any((folder / name).exists() for name in ("model.json", "checkpoint.json"))
+    return has_model(folder) or has_run(folder)
 
 
 def training_text(folder: Path) -> str:
