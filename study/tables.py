@@ -89,9 +89,21 @@ def seed_table(group: Group) -> Table:
     rows.append([group.floor_name(), "", "", "", "", *(number(group.floor(key)) for key in SCORES), ""])
     note = (
         "Intervals over the images alone, cut to possible values; of a share of 0 or 1 Clopper and Pearson's bound. "
-        "CNN accuracy: over the real test images, of one CNN; neither its seed nor the generated images vary."
+        + cnn_note(group)
     )
     return Table(header, rows, note)
+
+
+def cnn_note(group: Group) -> str:
+    """What the interval of the CNN accuracies holds: of one CNN in older results, of several in newer ones."""
+    several = "Interval of CNN accuracy: over CNNs and test images"
+    one = "over the test images of one CNN, whose own seed is not in the interval"
+    if (kinds := {entry.cnns for entry in group.all_entries()}) == {1}:
+        return f"CNN accuracy: {one}; neither do the generated images vary."
+    if 1 not in kinds:
+        return f"{several}."
+    old = {r.config.cell for r in group.results() if any(entry.cnns == 1 for entry in r.by_epoch.values())}
+    return f"{several}; in older results, among those of {', '.join(sorted(old))}, {one}."
 
 
 def loss_table(group: Group) -> Table:

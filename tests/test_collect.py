@@ -366,6 +366,15 @@ def test_losses_of_every_epoch_are_told_or_said_to_be_missing(tmp_path):
     assert {"short-fashion-mnist-losses.md", "short-fashion-mnist-loss-by-epoch.png"} <= names
 
 
+def test_an_accuracy_of_one_cnn_is_said_to_be_one(tmp_path):
+    made_up(tmp_path, "short", "unet", 0, 100)
+    path = made_up(tmp_path, "short", "1hqconv", 0, 100)
+    assert "over the test images of one CNN" in seed_table(read_results(tmp_path)[0]).note
+    result = read_result(path)
+    dataclasses.replace(result, by_epoch={2: dataclasses.replace(result.by_epoch[2], cnns=5)}).write(path)
+    assert "among those of unet, over the test images of one CNN" in seed_table(read_results(tmp_path)[0]).note
+
+
 def test_labels_are_neither_cut_nor_on_one_another(results):
     """In every figure with rows: all text inside the picture, and no two tick labels of an axis overlap."""
     made_up(results, "short", "control-hqconv_released", 0, 99.123)

@@ -58,7 +58,7 @@ def tiny(*cells: Cell, **changes) -> Experiment:
 
 def runner(experiment: Experiment, folder: Path, **options) -> Runner:
     options = {
-        "judge_options": {"cnn_steps": 2, "n_bootstrap": 2},
+        "scorer_options": {"cnn_steps": 2, "cnn_seeds": 2, "n_bootstrap": 2},
         "progress": False,
         "say": lambda text: None,
     } | options
@@ -615,7 +615,7 @@ def test_what_scoring_lacks_is_missed_before_training(tmp_path, monkeypatch):
     def missing(*args, **kwargs):
         raise FileNotFoundError("There are no weights of Inception.")
 
-    monkeypatch.setattr(experiment_run, "Judge", missing)
+    monkeypatch.setattr(experiment_run, "Scorer", missing)
     here = runner(tiny(Cell("unet", (0,))), tmp_path)
     with pytest.raises(FileNotFoundError, match="no weights of Inception"):
         here.run()
