@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qdm_lib.machine import duration
+from qdm_lib.paper import HAND_OVER
 from qdm_lib.statistics import (
     SHARES,
     SMALLEST_EFFECT,
@@ -29,8 +30,7 @@ COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
 # Beside each cell - classical, and each rung - zero: what HQConv does beyond a classical layer with as many weights,
 # beyond random weights, beyond ones without entanglement, and beyond the released form.
 RUNGS = tuple(("fullhqconv", f"control-{name}") for name in ("classical", "frozen", "uncontrolled", "hqconv_released"))
-# The paper's transfers (see the notes of `paper_tables.json`): classical epochs, and the presets we hand over to.
-HAND_OVER = {"fashion-mnist": 18, "mnist": 19}
+# The paper's transfers (see the notes of `paper_tables.json`): the presets we hand over to.
 TRANSFERS = {"transfer, ours into 1hqconv": "1hqconv", "transfer, ours into 1fqconv": "1fqconv",
              "classical transfer control": CLASSICAL}  # fmt: skip
 

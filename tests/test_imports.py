@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "qdm_lib"
 FLOORS = [  # a room imports from lower floors only
     "checks transfer statistics",
-    "circuits files machine",
+    "circuits files machine paper",
     "simulator from_pennylane diffusion features data",
     "engine metrics training",
     "quantum",

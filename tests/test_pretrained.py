@@ -73,9 +73,10 @@ def test_a_shipped_model_is_small_and_has_its_card(folder, tool):
         assert all(card[key] == result["config"][key] for key in ("preset", "dataset", "seed"))
 
 
-def test_models_that_the_readme_names_are_there():
+def test_models_that_the_pages_name_are_there():
     """The text may leave some out, but names none that is not shipped."""
-    named = re.findall(r"`((?:fashion-)?mnist/[\w-]+)`", (ROOT / "README.md").read_text())
+    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/models.md"))
+    named = re.findall(r"[`\"]((?:fashion-)?mnist/[\w-]+)[`\"]", pages)
     assert named and set(named) <= {f"{folder.parent.name}/{folder.name}" for folder in FOLDERS}
 
 

@@ -1,19 +1,23 @@
-"""README's table of presets: every cell is the model's own."""
+"""The pages about the library: every cell of the table of presets is the model's own, every door is described."""
 
+import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from qdm_lib.cli.commands import PAPER_COUNTS
+from qdm_lib.paper import COUNTS
 from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, build_unet, count_parameters
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def preset_rows() -> dict[str, list[str]]:
     """The table's rows by preset: parameters, paper, against unet, what is quantum."""
-    _, _, table = README.partition("| preset | trainable parameters | paper | against `unet` | what is quantum |\n")
+    _, _, table = MODELS.partition("| preset | trainable parameters | paper | against `unet` | what is quantum |\n")
     lines = table.partition("\n\n")[0].splitlines()[1:]  # without the line under the head
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {name.strip("`"): cells for name, *cells in rows}
@@ -23,13 +27,13 @@ ROWS = preset_rows()
 
 
 def test_the_table_has_every_preset_once():
-    assert list(ROWS) == list(PRESETS) and README.count("\n| `1hqconv` | 475,329 |") == 1
+    assert list(ROWS) == list(PRESETS) and MODELS.count("\n| `1hqconv` | 475,329 |") == 1
 
 
 @pytest.mark.parametrize("preset", ROWS)
 def test_the_counts_of_a_preset(preset):
     count, classical = (count_parameters(build_unet(name, seed=0)) for name in (preset, "unet"))
-    paper = f"{PAPER_COUNTS[preset]:,}" if preset in PAPER_COUNTS else ""
+    paper = f"{COUNTS[preset]:,}" if preset in COUNTS else ""
     change = "" if preset == "unet" else f"{(count / classical - 1) * 100:+.2f} %".replace("-", "−")
     assert ROWS[preset][:3] == [f"{count:,}", paper, change]
 
@@ -56,3 +60,24 @@ def test_what_is_quantum_in_a_preset(preset):
     assert config.ansatz == ("fqconv" if "FQConv" in text else "hqconv")
     if said := re.search(r"(\d+) HQConv circuit a convolution", text):
         assert config.n_circuits == int(said[1])
+
+
+def test_the_table_of_trained_models_is_up_to_date():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "model_table.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("door", ["engine", "plots", "widgets", "runs", "cli"])
+def test_every_public_name_of_a_door_is_in_the_docs(door):
+    """What a folder's `__init__` exports, by `X as X` or in a table of modules, stands in docs/library.md."""
+    tree = ast.parse((ROOT / "qdm_lib" / door / "__init__.py").read_text(encoding="utf-8"))
+    names = {a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
+    names |= {k.value for n in ast.walk(tree) if isinstance(n, ast.Dict) for k in n.keys}
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    assert names and not {name for name in names if f"`{name}`" not in page}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120

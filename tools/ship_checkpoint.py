@@ -245,8 +245,7 @@ def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None 
     write_grid(target)
     size = (target / "model.safetensors").stat().st_size
     print(f"{path}: {card['preset']} after {card['steps']:,} steps, {size / 1e6:.2f} MB")
-    if f"{target.parent.name}/{target.name}" not in (ROOT / "README.md").read_text(encoding="utf-8"):
-        print("README.md does not name it yet, in its list of trained models.")
+    print("python tools/model_table.py puts it into docs/models.md.")
     return card
 
 

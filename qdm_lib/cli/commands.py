@@ -340,25 +340,20 @@ _mount_study()
 
 # --------------------------------------------------------------------------------------------- helpers
 
-# Trainable parameters as the paper states them (arXiv:2402.16147); we cite none for the presets left out.
-PAPER_COUNTS = {
-    "unet": 483_321, "1hqconv": 475_329, "7hqconv": 440_985, "fullhqconv": 429_993,
-    "1fqconv": 475_281, "quanv-hqconv": 474_293,
-}  # fmt: skip
-
 
 def preset_table() -> list[str]:
     """The lines of the command presets: every model is built and counted."""
+    from qdm_lib import paper
     from qdm_lib.unet import PRESETS, build_unet, count_parameters
 
     counts = {name: count_parameters(build_unet(name, seed=0)) for name in PRESETS}
     paper_reading = count_parameters(build_unet("quanv-hqconv", seed=0, paper_count=True))
     rows = [("preset", "parameters", "paper", "vs unet", "hybridization (channels that circuits process)")]
     for name, count in counts.items():
-        paper = f"{PAPER_COUNTS[name]:,}" if name in PAPER_COUNTS else "–"
+        stated = f"{paper.COUNTS[name]:,}" if name in paper.COUNTS else "–"
         change = f"{(count / counts['unet'] - 1) * 100:+.2f} %" if name != "unet" else ""
         mark = "*" if name == "quanv-hqconv" else ""
-        rows.append((name + mark, f"{count:,}", paper, change, _hybridization_text(PRESETS[name])))
+        rows.append((name + mark, f"{count:,}", stated, change, _hybridization_text(PRESETS[name])))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *numbers, text in rows:
@@ -368,7 +363,7 @@ def preset_table() -> list[str]:
         *lines,
         "",
         f"* quanv-hqconv is the structure of the released code, {counts['quanv-hqconv']:,} parameters. "
-        f"The paper states {PAPER_COUNTS['quanv-hqconv']:,};",
+        f"The paper states {paper.COUNTS['quanv-hqconv']:,};",
         f"  build_unet('quanv-hqconv', paper_count=True) is the reading that has {paper_reading:,}: one single-layer "
         "circuit",
         "  for each block, shared by its two convolutions, and remaining convolutions that see all 10 channels.",

@@ -8,6 +8,7 @@ docstring after "What you see:".
 from qdm_lib.plots.circuits import block_colours as block_colours
 from qdm_lib.plots.circuits import block_name as block_name
 from qdm_lib.plots.circuits import circuit_text as circuit_text
+from qdm_lib.plots.circuits import columns_of as columns_of
 from qdm_lib.plots.circuits import draw_circuit as draw_circuit
 from qdm_lib.plots.images import film_strip as film_strip
 from qdm_lib.plots.images import image_grid as image_grid
@@ -21,9 +22,11 @@ from qdm_lib.plots.style import tint as tint
 from qdm_lib.plots.unets import describe_unet as describe_unet
 from qdm_lib.plots.unets import draw_unet as draw_unet
 from qdm_lib.plots.unets import unet_blocks as unet_blocks
+from qdm_lib.plots.wires import CHANNEL_COLOURS as CHANNEL_COLOURS
 from qdm_lib.plots.wires import draw_interaction_graph as draw_interaction_graph
 from qdm_lib.plots.wires import draw_pennylane as draw_pennylane
 from qdm_lib.plots.wires import draw_wire_map as draw_wire_map
 from qdm_lib.plots.wires import fill_nodes as fill_nodes
 from qdm_lib.plots.wires import liveness_map as liveness_map
+from qdm_lib.plots.wires import node_positions as node_positions
 from qdm_lib.plots.wires import sketch_circuit as sketch_circuit

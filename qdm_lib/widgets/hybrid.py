@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from torch import Tensor
 
+from qdm_lib import paper
 from qdm_lib.checkpoint import epochs_trained, load_model, shorter_trained
 from qdm_lib.circuits import ANSATZE, basic
 from qdm_lib.data import DATASETS, to_uint8
@@ -39,9 +40,8 @@ FULL = MAX_CIRCUITS + 1  # the entry of the list of circuits that adds the Basic
 PERCENT = {"0 %": 0, "10 %": 1, "50 %": 7, "100 %": FULL}  # the paper's names, and the circuits they stand for
 OTHER = "another"
 KINDS = {"HQConv": "hqconv", "FQConv": "fqconv"}
-# Of arXiv:2402.16147: the change against its classical U-Net, by hybridization; and the count of its QuanvU-Net.
-PAPER_CHANGE = {1: "−1.66 %", 7: "−8.76 %", FULL: "−11.03 %"}
-PAPER_QUANV = 474_293
+# The paper's change against its classical U-Net, by hybridization.
+PAPER_CHANGE = {1: paper.CHANGE["1hqconv"], 7: paper.CHANGE["7hqconv"], FULL: paper.CHANGE["fullhqconv"]}
 STEP_IMAGES, STEP_ROUNDS = 16, 5  # of "Measure a step"
 DRAW_IMAGES, DRAW_STEPS = 8, 25  # of "Draw samples"
 
@@ -132,8 +132,9 @@ def parameter_text(config: UNetConfig) -> str:
     text = f"{count:,}, {percent(count / classical - 1)} against the classical {classical:,}"
     circuits = FULL if config.full else config.n_circuits
     if config.quanv:
-        paper = f"{PAPER_QUANV:,}, {percent(PAPER_QUANV / classical - 1)}; its released code has the count shown here"
-        return text + (f" (the paper: {paper})" if config.preset == "quanv-hqconv" else "")
+        stated = f"{paper.COUNTS['quanv-hqconv']:,}, {paper.CHANGE['quanv-hqconv']}"
+        stated += "; its released code has the count shown here"
+        return text + (f" (the paper: {stated})" if config.preset == "quanv-hqconv" else "")
     if circuits not in PAPER_CHANGE:
         return text + " (not in the paper)"
     note = ""
