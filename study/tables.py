@@ -13,6 +13,7 @@ from typing import NamedTuple
 from qdm_lib.machine import duration
 from qdm_lib.paper import HAND_OVER
 from qdm_lib.statistics import (
+    INTERVAL_SD,
     SHARES,
     SMALLEST_EFFECT,
     classical_null,
@@ -30,8 +31,8 @@ COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
 # Beside each cell - classical, and each rung - zero: what HQConv does beyond a classical layer with as many weights,
 # beyond random weights, beyond ones without entanglement, and beyond the released form.
 RUNGS = tuple(("fullhqconv", f"control-{name}") for name in ("classical", "frozen", "uncontrolled", "hqconv_released"))
-# The paper's transfers (see the notes of `paper_tables.json`): the presets we hand over to.
-TRANSFERS = {"transfer, ours into 1hqconv": "1hqconv", "transfer, ours into 1fqconv": "1fqconv",
+# Transfers as the table names them, and the presets that are handed over to: the paper's two, and one of ours.
+TRANSFERS = {"transfer into 1hqconv": "1hqconv", "transfer into 1fqconv": "1fqconv",
              "classical transfer control": CLASSICAL}  # fmt: skip
 
 
@@ -289,38 +290,73 @@ def _finished(path: Path) -> bool:
 
 
 def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -> Table:
-    """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none.
+    """The paper's numbers and our runs of its protocol: what may be compared, the change against the classical model.
+
+    First the changes in percent, the paper's and ours, of FID, KID and IS; then the paper's scores, then ours, each on
+    a scale of its own: means with intervals, or "open" where there is none.
 
     protocol: "paper-inception" for the same runs as seen by the paper's features (`experiment run --features`),
     "paper-ddim-50" for the same runs drawn by another sampler; a note says how ours are drawn.
-    Our sources of the paper's numbers do not say into which circuit its transfer goes: it stands beside both of ours.
     The last row of a data set is the floor: what as many real images score by our features.
     """
-    scores = [f"{title}, {whose}" for title in ("FID", "KID", "IS") for whose in ("paper", "ours")]
-    header = ["data set", "cell", *scores, "seeds of ours", "features of ours"]
+    keys = {key: SCORES[key][0] for key in ("fid", "kid", "is")}
+    header = ["data set", "cell", *(f"{title} against {CLASSICAL}, %, {whose}"
+                                    for title in keys.values() for whose in ("paper", "ours"))]  # fmt: skip
+    header += [f"{title}, {whose}" for whose in ("paper", "ours") for title in keys.values()]
+    header += ["seeds of ours", "features of ours"]
     by_dataset = {group.dataset: group for group in groups if group.protocol == protocol}
     rows = []
     for dataset, cells in paper["scores"].items():
         group = by_dataset.get(dataset)
         theirs = {name: numbers for name, numbers in cells.items() if name != "transfer"}
-        theirs |= {name: cells["transfer"] for name in TRANSFERS if name.startswith("transfer")}
+        theirs[f"transfer into {paper['transfer_into']}"] = cells["transfer"]
+        theirs["transfer into 1hqconv"] = {}
         theirs["classical transfer control"] = paper["classical_transfer"][dataset]
         for name, numbers in theirs.items():
             ours = next((cell for cell in (group.cells if group else ()) if _same_cell(group, cell, name)), None)
             n = len(group.entries(ours)) if ours else 0
-            row = [dataset, name]
-            for key in ("fid", "kid", "is"):
-                row += [str(numbers.get(key, "not given")), mean_text(group, ours, key) if n else "open"]
-            rows.append([*row, str(n), group.features() if n else ""])
-        floors = [number(group.floor(key)) if group else "open" for key in ("fid", "kid", "is")]
-        rows.append([dataset, group.floor_name() if group else "7,000 real images",
-                     *(text for floor in floors for text in ("not given", floor)), "", ""])  # fmt: skip
+            changes = []
+            for key in keys:
+                changes.append(_change(numbers.get(key), cells[CLASSICAL].get(key)) if name != CLASSICAL else "")
+                changes.append(change_text(group, ours, key) if n and name != CLASSICAL else "open" if not n else "")
+            printed = [_printed(numbers, key) for key in keys]
+            measured = [mean_text(group, ours, key) if n else "open" for key in keys]
+            rows.append([dataset, name, *changes, *printed, *measured, str(n), group.features() if n else ""])
+        floors = [number(group.floor(key)) if group else "open" for key in keys]
+        rows.append([dataset, group.floor_name() if group else "7,000 real images", *[""] * 9, *floors, "", ""])
     note = (
-        "The paper gives one transfer for each data set; into which circuit is not known here, so its numbers stand "
-        "beside both of ours. Features decide the scale: compare ours with the paper's only where ours are those of "
-        f"Inception. {ONE_SEED}"
+        "The features decide the scale of a score. Where ours are not those of Inception, only the changes against the "
+        f"classical model compare, in sign and rough size. {ONE_SEED} Of a change it is over the images of both models."
     )
     return Table(header, rows, " ".join([note, *map(_drawn_by, by_dataset.values())]))
+
+
+def _printed(numbers: dict, key: str) -> str:
+    """A score as the paper prints it, with its ± where that is noted."""
+    around = numbers.get("plus_minus", {}).get(key)
+    return str(numbers.get(key, "not given")) + ("" if around is None else f" ± {around}")
+
+
+def _change(value: float | None, classical: float | None) -> str:
+    return "not given" if value is None or classical is None else f"{100 * (value / classical - 1):+.1f}"
+
+
+def change_text(group: Group, cell: str, key: str) -> str:
+    """Mean difference to the classical model, paired by seed, in percent of its mean score over the same seeds.
+
+    With its 95 % interval; a star for one seed, whose images alone vary. "open" without a common seed.
+    """
+    mine, classical = group.scores(cell, key), group.scores(CLASSICAL, key)
+    seeds = sorted(set(mine) & set(classical))
+    if not seeds:
+        return "open"
+    d = paired_difference(mine, classical)
+    low, high = d.low, d.high
+    if d.n == 1:
+        half = INTERVAL_SD / 2 * math.hypot(mine[seeds[0]][1], classical[seeds[0]][1])
+        low, high = d.mean - half, d.mean + half
+    scale = 100 / abs(sum(classical[seed][0] for seed in seeds) / d.n)
+    return f"{scale * d.mean:+.1f} [{scale * low:+.1f}, {scale * high:+.1f}]" + "*" * (d.n == 1)
 
 
 def _drawn_by(group: Group) -> str:
