@@ -41,7 +41,10 @@ def collect(
     for protocol in ("paper", *sorted(drawn_again)):
         written += write_table(out / "tables" / f"{protocol}-and-ours", paper_table(paper, groups, protocol))
     for path in sorted(Path(experiments).glob("*.toml")):
-        written += write_table(out / "tables" / f"open-{path.stem}", open_table(load_experiment(path), folder))
+        experiment = load_experiment(path)
+        used = experiment.as_used()  # the file paper-mnist is of the protocol paper, drawn as paper-ddim-50
+        name = f"open-{used.protocol}{path.stem.removeprefix(experiment.protocol)}"
+        written += write_table(out / "tables" / name, open_table(used, folder, groups))
     from study.figures import figures, sampling_figures  # need matplotlib
 
     written += sampling_figures(groups, out / "figures")

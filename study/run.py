@@ -63,6 +63,10 @@ class Runner:
         i, n = shard
         if not 0 <= i < n:
             raise ValueError(f"A shard i/n needs 0 <= i < n; got {i}/{n}.")
+        for what, folder in (("runs", Path(runs)), ("results", Path(results))):
+            there = next((place for place in (folder, *folder.parents) if place.exists()), Path("."))
+            if not there.is_dir():
+                raise ValueError(f"The folder of {what} cannot be {folder}: {there} is a file.")
         whole("save_every", save_every)
         whole("batch_size", batch_size)
         self.experiment, self.runs, self.results = experiment, Path(runs), Path(results)

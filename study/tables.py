@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from qdm_lib.files import replacing
 from qdm_lib.machine import duration
 from qdm_lib.paper import HAND_OVER
 from qdm_lib.statistics import (
@@ -25,7 +26,7 @@ from qdm_lib.statistics import (
 )
 from study.cost import job_seconds, kind
 from study.results import CLASSICAL, LOSS, SCORES, Group, Result, ladder, read_result
-from study.spec import Experiment, Transfer
+from study.spec import Experiment, Job, Transfer
 
 COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
 # Beside each cell - classical, and each rung - zero: what HQConv does beyond a classical layer with as many weights,
@@ -257,36 +258,74 @@ def training_seconds(result: Result) -> float | None:
     return result.seconds_per_step["seconds"] * result.by_epoch[epoch].step * (1 - before / epoch)
 
 
-def open_table(experiment: Experiment, folder: Path) -> Table:
-    """Each cell of an experiment file: seeds done, seeds open, and what the open ones cost as measured.
+def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = ()) -> Table:
+    """Each cell of an experiment file: seeds done and open, epochs already scored, and what is left costs as measured.
 
-    The epochs before a transfer's hand-over are trained once for all cells that share them and are not in the table;
-    `experiment run --dry-run` counts those that are missing on your machine.
+    experiment: as its runs are really drawn (`Experiment.as_used`). Costs are those that the runs of `groups` noted,
+    else those of results/seconds.json. The epochs before a transfer's hand-over are trained once for all cells that
+    share them and are not in the table; `experiment run --dry-run` counts those that are missing on your machine.
     """
-    path, rows = folder / "seconds.json", []
-    seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    jobs = experiment.jobs()
+    measured, jobs, rows = costs_of_runs(folder / "seconds.json", groups), experiment.jobs(), []
     for cell in experiment.cells:
         mine = [job for job in jobs if job.cell == cell]
-        todo = [job for job in mine if not _finished(job.result(folder))]
+        scored = {job.seed: _scored(job.result(folder)) for job in mine}
+        todo = [job for job in mine if experiment.epochs not in scored[job.seed]]
+        begun = [f"seed {job.seed}: {', '.join(map(str, scored[job.seed]))}" for job in todo if scored[job.seed]]
         texts = []
-        for machine, costs in sorted(seconds.items()):
+        for machine, costs in sorted(measured.items()):
             if todo and kind(cell) in costs:
-                epochs, scored_at = mine[0].own_epochs()
-                each = job_seconds(experiment, costs[kind(cell)], mine[0].steps(epochs), len(scored_at))
-                texts.append(f"{duration(len(todo) * each)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
+                seconds = sum(_left(job, scored[job.seed], costs[kind(cell)]) for job in todo)
+                texts.append(f"{duration(seconds)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
         cost = "; ".join(texts) or ("not measured" if todo else "")
-        rows.append([experiment.cell_name(cell), str(len(mine) - len(todo)), str(len(todo)), cost])
+        done = str(len(mine) - len(todo))
+        rows.append([experiment.cell_name(cell), done, str(len(todo)), "; ".join(begun), cost])
     without = (
         "scoring and without the first epochs of transfers" if any(c.transfer for c in experiment.cells) else "scoring"
     )
-    time = f"time for the open ones, without {without} (CPU time on an otherwise idle core; of a GPU clock time)"
-    header = ["cell", "seeds done", "seeds open", time]
-    return Table(header, rows)
+    header = ["cell", "seeds done", "seeds open", "epochs scored of open ones"]
+    header += [f"time for the open ones, without {without}"]
+    e = experiment
+    note = (
+        f"Protocol {e.protocol}: {e.epochs} epochs, scores after {', '.join(map(str, e.evaluate_at))}, {e.n_images:,} "
+        f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Times: CPU time of a training step and clock time"
+        " of drawing, the least that any run here noted; of kinds that have not been run, as measured over three steps "
+        "on an otherwise idle core."
+    )
+    return Table(header, rows, note)
 
 
-def _finished(path: Path) -> bool:
-    return path.is_file() and read_result(path).last is not None
+def costs_of_runs(path: Path, groups: Iterable[Group]) -> dict[str, dict[str, dict[str, float]]]:
+    """{machine: {kind of model: {"step": CPU seconds of a training step, "call": seconds of a model call an image}}}.
+
+    The least of the results that noted both, as other programs on the machine and older versions only add to it; else
+    what the file results/seconds.json says.
+    """
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    noted: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for result in (result for group in groups for result in group.results()):
+        config, seconds = result.config, result.seconds_per_step
+        drawing = [e.sampling_seconds for e in result.by_epoch.values() if e.sampling_seconds is not None]
+        if seconds and drawing and config.sampler_steps:
+            call = sum(drawing) / len(drawing) / config.n_images / config.sampler_steps
+            where = f"{result.place}, batch {config.batch_size}", kind(config)
+            noted.setdefault(where, []).append((seconds.get("cpu_seconds", seconds["seconds"]), call))
+    for (machine, name), pairs in noted.items():
+        step, call = (min(values) for values in zip(*pairs, strict=True))
+        found = found | {machine: found.get(machine, {}) | {name: {"step": step, "call": call}}}
+    return found
+
+
+def _scored(path: Path) -> list[int]:
+    """The epochs in a job's result; none without one."""
+    return list(read_result(path).by_epoch) if path.is_file() else []
+
+
+def _left(job: Job, scored: list[int], cost: dict[str, float]) -> float:
+    """Seconds for the steps after the last scored epoch, and for the drawings that are missing."""
+    epochs, scored_at = job.own_epochs()
+    last = max(scored, default=job.experiment.epochs - epochs)
+    steps = job.steps(job.experiment.epochs) - job.steps(last)
+    return job_seconds(job.experiment, cost, steps, len(set(scored_at) - set(scored)))
 
 
 def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -> Table:
@@ -421,6 +460,7 @@ def write_table(path: Path, table: Table) -> list[Path]:
     written = []
     for ending, content in ((".csv", text.getvalue()), (".md", "\n".join(lines) + "\n")):
         file = path.with_name(path.name + ending)
-        file.write_text(content, encoding="utf-8", newline="\n")
+        with replacing(file) as temporary:
+            temporary.write_text(content, encoding="utf-8", newline="\n")
         written.append(file)
     return written
