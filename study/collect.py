@@ -7,16 +7,13 @@ results/tables, results/figures    what `python -m qdm_lib experiment collect` w
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
-from qdm_lib.data import ASSETS
+from qdm_lib.paper import scores
 from study.results import read_results
 from study.spec import load_experiment
 from study.tables import open_table, paper_table, tables, write_table
-
-PAPER = ASSETS / "paper_tables.json"  # what the paper reports, with its source
 
 
 def collect(
@@ -39,12 +36,15 @@ def collect(
     for group in groups:
         for name, table in tables(group).items():
             written += write_table(out / "tables" / f"{group.name}-{name}", table)
-    paper = json.loads(PAPER.read_text(encoding="utf-8"))
+    paper = scores()
     drawn_again = {group.protocol for group in groups if group.results()[0].config.runs_of == "paper"}
     for protocol in ("paper", *sorted(drawn_again)):
         written += write_table(out / "tables" / f"{protocol}-and-ours", paper_table(paper, groups, protocol))
     for path in sorted(Path(experiments).glob("*.toml")):
-        written += write_table(out / "tables" / f"open-{path.stem}", open_table(load_experiment(path), folder))
+        experiment = load_experiment(path)
+        used = experiment.as_used()  # the file paper-mnist is of the protocol paper, drawn as paper-ddim-50
+        name = f"open-{used.protocol}{path.stem.removeprefix(experiment.protocol)}"
+        written += write_table(out / "tables" / name, open_table(used, folder, groups))
     from study.figures import figures, sampling_figures  # need matplotlib
 
     written += sampling_figures(groups, out / "figures")

@@ -13,6 +13,7 @@ from qdm_lib.files import write_json
 from qdm_lib.machine import describe_machine, duration
 from qdm_lib.training import EMA, make_optimizer, train
 from study.job_files import claim
+from study.results import Settings
 from study.run import Runner
 from study.spec import Cell, Experiment, Job
 
@@ -58,7 +59,7 @@ def _clock(device: torch.device):
     return clock
 
 
-def kind(cell: Cell) -> str:
+def kind(cell: Cell | Settings) -> str:
     """What the cost depends on: 1hqconv, fullhqconv+zero."""
     return f"{cell.preset}+{cell.control}" if cell.control else cell.preset
 

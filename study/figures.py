@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from qdm_lib.data import DATASETS, load_images
+from qdm_lib.files import replacing
 from qdm_lib.statistics import classical_null, smallest_effect
 from study.job_files import read_picture
 from study.results import CLASSICAL, SCORES, Group, ladder
@@ -321,7 +322,7 @@ def sampling_figures(groups: list[Group], folder: Path) -> list[Path]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """A PNG that depends on the figure and on matplotlib's version only: no date, no user's style."""
-    with matplotlib.rc_context({"savefig.dpi": 110}):
-        figure.savefig(path, format="png", metadata={"Software": f"matplotlib {matplotlib.__version__}"})
+    """A PNG, whole or not at all; it depends on the figure and matplotlib's version only: no date, no user's style."""
+    with matplotlib.rc_context({"savefig.dpi": 110}), replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": f"matplotlib {matplotlib.__version__}"})
     return path

@@ -70,7 +70,8 @@ class Entry:
 
     step: optimiser steps so far. loss: mean training loss of the last 100 of them. scores: {name of `SCORES`:
     `qdm_lib.metrics.Score` as a dictionary}. sampling_seconds: None where the images were drawn earlier. samples: name
-    of the picture of the first images, beside the result's file.
+    of the picture of the first images, beside the result's file. cnns: how many CNNs the accuracy is the mean of;
+    older files have one, whose interval is over the test images alone.
     """
 
     step: int
@@ -79,6 +80,7 @@ class Entry:
     sampling_seconds: float | None
     scoring_seconds: float
     samples: str
+    cnns: int = 1
 
     def __post_init__(self) -> None:
         for name in SCORES:

@@ -37,14 +37,14 @@ from study.job_files import (
     write_picture,
 )
 from study.results import Entry, Result, read_result
-from study.scores import Judge
+from study.scores import Scorer
 from study.spec import RESULTS, RUNS, Experiment, Job
 
 SHOWN = 64  # images of each job that are kept with its result
 
 
 class Runner:
-    """Runs the jobs of an experiment. `on_step`, `images` and `judge_options` are for tests and small machines.
+    """Runs the jobs of an experiment. `on_step`, `images` and `scorer_options` are for tests and small machines.
 
     Args:
         experiment: what to run. runs, results: the two roots (see `study.spec.Job`).
@@ -58,17 +58,21 @@ class Runner:
     def __init__(self, experiment: Experiment, *, runs=RUNS, results=RESULTS, train: bool = True,
                  evaluate: bool = True, shard: tuple[int, int] = (0, 1), only: tuple[str, ...] = (), device=None,
                  save_every: int = 100, batch_size: int = 250, progress: bool = True,
-                 images: dict[tuple[str, str], ImageSet] | None = None, judge_options: dict | None = None,
+                 images: dict[tuple[str, str], ImageSet] | None = None, scorer_options: dict | None = None,
                  say: Callable[[str], None] = print) -> None:  # fmt: skip
         i, n = shard
         if not 0 <= i < n:
             raise ValueError(f"A shard i/n needs 0 <= i < n; got {i}/{n}.")
+        for what, folder in (("runs", Path(runs)), ("results", Path(results))):
+            there = next((place for place in (folder, *folder.parents) if place.exists()), Path("."))
+            if not there.is_dir():
+                raise ValueError(f"The folder of {what} cannot be {folder}: {there} is a file.")
         whole("save_every", save_every)
         whole("batch_size", batch_size)
         self.experiment, self.runs, self.results = experiment, Path(runs), Path(results)
         self.train, self.evaluate, self.device = train and not experiment.runs_of, evaluate, pick_device(device)
         self.save_every, self.batch_size, self.progress, self.say = save_every, batch_size, progress, say
-        self.judge_options = judge_options or {}
+        self.scorer_options = scorer_options or {}
         jobs = experiment.jobs()
         for word in only:
             if not any(word in job.name for job in jobs):
@@ -77,7 +81,7 @@ class Runner:
         self.jobs = [job for k, job in enumerate(jobs) if k % n == i]
         self.jobs = [job for job in self.jobs if not only or any(word in job.name for word in only)]
         self.failed: dict[str, str] = {}  # jobs whose training broke down, and why
-        self._images, self._judges = dict(images or {}), {}
+        self._images, self._scorers = dict(images or {}), {}
 
     # ------------------------------------------------------------------------------ what is there
 
@@ -153,7 +157,7 @@ class Runner:
             for split in ("train", "test"):
                 self.images(dataset, split)  # what is missing is missed before the work starts
             if self.evaluate:
-                self.judge(dataset)  # also the weights of its features
+                self.scorer(dataset)  # also the weights of its features
         began, at_first = time.perf_counter(), None
         while True:
             left = [job for job in self.jobs if job.name not in self.failed and not self.nothing_to_do(job)]
@@ -283,14 +287,14 @@ class Runner:
 
     # ------------------------------------------------------------------------------ scores
 
-    def judge(self, dataset: str) -> Judge:
+    def scorer(self, dataset: str) -> Scorer:
         """What scores a data set's images, made once in a process."""
-        if dataset not in self._judges:
-            self._judges[dataset] = Judge(
+        if dataset not in self._scorers:
+            self._scorers[dataset] = Scorer(
                 self.images(dataset), self.images(dataset, "test"), self.experiment.n_images, device=self.device,
-                features=self.experiment.features, cache=self.runs / "cache", **self.judge_options,
+                features=self.experiment.features, cache=self.runs / "cache", **self.scorer_options,
             )  # fmt: skip
-        return self._judges[dataset]
+        return self._scorers[dataset]
 
     def _evaluate(self, job: Job, epoch: int) -> None:
         folder = self.state_at(job, epoch)
@@ -299,7 +303,7 @@ class Runner:
         model = load_model(folder, ema=self.experiment.weights == "ema")
         drawn = self._draw(job, epoch, model)
         sampling, clock = time.perf_counter() - clock, time.perf_counter()
-        scores = self.judge(job.cell.dataset).scores(drawn, job.seed)
+        scores = self.scorer(job.cell.dataset).scores(drawn, job.seed)
         path, run = job.result(self.results), job.folder(self.runs)
         picture = path.with_name(f"{path.stem}-epoch-{epoch}.png")
         entry = Entry(
@@ -307,6 +311,7 @@ class Runner:
             scores={key: score.to_json() for key, score in scores.items()},
             sampling_seconds=None if begun else round(sampling, 1),
             scoring_seconds=round(time.perf_counter() - clock, 1), samples=picture.name,
+            cnns=self.scorer(job.cell.dataset).cnn_seeds,
         )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(drawn[:SHOWN], picture)

@@ -1,4 +1,4 @@
-"""All scores of one set of generated images: `Judge(train, test, n).scores(images)`.
+"""All scores of one set of generated images: `Scorer(train, test, n).scores(images)`.
 
 FID, KID and IS come from `qdm_lib.metrics`. Beside them, since one number hides much:
 
@@ -8,7 +8,7 @@ density, coverage     how many real neighbourhoods hold a generated image, on av
                       neighbourhoods that hold any; k = 5 (Naeem et al. 2020, arXiv:2002.09797)
 class_tv              distance of the class histogram from uniform: half the sum of |share - 1/K|, 0 to 1 - 1/K
 cnn_accuracy          accuracy on real test images of a CNN that was trained on generated images only, with the
-                      bundled classifier's labels
+                      bundled classifier's labels; the mean over several CNNs, whose spread is in the interval
 memorised             share of generated images nearer, pixel by pixel, to some training image than 99 % of real test
                       images are to theirs: 0.01 for fresh real images
 
@@ -36,7 +36,7 @@ from qdm_lib.statistics import SHARES, rule_of_three
 
 K_PRECISION, K_DENSITY = 3, 5  # neighbours, the defaults of the two papers
 LEAST_IMAGES = K_DENSITY + 1  # that can be scored: each needs so many neighbours beside itself
-CNN_STEPS, CNN_BATCH = 300, 64
+CNN_STEPS, CNN_BATCH, CNN_SEEDS = 300, 64, 5
 CLOSE = 0.01  # the quantile of real test images' distances below which an image counts as memorised
 N_BOOTSTRAP = 200
 
@@ -122,6 +122,24 @@ def cnn_correct(images: Tensor, labels: Tensor, test_images: Tensor, test_labels
     return (guessed == test_labels).double()
 
 
+def over_cnns(correct: Tensor) -> tuple[float, float, float]:
+    """Mean accuracy of K CNNs and its 95 % interval, over CNNs and test images: correct (K, N), 0 or 1, K at least 2.
+
+    With a_k the accuracy of CNN k, s their standard deviation and v that of the images' means over the CNNs, the
+    interval is mean ± t √(s²/K + v²/N), with Student's t of K − 1 degrees of freedom, cut to 0 … 1. It is of the CNN's
+    seed and the choice of test images; the generated images do not vary. ValueError for one CNN.
+    """
+    from scipy.stats import t
+
+    k, n = correct.shape
+    if k < 2:
+        raise ValueError(f"The spread over CNNs needs at least 2 of them, not {k}.")
+    correct = correct.double()
+    mean, seeds, images = float(correct.mean()), correct.mean(1).var(), correct.mean(0).var()
+    half = float(t.ppf(0.975, k - 1)) * float(seeds / k + images / n) ** 0.5
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
 def mean_interval(values: Tensor, seed: int = 0, n_bootstrap: int = N_BOOTSTRAP,
                   share: bool = False) -> tuple[float, float, float]:  # fmt: skip
     """Mean of values (N,), none below 0, and its 95 % bootstrap interval over them, cut at 0.
@@ -140,7 +158,7 @@ def mean_interval(values: Tensor, seed: int = 0, n_bootstrap: int = N_BOOTSTRAP,
 # ----------------------------------------------------------------------------- all together
 
 
-class Judge:
+class Scorer:
     """Everything that scoring needs and that does not depend on the generated images, made once.
 
     Args:
@@ -148,14 +166,15 @@ class Judge:
         n: how many generated images will come, at least 6; floors are of as many real ones, or of all there are.
         features: "classifier" or "inception" (see `extractors.load_extractor`).
         cache: a folder where real images' features and floors are kept for the next process.
-        cnn_steps: see `cnn_correct`. n_bootstrap: for FID, KID and IS.
+        cnn_steps: see `cnn_correct`. cnn_seeds: how many CNNs give the accuracy, at least 2 (see `over_cnns`).
+        n_bootstrap: for FID, KID and IS.
     """
 
     def __init__(self, train, test, n: int, *, features: str = "classifier", seed: int = 0, device=None,
                  cache: str | os.PathLike | None = None, cnn_steps: int = CNN_STEPS,
-                 n_bootstrap: int = N_BOOTSTRAP) -> None:  # fmt: skip
+                 cnn_seeds: int = CNN_SEEDS, n_bootstrap: int = N_BOOTSTRAP) -> None:  # fmt: skip
         self.train, self.test, self.n, self.seed = train, test, whole("n", n, LEAST_IMAGES), seed
-        self.cnn_steps, self.n_bootstrap = cnn_steps, n_bootstrap
+        self.cnn_steps, self.cnn_seeds, self.n_bootstrap = cnn_steps, whole("cnn_seeds", cnn_seeds, 2), n_bootstrap
         self.extractor = load_extractor(features, train.name, device=device)
         self.labeller = self.extractor if features == "classifier" else load_extractor("classifier", train.name,
                                                                                        device=device)  # fmt: skip
@@ -202,12 +221,11 @@ class Judge:
         """What real images score in the place of generated ones; for cnn_accuracy, real images of the training set."""
         if self._floors is None:
             what = f"floors-{self.train.name}-{len(self.train)}-{len(self.test)}-{self._content}-{self.n}-{self.seed}-"
-            what += f"{self.cnn_steps}-{self.extractor.title}"
+            what += f"{self.cnn_steps}-{self.cnn_seeds}-{self.extractor.title}"
 
             def make() -> dict[str, Tensor]:
                 values = self._per_image(self.held_out[self.fresh], self.test.images[self.fresh], self.seed)
-                train_images = self.train.images[self.drawn]
-                values["cnn_accuracy"] = self._cnn(train_images, self.seed)
+                values["cnn_accuracy"] = self._cnns(self.train.images[self.drawn], self.seed)
                 return {key: one.mean() for key, one in values.items()} | {
                     "class_tv": torch.tensor(class_tv(self._classes(self.test.images[self.fresh]), self.n_classes))
                 }
@@ -222,9 +240,14 @@ class Judge:
     def _classes(self, images: Tensor) -> Tensor:
         return extract(self.labeller, images).logits.argmax(1)
 
-    def _cnn(self, images: Tensor, seed: int) -> Tensor:
-        return cnn_correct(images, self._classes(images), self.test.images, self.test.labels, seed=seed,
-                           n_classes=self.n_classes, steps=self.cnn_steps, device=self.device)  # fmt: skip
+    def _cnns(self, images: Tensor, seed: int) -> Tensor:
+        """(K, N) 0 or 1: which test images each of K CNNs names rightly; their seeds are none of the next seed's."""
+        labels = self._classes(images)
+        return torch.stack([
+            cnn_correct(images, labels, self.test.images, self.test.labels, seed=seed * self.cnn_seeds + k,
+                        n_classes=self.n_classes, steps=self.cnn_steps, device=self.device)
+            for k in range(self.cnn_seeds)
+        ])  # fmt: skip
 
     def _per_image(self, features: Features, images: Tensor, seed: int) -> dict[str, Tensor]:
         """One value for each image, of which the score is the mean."""
@@ -235,7 +258,7 @@ class Judge:
         return {"precision": precise, "recall": recalled, "density": dense, "coverage": covered, "memorised": copies}
 
     def scores(self, generated: Tensor, seed: int = 0) -> dict[str, Score]:
-        """All scores of uint8 images (N, 1, 28, 28); the seed draws bootstraps and the CNN's first weights."""
+        """All scores of uint8 images (N, 1, 28, 28); the seed draws bootstraps and the CNNs' first weights."""
         check_images(generated, "generated images", LEAST_IMAGES)
         features = extract(self.extractor, generated)
         reference = f"{self.train.name} {self.train.split}, {self.train.source}"
@@ -244,15 +267,17 @@ class Judge:
             extractor_name=self.extractor.title, reference_name=reference,
         )  # fmt: skip
         floors, n_floor = self.floors(), len(self.fresh)
-        values = self._per_image(features, generated, seed) | {"cnn_accuracy": self._cnn(generated, seed)}
+        values = self._per_image(features, generated, seed)
+        found = {key: mean_interval(one, seed, share=key in SHARES) for key, one in values.items()}
+        found["cnn_accuracy"] = over_cnns(self._cnns(generated, seed))
         notes = {
             "memorised": "By pixels, not features. Interval over the generated images.",
-            "cnn_accuracy": "Interval over the test images; the floor is a CNN trained on as many real images.",
+            "cnn_accuracy": f"Mean of {self.cnn_seeds} CNNs; interval over CNNs and test images; the floor is of CNNs "
+            "trained on as many real images.",
             "recall": "Interval over the real images.",
             "coverage": "Interval over the real images.",
         }
-        for key, one in values.items():
-            value, low, high = mean_interval(one, seed, share=key in SHARES)
+        for key, (value, low, high) in found.items():
             scores[key] = Score(key, value, low, high, floors[key], len(generated), self.extractor.title, reference,
                                 len(self.near), n_floor, notes.get(key, ""))  # fmt: skip
         classes = self._classes(generated)

@@ -30,12 +30,21 @@ A cell and a seed make a `Job`. It knows its folder under `runs/` (large, not sh
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
+import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, PlainValidator, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
+from pydantic_core import ArgsKwargs
 
 from qdm_lib.checks import choice, whole
+from qdm_lib.controls import CONTROLS
 from qdm_lib.data import DATASETS
 from qdm_lib.runs import RunConfig, check_sampler
 from qdm_lib.training import TrainConfig
@@ -46,9 +55,45 @@ from study.scores import LEAST_IMAGES
 HERE = Path(__file__).resolve().parent
 RUNS, RESULTS = Path("runs"), HERE / "results"
 TRAINING_IMAGES = 60_000  # of MNIST and of Fashion-MNIST
+MOST_EPOCHS, MOST_IMAGES = 10_000, 1_000_000  # beyond any use: a slip of the finger
+FEATURES, WEIGHTS = ("classifier", "inception"), ("ema", "raw")
+LONGEST = 300  # characters of an error message about a file
 
 
-@dataclass(frozen=True)
+# Kinds of values in a file, each with the one check that says what was wanted.
+
+
+def _number(what: str, least: int = 1, most: int | None = None):
+    return Annotated[int, PlainValidator(lambda value: whole(what, value, least, most))]
+
+
+def _one_of(what: str, known: Iterable[str]):
+    return Annotated[str, PlainValidator(lambda value: choice(what, value, known))]
+
+
+def _name(what: str):
+    def check(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", value):
+            return value
+        raise ValueError(f"{what} must be a name of letters, digits, - and _ (it becomes a folder), not {value!r}.")
+
+    return Annotated[str, PlainValidator(check)]
+
+
+def _seeds(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list | tuple) or not values or len(set(map(repr, values))) < len(values):
+        raise ValueError(f"A cell needs seeds, each once, such as [0, 1]; got {values!r}.")
+    return tuple(whole("seed", seed, 0, 2**31 - 1) for seed in values)
+
+
+def _nudge(value: Any) -> float | None:
+    return RunConfig("unet", nudge=value).nudge  # checks it
+
+
+checked = checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+
+
+@checked
 class Transfer:
     """Train `source` for `epochs` epochs, hand its weights over without the vertex, train on to the end.
 
@@ -66,18 +111,11 @@ class Transfer:
     ValueError for other words or numbers.
     """
 
-    epochs: int
-    source: str = "unet"
-    weights: str = "raw"
-    optimizer: str = "restart"
-    ema: str = "restart"
-
-    def __post_init__(self) -> None:
-        whole("epochs before the transfer", self.epochs)
-        choice("preset", self.source, PRESETS)
-        choice("kind of weights", self.weights, ("raw", "ema"))
-        choice("hand-over of the optimizer", self.optimizer, ("restart", "warm"))
-        choice("hand-over of the average", self.ema, ("restart", "warm", "carry"))
+    epochs: _number("epochs before the transfer", 1, MOST_EPOCHS)
+    source: _one_of("preset", PRESETS) = "unet"
+    weights: _one_of("kind of weights", ("raw", "ema")) = "raw"
+    optimizer: _one_of("hand-over of the optimizer", ("restart", "warm")) = "restart"
+    ema: _one_of("hand-over of the average", ("restart", "warm", "carry")) = "restart"
 
     @property
     def name(self) -> str:
@@ -87,7 +125,18 @@ class Transfer:
         return plain.get(words, "-".join(words))
 
 
-@dataclass(frozen=True)
+@checked
+class Draw:
+    """A way to draw images: a sampler and its steps (None: the sampler's own number)."""
+
+    sampler: str
+    sampler_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sampler_steps", check_sampler(self.sampler, self.sampler_steps))
+
+
+@checked
 class Cell:
     """One cell of a table: a model, trained one way, with several seeds.
 
@@ -95,28 +144,16 @@ class Cell:
         runs that are paired.
     """
 
-    preset: str
-    seeds: tuple[int, ...]
-    control: str | None = None
+    preset: _one_of("preset", PRESETS)
+    seeds: Annotated[tuple[int, ...], PlainValidator(_seeds)]
+    control: _one_of("control", CONTROLS) | None = None
     transfer: Transfer | None = None
-    nudge: float | None = None
-    dataset: str = "fashion-mnist"
+    nudge: Annotated[float | None, PlainValidator(_nudge)] = None
+    dataset: _one_of("data set", DATASETS) = "fashion-mnist"
 
     def __post_init__(self) -> None:
-        choice("preset", self.preset, PRESETS)
-        choice("data set", self.dataset, DATASETS)
-        object.__setattr__(self, "seeds", tuple(self.seeds))
-        for seed in self.seeds:
-            whole("seed", seed, 0, 2**31 - 1)
-        if len(set(self.seeds)) < max(1, len(self.seeds)):
-            raise ValueError(f"A cell needs seeds, each once; got {list(self.seeds)}.")
-        if isinstance(self.transfer, dict):
-            object.__setattr__(self, "transfer", _make(Transfer, self.transfer, "transfer"))
-        if not isinstance(self.transfer, Transfer | None):
-            raise ValueError(f"transfer must be a table such as {{ epochs = 1 }}, not {self.transfer!r}.")
         if self.nudge is not None and self.transfer is not None:
             raise ValueError("A nudge is of first weights; a transfer takes its weights from another run.")
-        RunConfig(self.preset, nudge=self.nudge)  # checks it
         if self.control is not None:
             dataclasses.replace(PRESETS[self.preset], control=self.control)  # checks it
 
@@ -135,9 +172,10 @@ class Cell:
         return f"transfer-{name}{source}-{t.epochs}-{t.name}"
 
 
-@dataclass(frozen=True)
+@checked
 class Experiment:
-    """A file of `experiments/`. Every field is checked when the object is made (ValueError).
+    """A file of `experiments/`. Every field is checked when the object is made (pydantic's ValidationError, which is a
+    ValueError).
 
     epochs of training at `batch_size`; scores after each of the epochs `evaluate_at` (by default the last), from
     `n_images` images drawn by `sampler` in `sampler_steps`, seen through `features`. keep_at: further epochs whose
@@ -145,44 +183,44 @@ class Experiment:
     `on_subset`). first_weights: the preset, as a rule "unet", whose first weights of the same seed all cells share
     where they can (see `qdm_lib.runs.RunConfig`); None draws each model's own. weights: draw with the averaged ("ema",
     the recipe) or with the raw ones. runs_of: score the runs of this other protocol, which must differ in the drawing
-    only; nothing is trained (see `with_sampler`, `with_weights`).
+    only; nothing is trained (see `with_sampler`, `with_weights`). drawn_as: the way in which its runs are really drawn
+    from here, where that is not `sampler`: what is open is told of that protocol (see `as_used`).
     """
 
-    protocol: str
+    protocol: _name("protocol")
     cells: tuple[Cell, ...]
-    dataset: str = "fashion-mnist"
-    epochs: int = 20
-    batch_size: int = 128
-    evaluate_at: tuple[int, ...] = ()
-    keep_at: tuple[int, ...] = ()
+    dataset: _one_of("data set", DATASETS) = "fashion-mnist"
+    epochs: _number("epochs", 1, MOST_EPOCHS) = 20
+    batch_size: _number("batch_size", 1, TRAINING_IMAGES) = 128
+    evaluate_at: tuple[_number("an epoch of evaluate_at"), ...] = ()
+    keep_at: tuple[_number("an epoch of keep_at"), ...] = ()
     sampler: str = "ddim"
     sampler_steps: int | None = None
-    n_images: int = 7000
-    features: str = "classifier"
+    n_images: _number("n_images", LEAST_IMAGES, MOST_IMAGES) = 7000
+    features: _one_of("feature extractor", FEATURES) = "classifier"
     subset: bool = False
-    first_weights: str | None = None
-    weights: str = "ema"
-    runs_of: str | None = None
+    first_weights: _one_of("preset of first_weights", PRESETS) | None = None
+    weights: _one_of("kind of weights", WEIGHTS) = "ema"
+    runs_of: _name("runs_of") | None = None
+    drawn_as: Draw | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cells_have_its_data_set(cls, given: ArgsKwargs) -> ArgsKwargs:
+        """Cells that name no data set have the experiment's."""
+        values = dict(zip(("protocol", "cells"), given.args, strict=False)) | (given.kwargs or {})
+        if isinstance(cells := values.get("cells"), list | tuple):
+            of = {"dataset": values["dataset"]} if "dataset" in values else {}
+            values["cells"] = tuple(of | cell if isinstance(cell, dict) else cell for cell in cells)
+        return ArgsKwargs((), values)
 
     def __post_init__(self) -> None:
-        for what, name in (("protocol", self.protocol), ("runs_of", self.runs_of)):
-            is_name = isinstance(name, str) and name and all(c.isalnum() or c in "-_" for c in name)
-            if not is_name and (what, name) != ("runs_of", None):
-                raise ValueError(f"{what} must be a name of letters, digits, - and _, not {name!r}.")
-        whole("epochs", self.epochs)
-        whole("batch_size", self.batch_size)
-        whole("n_images", self.n_images, LEAST_IMAGES)
-        choice("feature extractor", self.features, ("classifier", "inception"))
-        choice("kind of weights", self.weights, ("ema", "raw"))
-        if self.first_weights is not None:
-            choice("preset of first_weights", self.first_weights, PRESETS)
         set_ = object.__setattr__
         set_(self, "sampler_steps", check_sampler(self.sampler, self.sampler_steps))
         set_(self, "evaluate_at", tuple(sorted({*self.evaluate_at, self.epochs})))
         set_(self, "keep_at", tuple(sorted(self.keep_at)))
         for epoch in (*self.evaluate_at, *self.keep_at):
             whole("an epoch of evaluate_at or keep_at", epoch, 1, self.epochs)
-        set_(self, "cells", tuple(self._cell(cell) for cell in self.cells))
         if not self.cells:
             raise ValueError("An experiment needs at least one [[cells]].")
         names = [self.cell_name(cell) for cell in self.cells]
@@ -191,13 +229,6 @@ class Experiment:
         for cell in self.cells:
             if cell.transfer and cell.transfer.epochs >= self.epochs:
                 raise ValueError(f"A transfer after {cell.transfer.epochs} of {self.epochs} epochs leaves none.")
-
-    def _cell(self, cell: Cell | dict) -> Cell:
-        if isinstance(cell, dict):
-            return _make(Cell, {"dataset": self.dataset, **cell}, "cell")
-        if not isinstance(cell, Cell):
-            raise ValueError(f"A cell must be a table with a preset and seeds, not {cell!r}.")
-        return cell
 
     def cell_name(self, cell: Cell) -> str:
         """Name of a cell in paths: fashion-mnist/1hqconv."""
@@ -211,17 +242,21 @@ class Experiment:
 
     def with_weights(self, weights: str) -> Experiment:
         """The same runs drawn from with other weights, as a protocol of its own: short-raw."""
-        if weights == self.weights:
+        if choice("kind of weights", weights, WEIGHTS) == self.weights:
             return self
         protocol, runs_of = f"{self.protocol}-{weights}", self.runs_of or self.protocol
         return dataclasses.replace(self, protocol=protocol, weights=weights, runs_of=runs_of)
 
     def with_features(self, features: str) -> Experiment:
         """The same runs scored through other features, as a protocol of its own: paper-inception."""
-        if features == self.features:
+        if choice("feature extractor", features, FEATURES) == self.features:
             return self
         protocol, runs_of = f"{self.protocol}-{features}", self.runs_of or self.protocol
         return dataclasses.replace(self, protocol=protocol, features=features, runs_of=runs_of)
+
+    def as_used(self) -> Experiment:
+        """The same, drawn from as its runs really are here (`drawn_as`)."""
+        return self if self.drawn_as is None else self.with_sampler(self.drawn_as.sampler, self.drawn_as.sampler_steps)
 
     def on_subset(self) -> Experiment:
         """The same on the subset in this package, to try things out, as a protocol of its own: short-subset."""
@@ -308,21 +343,44 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
         known = ", ".join(sorted(str(p) for p in path.parent.glob("*.toml"))) or "none"
         raise FileNotFoundError(f"There is no experiment file {path}; in that folder are: {known}.")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _make(Experiment, content, "experiment")
-    except ValueError as error:  # also what tomllib raises
-        raise ValueError(f"{path}: {error}") from None
+        return Experiment(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        message = explain(error)
+    except RecursionError:
+        message = "its tables or lists lie too deep within one another."
+    except ValueError as error:  # what tomllib raises
+        message = str(error)
+    raise ValueError(f"{path}: {message if len(message) <= LONGEST else message[:LONGEST] + ' …'}")
 
 
-def _make(kind: type, values: dict, what: str):
-    """An object of a dataclass from a dictionary of a file; ValueError names a key that is wrong or missing."""
-    known = {field.name for field in fields(kind)}
-    needed = {f.name for f in fields(kind) if f.default is dataclasses.MISSING}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"Unknown key {unknown[0]!r} of {what}; known are {', '.join(sorted(known))}.")
-    if missing := sorted(needed - set(values)):
-        raise ValueError(f"The {what} needs {missing[0]!r}.")
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise ValueError(f"A value of {what} is of the wrong kind ({error}).") from None
+def explain(error: ValidationError) -> str:
+    """A mistake in one line, with its place: "cells.0.preset: Unknown preset 'unett'. Did you mean 'unet'? …".
+
+    The first one; but a misspelt key before what is missing for its sake.
+    """
+    first, *more = sorted(error.errors(include_url=False), key=lambda one: one["type"] == "missing")
+    place, message = [str(part) for part in first["loc"]], first["msg"]
+    if first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
+    elif first["type"] == "missing":
+        message = f"The {_what(place)} needs {place.pop()!r}."
+    elif first["type"] == "unexpected_keyword_argument":
+        key, known = place.pop(), _keys(place)
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        message = f"Unknown key {key!r} of {_what([*place, key])}.{hint} Known are {', '.join(sorted(known))}."
+    else:
+        message = f"{message}, not {first['input']!r}."
+    others = f" ({len(more)} more after that.)" if more else ""
+    said = not place or message.startswith(place[-1])
+    return ("" if said and len(place) < 2 else f"{'.'.join(place)}: ") + message + others
+
+
+def _what(place: list[str]) -> str:
+    """What holds the value at a place of a file."""
+    return "cell" if len(place) == 3 and place[0] == "cells" else place[-2] if len(place) > 1 else "experiment"
+
+
+def _keys(place: list[str]) -> list[str]:
+    kind = {"transfer": Transfer, "drawn_as": Draw}.get(place[-1], Cell) if place else Experiment
+    return [field.name for field in fields(kind)]

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from qdm_lib.files import replacing
 from qdm_lib.machine import duration
 from qdm_lib.paper import HAND_OVER
 from qdm_lib.statistics import (
+    INTERVAL_SD,
     SHARES,
     SMALLEST_EFFECT,
     classical_null,
@@ -24,14 +26,14 @@ from qdm_lib.statistics import (
 )
 from study.cost import job_seconds, kind
 from study.results import CLASSICAL, LOSS, SCORES, Group, Result, ladder, read_result
-from study.spec import Experiment, Transfer
+from study.spec import Experiment, Job, Transfer
 
 COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
 # Beside each cell - classical, and each rung - zero: what HQConv does beyond a classical layer with as many weights,
 # beyond random weights, beyond ones without entanglement, and beyond the released form.
 RUNGS = tuple(("fullhqconv", f"control-{name}") for name in ("classical", "frozen", "uncontrolled", "hqconv_released"))
-# The paper's transfers (see the notes of `paper_tables.json`): the presets we hand over to.
-TRANSFERS = {"transfer, ours into 1hqconv": "1hqconv", "transfer, ours into 1fqconv": "1fqconv",
+# Transfers as the table names them, and the presets that are handed over to: the paper's two, and one of ours.
+TRANSFERS = {"transfer into 1hqconv": "1hqconv", "transfer into 1fqconv": "1fqconv",
              "classical transfer control": CLASSICAL}  # fmt: skip
 
 
@@ -89,9 +91,21 @@ def seed_table(group: Group) -> Table:
     rows.append([group.floor_name(), "", "", "", "", *(number(group.floor(key)) for key in SCORES), ""])
     note = (
         "Intervals over the images alone, cut to possible values; of a share of 0 or 1 Clopper and Pearson's bound. "
-        "CNN accuracy: over the real test images, of one CNN; neither its seed nor the generated images vary."
+        + cnn_note(group)
     )
     return Table(header, rows, note)
+
+
+def cnn_note(group: Group) -> str:
+    """What the interval of the CNN accuracies holds: of one CNN in older results, of several in newer ones."""
+    several = "Interval of CNN accuracy: over CNNs and test images"
+    one = "over the test images of one CNN, whose own seed is not in the interval"
+    if (kinds := {entry.cnns for entry in group.all_entries()}) == {1}:
+        return f"CNN accuracy: {one}; neither do the generated images vary."
+    if 1 not in kinds:
+        return f"{several}."
+    old = {r.config.cell for r in group.results() if any(entry.cnns == 1 for entry in r.by_epoch.values())}
+    return f"{several}; in older results, among those of {', '.join(sorted(old))}, {one}."
 
 
 def loss_table(group: Group) -> Table:
@@ -244,71 +258,144 @@ def training_seconds(result: Result) -> float | None:
     return result.seconds_per_step["seconds"] * result.by_epoch[epoch].step * (1 - before / epoch)
 
 
-def open_table(experiment: Experiment, folder: Path) -> Table:
-    """Each cell of an experiment file: seeds done, seeds open, and what the open ones cost as measured.
+def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = ()) -> Table:
+    """Each cell of an experiment file: seeds done and open, epochs already scored, and what is left costs as measured.
 
-    The epochs before a transfer's hand-over are trained once for all cells that share them and are not in the table;
-    `experiment run --dry-run` counts those that are missing on your machine.
+    experiment: as its runs are really drawn (`Experiment.as_used`). Costs are those that the runs of `groups` noted,
+    else those of results/seconds.json. The epochs before a transfer's hand-over are trained once for all cells that
+    share them and are not in the table; `experiment run --dry-run` counts those that are missing on your machine.
     """
-    path, rows = folder / "seconds.json", []
-    seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    jobs = experiment.jobs()
+    measured, jobs, rows = costs_of_runs(folder / "seconds.json", groups), experiment.jobs(), []
     for cell in experiment.cells:
         mine = [job for job in jobs if job.cell == cell]
-        todo = [job for job in mine if not _finished(job.result(folder))]
+        scored = {job.seed: _scored(job.result(folder)) for job in mine}
+        todo = [job for job in mine if experiment.epochs not in scored[job.seed]]
+        begun = [f"seed {job.seed}: {', '.join(map(str, scored[job.seed]))}" for job in todo if scored[job.seed]]
         texts = []
-        for machine, costs in sorted(seconds.items()):
+        for machine, costs in sorted(measured.items()):
             if todo and kind(cell) in costs:
-                epochs, scored_at = mine[0].own_epochs()
-                each = job_seconds(experiment, costs[kind(cell)], mine[0].steps(epochs), len(scored_at))
-                texts.append(f"{duration(len(todo) * each)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
+                seconds = sum(_left(job, scored[job.seed], costs[kind(cell)]) for job in todo)
+                texts.append(f"{duration(seconds)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
         cost = "; ".join(texts) or ("not measured" if todo else "")
-        rows.append([experiment.cell_name(cell), str(len(mine) - len(todo)), str(len(todo)), cost])
+        done = str(len(mine) - len(todo))
+        rows.append([experiment.cell_name(cell), done, str(len(todo)), "; ".join(begun), cost])
     without = (
         "scoring and without the first epochs of transfers" if any(c.transfer for c in experiment.cells) else "scoring"
     )
-    time = f"time for the open ones, without {without} (CPU time on an otherwise idle core; of a GPU clock time)"
-    header = ["cell", "seeds done", "seeds open", time]
-    return Table(header, rows)
+    header = ["cell", "seeds done", "seeds open", "epochs scored of open ones"]
+    header += [f"time for the open ones, without {without}"]
+    e = experiment
+    note = (
+        f"Protocol {e.protocol}: {e.epochs} epochs, scores after {', '.join(map(str, e.evaluate_at))}, {e.n_images:,} "
+        f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Times: CPU time of a training step and clock time"
+        " of drawing, the least that any run here noted; of kinds that have not been run, as measured over three steps "
+        "on an otherwise idle core."
+    )
+    return Table(header, rows, note)
 
 
-def _finished(path: Path) -> bool:
-    return path.is_file() and read_result(path).last is not None
+def costs_of_runs(path: Path, groups: Iterable[Group]) -> dict[str, dict[str, dict[str, float]]]:
+    """{machine: {kind of model: {"step": CPU seconds of a training step, "call": seconds of a model call an image}}}.
+
+    The least of the results that noted both, as other programs on the machine and older versions only add to it; else
+    what the file results/seconds.json says.
+    """
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    noted: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for result in (result for group in groups for result in group.results()):
+        config, seconds = result.config, result.seconds_per_step
+        drawing = [e.sampling_seconds for e in result.by_epoch.values() if e.sampling_seconds is not None]
+        if seconds and drawing and config.sampler_steps:
+            call = sum(drawing) / len(drawing) / config.n_images / config.sampler_steps
+            where = f"{result.place}, batch {config.batch_size}", kind(config)
+            noted.setdefault(where, []).append((seconds.get("cpu_seconds", seconds["seconds"]), call))
+    for (machine, name), pairs in noted.items():
+        step, call = (min(values) for values in zip(*pairs, strict=True))
+        found = found | {machine: found.get(machine, {}) | {name: {"step": step, "call": call}}}
+    return found
+
+
+def _scored(path: Path) -> list[int]:
+    """The epochs in a job's result; none without one."""
+    return list(read_result(path).by_epoch) if path.is_file() else []
+
+
+def _left(job: Job, scored: list[int], cost: dict[str, float]) -> float:
+    """Seconds for the steps after the last scored epoch, and for the drawings that are missing."""
+    epochs, scored_at = job.own_epochs()
+    last = max(scored, default=job.experiment.epochs - epochs)
+    steps = job.steps(job.experiment.epochs) - job.steps(last)
+    return job_seconds(job.experiment, cost, steps, len(set(scored_at) - set(scored)))
 
 
 def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -> Table:
-    """The paper's table beside our runs of its protocol: means with intervals, or "open" where there is none.
+    """The paper's numbers and our runs of its protocol: what may be compared, the change against the classical model.
+
+    First the changes in percent, the paper's and ours, of FID, KID and IS; then the paper's scores, then ours, each on
+    a scale of its own: means with intervals, or "open" where there is none.
 
     protocol: "paper-inception" for the same runs as seen by the paper's features (`experiment run --features`),
     "paper-ddim-50" for the same runs drawn by another sampler; a note says how ours are drawn.
-    Our sources of the paper's numbers do not say into which circuit its transfer goes: it stands beside both of ours.
     The last row of a data set is the floor: what as many real images score by our features.
     """
-    scores = [f"{title}, {whose}" for title in ("FID", "KID", "IS") for whose in ("paper", "ours")]
-    header = ["data set", "cell", *scores, "seeds of ours", "features of ours"]
+    keys = {key: SCORES[key][0] for key in ("fid", "kid", "is")}
+    header = ["data set", "cell", *(f"{title} against {CLASSICAL}, %, {whose}"
+                                    for title in keys.values() for whose in ("paper", "ours"))]  # fmt: skip
+    header += [f"{title}, {whose}" for whose in ("paper", "ours") for title in keys.values()]
+    header += ["seeds of ours", "features of ours"]
     by_dataset = {group.dataset: group for group in groups if group.protocol == protocol}
     rows = []
     for dataset, cells in paper["scores"].items():
         group = by_dataset.get(dataset)
         theirs = {name: numbers for name, numbers in cells.items() if name != "transfer"}
-        theirs |= {name: cells["transfer"] for name in TRANSFERS if name.startswith("transfer")}
+        theirs[f"transfer into {paper['transfer_into']}"] = cells["transfer"]
+        theirs["transfer into 1hqconv"] = {}
         theirs["classical transfer control"] = paper["classical_transfer"][dataset]
         for name, numbers in theirs.items():
             ours = next((cell for cell in (group.cells if group else ()) if _same_cell(group, cell, name)), None)
             n = len(group.entries(ours)) if ours else 0
-            row = [dataset, name]
-            for key in ("fid", "kid", "is"):
-                row += [str(numbers.get(key, "not given")), mean_text(group, ours, key) if n else "open"]
-            rows.append([*row, str(n), group.features() if n else ""])
-        floors = [number(group.floor(key)) if group else "open" for key in ("fid", "kid", "is")]
-        rows.append([dataset, group.floor_name() if group else "7,000 real images",
-                     *(text for floor in floors for text in ("not given", floor)), "", ""])  # fmt: skip
+            changes = []
+            for key in keys:
+                changes.append(_change(numbers.get(key), cells[CLASSICAL].get(key)) if name != CLASSICAL else "")
+                changes.append(change_text(group, ours, key) if n and name != CLASSICAL else "open" if not n else "")
+            printed = [_printed(numbers, key) for key in keys]
+            measured = [mean_text(group, ours, key) if n else "open" for key in keys]
+            rows.append([dataset, name, *changes, *printed, *measured, str(n), group.features() if n else ""])
+        floors = [number(group.floor(key)) if group else "open" for key in keys]
+        rows.append([dataset, group.floor_name() if group else "7,000 real images", *[""] * 9, *floors, "", ""])
     note = (
-        "The paper gives one transfer for each data set; into which circuit is not known here, so its numbers stand "
-        "beside both of ours. Features decide the scale: compare ours with the paper's only where ours are those of "
-        f"Inception. {ONE_SEED}"
+        "The features decide the scale of a score. Where ours are not those of Inception, only the changes against the "
+        f"classical model compare, in sign and rough size. {ONE_SEED} Of a change it is over the images of both models."
     )
     return Table(header, rows, " ".join([note, *map(_drawn_by, by_dataset.values())]))
+
+
+def _printed(numbers: dict, key: str) -> str:
+    """A score as the paper prints it, with its ± where that is noted."""
+    around = numbers.get("plus_minus", {}).get(key)
+    return str(numbers.get(key, "not given")) + ("" if around is None else f" ± {around}")
+
+
+def _change(value: float | None, classical: float | None) -> str:
+    return "not given" if value is None or classical is None else f"{100 * (value / classical - 1):+.1f}"
+
+
+def change_text(group: Group, cell: str, key: str) -> str:
+    """Mean difference to the classical model, paired by seed, in percent of its mean score over the same seeds.
+
+    With its 95 % interval; a star for one seed, whose images alone vary. "open" without a common seed.
+    """
+    mine, classical = group.scores(cell, key), group.scores(CLASSICAL, key)
+    seeds = sorted(set(mine) & set(classical))
+    if not seeds:
+        return "open"
+    d = paired_difference(mine, classical)
+    low, high = d.low, d.high
+    if d.n == 1:
+        half = INTERVAL_SD / 2 * math.hypot(mine[seeds[0]][1], classical[seeds[0]][1])
+        low, high = d.mean - half, d.mean + half
+    scale = 100 / abs(sum(classical[seed][0] for seed in seeds) / d.n)
+    return f"{scale * d.mean:+.1f} [{scale * low:+.1f}, {scale * high:+.1f}]" + "*" * (d.n == 1)
 
 
 def _drawn_by(group: Group) -> str:
@@ -373,6 +460,7 @@ def write_table(path: Path, table: Table) -> list[Path]:
     written = []
     for ending, content in ((".csv", text.getvalue()), (".md", "\n".join(lines) + "\n")):
         file = path.with_name(path.name + ending)
-        file.write_text(content, encoding="utf-8", newline="\n")
+        with replacing(file) as temporary:
+            temporary.write_text(content, encoding="utf-8", newline="\n")
         written.append(file)
     return written

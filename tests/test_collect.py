@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +14,17 @@ import torch
 from PIL import Image
 
 from qdm_lib.files import write_json
+from qdm_lib.machine import duration
 from qdm_lib.statistics import LIMITS, SHARES, limits, rule_of_three
 from study.collect import collect, read_results
 from study.figures import _style, figures, in_common, ladder_figure, loss_by_epoch, null, samples, sampling_figures
 from study.job_files import read_picture, write_picture
 from study.results import SCORES, Entry, Result, Settings, read_result
+from study.spec import load_experiment
 from study.tables import (
     RUNGS,
     Table,
+    change_text,
     compared,
     cost_table,
     difference_table,
@@ -28,6 +32,7 @@ from study.tables import (
     mean_text,
     null_table,
     number,
+    open_table,
     paper_table,
     score_table,
     seed_table,
@@ -110,12 +115,12 @@ def test_what_the_tables_say(results):
     assert loss.startswith("training loss,2,5,0.002,0.004,")
     assert null == "FID,2,5,1.6,4,3.92,0.88,1"  # pairs 0, 0, 0, 2 (six times), 4; 1.96 · √2 · √2
     todo = (tables / "open-short.csv").read_text().splitlines()
-    assert "CPU time on an otherwise idle core" in todo[0] and "fashion-mnist/unet,5,0," in todo
-    assert "fashion-mnist/1hqconv,0,3,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
+    assert "fashion-mnist/unet,5,0,," in todo
+    assert "fashion-mnist/1hqconv,0,3,,52 min (a machine; 1 s a step)" in todo  # 3 · (938 · 1 s + 2,000 · 50 · 1 ms)
     paper = (tables / "paper-and-ours.md").read_text()
     assert (
-        "| fashion-mnist | unet | 39.4563 | 40 [39.8, 40.2]* | 0.0275 |" in paper
-        and "| mnist | unet | 45.2762 | open |" in paper
+        "| fashion-mnist | unet |  |  |  |  |  |  | 39.4563 | 0.0275 | 3.9783 | 40 [39.8, 40.2]* |" in paper
+        and "| 45.2762 | 0.0558 | 1.9152 | open |" in paper
     )
     seeds = (tables / "short-fashion-mnist-seeds.csv").read_text()
     assert "short/fashion-mnist/unet/seed-1.json" in seeds and "102 [101.8, 102.2]" in seeds
@@ -244,8 +249,8 @@ def test_seeds_that_all_score_alike_give_no_share(tmp_path):
 
 def test_only_the_released_hand_over_stands_beside_the_papers(tmp_path):
     """A transfer of averaged weights, or after other epochs, is another one, whatever its name ends in."""
-    paper = {"scores": {"fashion-mnist": {"unet": {"fid": 1}, "transfer": {"fid": 2}}},
-             "classical_transfer": {"fashion-mnist": {"fid": 3}}}  # fmt: skip
+    paper = {"scores": {"fashion-mnist": {"unet": {"fid": 1}, "transfer": {"fid": 2}}}, "transfer_into": "1fqconv",
+             "classical_transfer": {"fashion-mnist": {"fid": 3, "is": 2.0, "plus_minus": {"is": 0.1}}}}  # fmt: skip
     transfer = {"epochs": 18, "source": "unet", "weights": "raw", "optimizer": "restart", "ema": "restart"}
     for preset, name, fid, changed in (("1hqconv", "18-ema-restart-restart", 10, {"weights": "ema"}),
                                        ("1hqconv", "9-restart", 11, {"epochs": 9}),
@@ -253,13 +258,34 @@ def test_only_the_released_hand_over_stands_beside_the_papers(tmp_path):
                                        ("7hqconv", "18-restart", 14, {}), ("unet", "", 15, None)):  # fmt: skip
         made_up(tmp_path, "paper", f"transfer-{preset}-{name}" if name else preset, 0, fid, preset=preset,
                 transfer=None if changed is None else transfer | changed)  # fmt: skip
-    rows = [[*row[1:3], row[3].split(" ")[0]] for row in paper_table(paper, read_results(tmp_path)).rows]
-    assert rows[:-1] == [
-        ["unet", "1", "15"],
-        ["transfer, ours into 1hqconv", "2", "open"],
-        ["transfer, ours into 1fqconv", "2", "12"],
-        ["classical transfer control", "3", "13"],
+    table = paper_table(paper, read_results(tmp_path))
+    fid = [table.header.index(f"FID{what}") for what in (" against unet, %, paper", " against unet, %, ours")]
+    fid += [table.header.index("FID, paper"), table.header.index("FID, ours")]
+    assert all(abs(a - b) > 1 for a, b in [fid[2:]])  # scores on two scales are no neighbours
+    assert [[row[1], *(row[k].split(" ")[0] for k in fid)] for row in table.rows[:-1]] == [
+        ["unet", "", "", "1", "15"],
+        ["transfer into 1fqconv", "+100.0", "-20.0", "2", "12"],
+        ["transfer into 1hqconv", "not", "open", "not", "open"],
+        ["classical transfer control", "+200.0", "-13.3", "3", "13"],
     ]
+    assert table.rows[3][fid[1]].endswith("]*") and "2.0 ± 0.1" in table.rows[3]
+
+
+def test_a_change_in_percent_is_paired_by_seed(tmp_path):
+    """Over the seeds that both have: (90 - 100 + 108 - 100) / 2 = -1 of 100; the third, good seed does not count."""
+    for cell, fids in (("unet", (100, 100)), ("1hqconv", (90, 108, 10))):
+        for seed, fid in enumerate(fids):
+            made_up(tmp_path, "short", cell, seed, fid)
+    (group,) = read_results(tmp_path)
+    assert change_text(group, "1hqconv", "fid").startswith("-1.0 [-115.") and "*" not in change_text(
+        group, "1hqconv", "fid"
+    )
+    made_up(tmp_path / "b", "short", "unet", 0, 100)
+    made_up(tmp_path / "b", "short", "1hqconv", 0, 99)
+    made_up(tmp_path / "b", "short", "7hqconv", 1, 99)
+    (group,) = read_results(tmp_path / "b")
+    assert change_text(group, "1hqconv", "fid") == "-1.0 [-1.3, -0.7]*"  # each ± 0.196, so ± 0.28
+    assert change_text(group, "7hqconv", "fid") == "open"
 
 
 def test_runs_seen_through_the_papers_features_have_their_own_table(tmp_path):
@@ -270,10 +296,10 @@ def test_runs_seen_through_the_papers_features_have_their_own_table(tmp_path):
     collect(tmp_path, experiments=EXPERIMENTS)
     ours, theirs = ((tmp_path / "tables" / f"paper{p}-and-ours.md").read_text() for p in ("", "-inception"))
     quick = (tmp_path / "tables" / "paper-ddim-50-and-ours.md").read_text()
-    assert "unet | 39.4563 | 20 [19.8, 20.2]* |" in quick
+    assert "| 3.9783 | 20 [19.8, 20.2]* |" in quick
     assert "Ours on fashion-mnist: 2,000 images by DDIM in 50 steps" in quick.splitlines()[-1]
     assert not (tmp_path / "tables" / "paper-bundled-and-ours.md").exists()
-    assert "unet | 39.4563 | 40 [39.8, 40.2]* |" in ours and "unet | 39.4563 | 30 [29.8, 30.2]* |" in theirs
+    assert "| 3.9783 | 40 [39.8, 40.2]* |" in ours and "| 3.9783 | 30 [29.8, 30.2]* |" in theirs
     assert "| 1 | inception |" in theirs and "one seed" in ours.splitlines()[-1]
 
 
@@ -364,6 +390,52 @@ def test_losses_of_every_epoch_are_told_or_said_to_be_missing(tmp_path):
     assert np.allclose(curve.get_xydata(), [[1, 25], [2, -5]])
     names = {path.name for path in collect(tmp_path, experiments=EXPERIMENTS)}
     assert {"short-fashion-mnist-losses.md", "short-fashion-mnist-loss-by-epoch.png"} <= names
+
+
+def test_an_accuracy_of_one_cnn_is_said_to_be_one(tmp_path):
+    made_up(tmp_path, "short", "unet", 0, 100)
+    path = made_up(tmp_path, "short", "1hqconv", 0, 100)
+    assert "over the test images of one CNN" in seed_table(read_results(tmp_path)[0]).note
+    result = read_result(path)
+    dataclasses.replace(result, by_epoch={2: dataclasses.replace(result.by_epoch[2], cnns=5)}).write(path)
+    assert "among those of unet, over the test images of one CNN" in seed_table(read_results(tmp_path)[0]).note
+
+
+def test_what_is_open_of_the_protocol_that_is_used(tmp_path):
+    """paper-fashion-mnist, drawn by DDIM: one seed done, one at epoch 10, one open; costs as noted."""
+    used = load_experiment(EXPERIMENTS / "paper-fashion-mnist.toml").as_used()
+    assert used.protocol == "paper-ddim-50" and used.as_used() is not used
+    about = {"n_images": 7000, "batch_size": 128, "runs_of": "paper"}
+    made_up(tmp_path, used.protocol, "unet", 1, 10, (1, 10, 20), **about)
+    made_up(tmp_path, used.protocol, "unet", 2, 10, (1, 10), **about)
+    table = open_table(used, tmp_path, read_results(tmp_path))
+    rows = {row[0]: row[1:] for row in table.rows}
+    seconds = 9375 * 1.0 + 3 * 200 + (9375 - 4688) * 1.0 + 200  # seed 0 whole; seed 2 from epoch 10 on
+    assert rows["fashion-mnist/unet"] == [
+        "1", "2", "seed 2: 1, 10", f"{duration(seconds)} (x, 1 thread(s); 1 s a step)".replace(";", ", batch 128;", 1),
+    ]  # fmt: skip
+    assert rows["fashion-mnist/control-zero"] == ["0", "3", "", "not measured"]
+    assert "7,000 images by DDIM in 50 steps" in table.note
+    names = {path.name for path in collect(tmp_path, experiments=EXPERIMENTS)}
+    assert {"open-paper-ddim-50-mnist.md", "open-short.md", "open-paper-n1000.md"} <= names
+    assert not any("open-paper-mnist" in name for name in names)
+
+
+def test_a_stopped_collect_leaves_whole_files(results, monkeypatch):
+    """Killed in the middle of any picture or table: what was there is there still, and no half of a new one."""
+    before = {path: path.read_bytes() for path in collect(results, experiments=EXPERIMENTS)}
+    for stopped_at in ("ladder.png", "samples.png", "null.png", "scores.md"):
+
+        def stop(old, new, stopped_at=stopped_at, replace=os.replace):
+            if str(new).endswith(stopped_at):
+                raise KeyboardInterrupt
+            replace(old, new)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("os.replace", stop)
+            collect(results, experiments=EXPERIMENTS)
+        assert {path: path.read_bytes() for path in before} == before
+    assert not [path for path in results.rglob("*") if path.name.endswith(".tmp")]
 
 
 def test_labels_are_neither_cut_nor_on_one_another(results):

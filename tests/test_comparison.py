@@ -1,12 +1,11 @@
 """Differences paired by seed: by hand, their coverage, and the verdicts."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 
-from qdm_lib.data import ASSETS
+from qdm_lib.paper import scores
 from qdm_lib.statistics import (
     SMALLEST_EFFECT,
     Difference,
@@ -99,7 +98,7 @@ def test_the_margin_is_what_the_paper_claims():
     assert math.isnan(smallest_effect("mnist", {}))
     assert Difference(0.0, 3, (-1, 1), (-1, 1)).verdict(math.nan) == "open"
     assert Difference(0.0, 3, (0.5, 1), (0.5, 1)).verdict(math.nan) == "higher"
-    paper = json.loads((ASSETS / "paper_tables.json").read_text(encoding="utf-8"))["scores"]
+    paper = scores()["scores"]
     for dataset, share in SMALLEST_EFFECT.items():
         best = min(numbers["fid"] for numbers in paper[dataset].values())
         assert share == round(1 - best / paper[dataset]["unet"]["fid"], 2)

@@ -20,12 +20,17 @@ def test_links_lead_somewhere(path):
 
 
 def rows_of_runs(text: str):
-    """(protocol, cell, seed, entry) of each filled field of REPORT's tables with a column for each seed."""
+    """(protocol and data set, cell, seed, entry) of each filled field of REPORT's tables with a column for each seed.
+
+    The first field of such a table's head is the protocol, of Fashion-MNIST, or "protocol, data set".
+    """
     seeds, protocol = [], None
     for line in text.splitlines():
         fields = [field.strip() for field in line.strip("|").split("|")] if line.startswith("|") else []
         if any(field.startswith("seed ") for field in fields):
-            protocol, seeds = fields[0], [int(field[5:]) for field in fields[1:]]
+            protocol, _, dataset = fields[0].partition(", ")
+            protocol = f"{protocol}-{dataset or 'fashion-mnist'}"
+            seeds = [int(field[5:]) for field in fields[1:]]
         elif not fields:
             seeds = []
         elif seeds and fields[0].startswith("`"):
@@ -35,7 +40,7 @@ def rows_of_runs(text: str):
 
 
 def test_the_reports_scores_are_those_of_the_results():
-    groups = {group.protocol: group for group in read_results(ROOT / "study" / "results")}
+    groups = {group.name: group for group in read_results(ROOT / "study" / "results")}
     found = list(rows_of_runs((ROOT / "study" / "REPORT.md").read_text(encoding="utf-8")))
     assert len(found) >= 8
     for protocol, cell, seed, entry in found:

@@ -7,12 +7,13 @@ import torch
 
 from qdm_lib.data import load_images
 from study.scores import (
-    Judge,
+    Scorer,
     class_tv,
     cnn_correct,
     density_coverage,
     mean_interval,
     nearest_distance,
+    over_cnns,
     precision_recall,
     radii,
 )
@@ -93,6 +94,25 @@ def test_mean_interval():
     assert mean_interval(torch.ones(9).double()) == (1, 1, 1)
 
 
+def test_the_interval_of_an_accuracy_holds_the_spread_of_the_cnns():
+    """Two CNNs, 4 test images: accuracies 1/2 and 1; by hand, and by drawing many sets of CNNs."""
+    value, low, high = over_cnns(torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]))
+    seeds, images = 0.125, 1 / 12  # of 0.5 and 1; of the images' means 1, 1, 0.5, 0.5
+    half = 12.7062 * (seeds / 2 + images / 4) ** 0.5
+    assert value == 0.75 and (low, high) == (0, 1) and half > 0.25
+    quiet = torch.tensor([[1.0] * 90 + [0.0] * 10] * 5)
+    value, low, high = over_cnns(quiet)  # CNNs that agree: only the images vary
+    assert value == pytest.approx(0.9) and high - low == pytest.approx(2 * 2.77645 * (0.09 / 99) ** 0.5, rel=1e-4)
+    with pytest.raises(ValueError, match="at least 2 of them, not 1"):
+        over_cnns(torch.ones(1, 9))
+    g, hits = torch.Generator().manual_seed(0), 0
+    for _ in range(300):  # accuracies of CNNs scatter by 0.03 around 0.8; 1,000 test images
+        share = 0.8 + 0.03 * torch.randn(5, 1, generator=g)
+        value, low, high = over_cnns((torch.rand(5, 1000, generator=g) < share).double())
+        hits += low <= 0.8 <= high
+    assert 0.93 <= hits / 300 <= 1
+
+
 def test_an_interval_of_a_share_holds_possible_shares_only():
     for k in (1, 2, 399):  # of 400; without the cut the interval of 1 reaches below 0, that of 399 above 1
         for seed in range(5):
@@ -108,8 +128,8 @@ def test_an_interval_of_a_share_holds_possible_shares_only():
 def test_what_is_kept_of_one_seed_serves_no_other(sets, tmp_path):
     """The seed draws the real images in the generated ones' place, so what is kept depends on it."""
     for seed in (0, 1):
-        kept = Judge(*sets, 20, seed=seed, cache=tmp_path, cnn_steps=1, device="cpu").close_distance()
-        assert kept == Judge(*sets, 20, seed=seed, cnn_steps=1, device="cpu").close_distance()
+        kept = Scorer(*sets, 20, seed=seed, cache=tmp_path, cnn_steps=1, device="cpu").close_distance()
+        assert kept == Scorer(*sets, 20, seed=seed, cnn_steps=1, device="cpu").close_distance()
 
 
 def test_what_is_kept_of_some_images_serves_no_others_of_that_name_and_number(sets, tmp_path):
@@ -117,7 +137,7 @@ def test_what_is_kept_of_some_images_serves_no_others_of_that_name_and_number(se
     inverted = [replace(s, images=255 - s.images) for s in few]
     renamed = [few[0], replace(few[1], labels=9 - few[1].labels)]
     for train, test in (few, inverted, renamed):
-        kept, new = (Judge(train, test, 20, cache=c, cnn_steps=2, device="cpu") for c in (tmp_path, None))
+        kept, new = (Scorer(train, test, 20, cache=c, cnn_steps=2, device="cpu") for c in (tmp_path, None))
         assert torch.equal(kept.reference.features, new.reference.features)
         assert torch.equal(kept.held_out.logits, new.held_out.logits)
         assert kept.close_distance() == new.close_distance() and kept.floors() == new.floors()
@@ -125,7 +145,7 @@ def test_what_is_kept_of_some_images_serves_no_others_of_that_name_and_number(se
 
 def test_a_damaged_file_of_the_cache_is_made_anew(sets, tmp_path):
     few = [replace(s, images=s.images[:40], labels=s.labels[:40]) for s in sets]
-    make = lambda: Judge(*few, 20, cache=tmp_path, cnn_steps=1, device="cpu")  # noqa: E731
+    make = lambda: Scorer(*few, 20, cache=tmp_path, cnn_steps=1, device="cpu")  # noqa: E731
     floors = make().floors()
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(kept) == 4
@@ -151,17 +171,17 @@ def sets():
 
 def test_real_copied_and_noisy_images_are_told_apart(sets, tmp_path):
     train, test = sets
-    options = {"cnn_steps": 30, "n_bootstrap": 5, "device": "cpu"}
+    options = {"cnn_steps": 30, "cnn_seeds": 2, "n_bootstrap": 5, "device": "cpu"}
     n = min(300, len(test))
-    judge = Judge(train, test, n, cache=tmp_path, **options)
-    real = judge.scores(test.images[judge.fresh])
+    scorer = Scorer(train, test, n, cache=tmp_path, **options)
+    real = scorer.scores(test.images[scorer.fresh])
     for key in ("precision", "recall", "density", "coverage", "memorised", "class_tv"):
         assert real[key].value == pytest.approx(real[key].floor), key  # the very images of the floor
     assert real["memorised"].value <= 0.015 and real["class_tv"].value < 0.1
-    copies = judge.scores(train.images[judge.drawn])
+    copies = scorer.scores(train.images[scorer.drawn])
     assert copies["memorised"].value == 1 and copies["precision"].value == 1 and copies["coverage"].value == 1
     noise = torch.randint(256, (n, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    bad = judge.scores(noise)
+    bad = scorer.scores(noise)
     assert bad["coverage"].value < 0.05 and bad["recall"].value < real["recall"].value
     assert (
         bad["memorised"].value == 0 < bad["memorised"].high < 4 / n
@@ -169,14 +189,14 @@ def test_real_copied_and_noisy_images_are_told_apart(sets, tmp_path):
     )
     assert "classifier fashion-mnist" in bad["precision"].extractor and "Images in each class" in bad["class_tv"].note
 
-    again = Judge(train, test, n, cache=tmp_path, **options)  # what the first one kept
-    assert again.floors() == judge.floors() and again.scores(noise) == bad
+    again = Scorer(train, test, n, cache=tmp_path, **options)  # what the first one kept
+    assert again.floors() == scorer.floors() and again.scores(noise) == bad
 
 
 def test_few_or_wrong_images_are_refused(sets):
     train, test = (replace(s, images=s.images[:20], labels=s.labels[:20]) for s in sets)
-    judge = Judge(train, test, 10, cnn_steps=1, device="cpu")
+    scorer = Scorer(train, test, 10, cnn_steps=1, device="cpu")
     with pytest.raises(ValueError, match="a score needs at least 6, not 5"):
-        judge.scores(train.images[:5])
+        scorer.scores(train.images[:5])
     with pytest.raises(ValueError, match="n must be a whole number, at least 6; got 5"):
-        Judge(train, test, 5, device="cpu")
+        Scorer(train, test, 5, device="cpu")

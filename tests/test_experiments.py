@@ -58,7 +58,7 @@ def tiny(*cells: Cell, **changes) -> Experiment:
 
 def runner(experiment: Experiment, folder: Path, **options) -> Runner:
     options = {
-        "judge_options": {"cnn_steps": 2, "n_bootstrap": 2},
+        "scorer_options": {"cnn_steps": 2, "cnn_seeds": 2, "n_bootstrap": 2},
         "progress": False,
         "say": lambda text: None,
     } | options
@@ -87,6 +87,9 @@ def test_the_short_protocol_is_what_the_command_line_trains():
     assert ladder | {"unet", "1hqconv", "1fqconv"} <= set(seeds)
 
 
+UNET = "[[cells]]\npreset = 'unet'\nseeds = [0]\n"
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
@@ -94,20 +97,45 @@ def test_the_short_protocol_is_what_the_command_line_trains():
         ("protocol = 'x'", "The experiment needs 'cells'"),
         ("protocol = 'x'\nepoch = 3\ncells = []", "Unknown key 'epoch' of experiment"),
         ("protocol = 'x'\n[[cells]]\npreset = 'unett'\nseeds = [0]", "Did you mean 'unet'?"),
-        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = 3", "A value of cell is of the wrong kind"),
+        (
+            "protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = 3",
+            "cells.0.seeds: A cell needs seeds, .*; got 3",
+        ),
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ncontrol = 'zero'", "control replaces the vertex"),
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ntransfer = {epochs = 20}", "leaves none"),
         ("protocol = 'x'\n" + "[[cells]]\npreset = 'unet'\nseeds = [0]\n" * 2, "twice are fashion-mnist/unet"),
         ("protocol = 'x'\ncells = []", "needs at least one"),
-        ("protocol = 'x'\ncells = ['unet']", "A cell must be a table with a preset and seeds, not 'unet'"),
-        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ntransfer = 'warm'", "transfer must be a table"),
-        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0, 0]", "seeds, each once; got .0, 0."),
-        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = []", "seeds, each once; got"),
-        ("protocol = 'x'\nruns_of = 3\ncells = []", "runs_of must be a name of letters, digits, - and _, not 3"),
+        ("protocol = 'x'\ncells = ['unet']", "cells.0: Input should be a dictionary .*, not 'unet'"),
+        (
+            "protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ntransfer = 'warm'",
+            "cells.0.transfer: Input .*, not 'warm'",
+        ),
+        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0, 0]", "seeds, each once, such as .0, 1.; got .0, 0."),
+        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = []", "seeds, each once, such as .0, 1.; got"),
+        ("protocol = 'x'\nruns_of = 3\ncells = []", "runs_of must be a name of letters, digits, - and _ .*, not 3"),
         ("protocol = 'x'\nruns_of = '../y'\ncells = []", "runs_of must be a name of .*, not '../y'"),
         ("protocol = ['x']\ncells = []", "protocol must be a name of"),
-        ("protocol = 'x'\nn_images = 5\ncells = []", "n_images must be a whole number, at least 6; got 5"),
+        ("protocol = 'x'\nn_images = 5\ncells = []", "n_images must be a whole number, 6 … 1,000,000; got 5"),
         ("protocol = ", "file.toml: Invalid value"),
+        (UNET, "The experiment needs 'protocol'"),
+        ("protocol = 'x'\n" + UNET + "[[cells]]\npreset = '1hqcnv'\nseeds = [0]", "cells.1.preset: .*mean '1hqconv'"),
+        ("protocol = 'x'\n" + UNET + "seed = [0]", "cells.0: Unknown key 'seed' of cell. Did you mean 'seeds'?"),
+        ("protocol = 'x'\n" + UNET + "control = 'zro'", "cells.0.control: .*mean 'zero'"),
+        ("protocol = 'x'\n" + UNET + "transfer = {epochs = 1, ema = 'wram'}", "cells.0.transfer.ema: .*mean 'warm'"),
+        ("protocol = 'x'\n" + UNET + "transfer = {ema = 'warm'}", "cells.0.transfer: The transfer needs 'epochs'"),
+        ("protocol = 'x'\ndrawn_as = {sampler = 'dim'}\n" + UNET, "drawn_as: Unknown sampler 'dim'. Did you mean"),
+        ("protocol = 'x'\nepochs = 1" + "0" * 54 + "\n" + UNET, "epochs must be a whole number, 1 … 10,000"),
+        ("protocol = 'x'\nn_images = 7" + "0" * 9 + "\n" + UNET, "n_images must be a whole number, 6 … 1,000,000"),
+        ("protocol = 'x'\nbatch_size = 60001\n" + UNET, "batch_size must be a whole number, 1 … 60,000"),
+        ("protocol = 'x'\nepochs = 1" + "0" * 5000, "limit"),
+        ("protocol = " + "[" * 5000, "too deep"),
+        ("a = " + "{b = " * 3000, "too deep"),
+        ("protocol = " + "[" * 300 + "]" * 300, "protocol must be a name of"),
+        ("protocol = 'é'\n" + UNET, "protocol must be a name of .*not 'é'"),
+        ("protocol = '-x'\n" + UNET, "protocol must be a name of .*not '-x'"),
+        ("protocol = 'a\\b'\n" + UNET, "protocol must be a name of"),
+        ('protocol = "a\\nb"\n' + UNET, "protocol must be a name of"),
+        ("protocol = '" + "x" * 101 + "'\n" + UNET, "protocol must be a name of"),
     ],
 )
 def test_mistakes_in_a_file_are_named(text, words, tmp_path):
@@ -115,7 +143,8 @@ def test_mistakes_in_a_file_are_named(text, words, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError, match=words.replace("?", "[?]")) as error:
         load_experiment(path)
-    assert str(path) in str(error.value)
+    said = str(error.value)
+    assert str(path) in said and "\n" not in said and len(said) < len(str(path)) + 320
     with pytest.raises(FileNotFoundError, match="in that folder are: .*file.toml"):
         load_experiment(tmp_path / "other.toml")
 
@@ -131,6 +160,19 @@ def test_the_papers_cells_are_all_there():
         assert (experiment.n_images, experiment.sampler_steps) == (7000, 1000)
 
 
+def test_cells_are_of_the_files_data_set_unless_they_say_otherwise(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("protocol = 'x'\ndataset = 'mnist'\n" + UNET + UNET + "dataset = 'fashion-mnist'\n")
+    assert [job.name for job in load_experiment(path).jobs()] == ["x/mnist/unet/seed-0", "x/fashion-mnist/unet/seed-0"]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("something")
+    for options in ({"results": tmp_path / "file"}, {"runs": tmp_path / "file" / "below"}):
+        with pytest.raises(ValueError, match="The folder of (results|runs) cannot be .*file is a file"):
+            Runner(tiny(Cell("unet", (0,))), **options)
+
+
 def test_first_seeds_of_all_cells_come_first():
     experiment = tiny(Cell("unet", (0, 1)), Cell("1hqconv", (5,)))
     assert [job.name[19:] for job in experiment.jobs()] == ["unet/seed-0", "1hqconv/seed-5", "unet/seed-1"]
@@ -142,6 +184,7 @@ NUDGED = Cell("unet", (0,), nudge=0.001)
 IN_FILES = [cell for path in FILES for cell in load_experiment(path).cells]
 CELLS = [Cell(preset, (0,), dataset=d) for preset in PRESETS for d in ("fashion-mnist", "mnist")]
 CELLS += [*(Cell("fullhqconv", (0,), control=name) for name in CONTROLS), NUDGED]
+CELLS += [Cell("fullhqconv", (0,), control="zero", dataset="mnist")]
 TRANSFERS = list(
     dict.fromkeys(replace(c, seeds=(0,), transfer=replace(c.transfer, epochs=1)) for c in IN_FILES if c.transfer)
 )
@@ -366,7 +409,7 @@ def test_restarted_average_keeps_most_of_the_hand_over():
 
 
 def test_models_of_one_seed_begin_alike_wherever_they_can():
-    experiment = tiny(*CELLS[: 2 * len(PRESETS) : 2], CELLS[-2], first_weights="unet")
+    experiment = tiny(*CELLS[: 2 * len(PRESETS) : 2], CELLS[-3], first_weights="unet")
     (classical,) = [job for job in experiment.jobs() if job.cell.preset == "unet"]
     assert classical.config(1).first_weights is None and classical.settings().first_weights is None
     there = classical.config(1).build_model().state_dict()
@@ -615,7 +658,7 @@ def test_what_scoring_lacks_is_missed_before_training(tmp_path, monkeypatch):
     def missing(*args, **kwargs):
         raise FileNotFoundError("There are no weights of Inception.")
 
-    monkeypatch.setattr(experiment_run, "Judge", missing)
+    monkeypatch.setattr(experiment_run, "Scorer", missing)
     here = runner(tiny(Cell("unet", (0,))), tmp_path)
     with pytest.raises(FileNotFoundError, match="no weights of Inception"):
         here.run()
