@@ -37,10 +37,10 @@ def seal(names: Sequence[str]) -> None:
     For the marker's process of one hand-in, which ends with it; there is no way back.
     """
     for name in names:
-        owner, last, thing = find(name)
-        if owner is None:
+        if "." not in name:  # a whole package
             sys.modules[name] = _sealed_module(name)
             continue
+        owner, last, thing = find(name)
         refuse = _refuse(name)
         setattr(owner, last, refuse)
         for key, module in list(sys.modules.items()):
@@ -73,7 +73,9 @@ def named(function: Callable, names: Iterable[str], seen: set | None = None) -> 
 
     A look, not a proof: it is for the notebook, to say early what the marker will say.
     """
-    things = {id(find(name)[2]): name for name in names}
+    packages = {name: sys.modules.get(name) for name in names if "." not in name}
+    things = {id(package): name for name, package in packages.items() if package is not None}
+    things |= {id(find(name)[2]): name for name in names if "." in name}
     return _named(function, things, set() if seen is None else seen)
 
 

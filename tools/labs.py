@@ -10,10 +10,14 @@ docs/teaching.md says what each does, and what it does not protect from.
 """
 
 import argparse
+import os
+import secrets
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
@@ -22,6 +26,9 @@ import nbformat  # noqa: E402
 from qdm_labs.catalogue import find_lab, numbers  # noqa: E402
 from qdm_labs.notebook import release  # noqa: E402
 from qdm_labs.variant import Variant  # noqa: E402
+from qdm_lib.checks import whole  # noqa: E402
+
+FULL = {"network", "files", "processes", "memory", "time"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,6 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("--students", type=Path, help="a text file, one id a line: each gets a folder and a variant")
     out.add_argument("--out", type=Path, required=True, help="folder for the notebooks")
     out.set_defaults(run=_release)
+    grade = commands.add_parser("grade", help="mark what came back")
+    grade.add_argument("number", help="of the lab, such as 02")
+    grade.add_argument("folder", type=Path, help="a file or a folder for each student; names of Canvas and Moodle too")
+    grade.add_argument("--variant", required=True, metavar="SEED", help="as it was released")
+    grade.add_argument("--per-student", action="store_true", help="variants were drawn for each student (--students)")
+    grade.add_argument("--csv", type=Path, required=True, help="one row for each student")
+    grade.add_argument("--feedback", type=Path, help="folder for a page for each student; by default beside the table")
+    grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hand-ins at the same time")
+    grade.add_argument("--seconds", type=float, help="at most for one cell and for one call (default: 10, or the task's)")
+    grade.add_argument("--salt", help="repeat the draws of an earlier run, which printed it")
+    grade.set_defaults(run=_grade)
     return parser
 
 
@@ -71,6 +89,29 @@ def _release(options: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(release(lab.number, seed), path)
         print(path)
+    return 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from qdm_labs import marker  # it loads torch and what a process of a hand-in needs
+    from qdm_labs.confine import Limits
+
+    lab, start = find_lab(options.number), time.perf_counter()
+    submissions = marker.find(options.folder, lab.number)
+    salt = options.salt or secrets.token_hex(8)
+    limits = Limits(cell_s=options.seconds, call_s=options.seconds) if options.seconds else Limits()
+    pages = options.feedback or options.csv.with_name(f"{options.csv.stem}-feedback")
+    marks = marker.mark_all(lab, submissions, options.variant, salt, per_student=options.per_student,
+                            jobs=whole("--jobs", options.jobs), hidden=[options.folder], limits=limits)  # fmt: skip
+    marker.write_csv(options.csv, lab, marks)
+    marker.write_feedback(pages, lab, marks)
+    for m in marks:
+        print(f"{m.submission.student}: {m.points:g} of {lab.points:g}" + "".join(f"\n  {text}" for text in m.remarks))
+    missing = FULL - set.intersection(*({*m.held} for m in marks if m.held), FULL)
+    if missing and any(m.held for m in marks):
+        print(f"Not limited on this machine: {', '.join(sorted(missing))}. Mark in a container.", file=sys.stderr)
+    seconds = time.perf_counter() - start
+    print(f"{len(marks)} hand-ins in {seconds:.0f} s; {options.csv}, {pages}; draws from --salt {salt}")
     return 0
 
 

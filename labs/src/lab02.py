@@ -5,9 +5,9 @@
 # estimator from shots. At the end a small circuit trains on your functions alone.
 #
 # **{{points}} points, about {{minutes}} minutes.** Variant `{{variant}}`: signs, wire order, units and shifts are drawn
-# for it, so read them here and not elsewhere. Each task is one function; below it `check` tries it on fresh random draws
-# and says what is right and what is not yet. The marker does the same with other draws and counts nothing else: not what
-# a cell printed, and not a function that lets `qdm_lib` or PennyLane do the task. You may add cells and functions; keep
+# for it, so read them here and not elsewhere. Each task is one function; below it `check` tries it on fresh random
+# draws and says what is right and what is not yet. The marker does the same with other draws and counts nothing else:
+# not what a cell printed, and not a function that lets `qdm_lib` or PennyLane do the task. You may add cells and functions; keep
 # the names of the tasks.
 #
 # {{table}}
@@ -51,8 +51,8 @@ check("rotation", rotation)
 # %% [markdown]
 # ## 2 · A gate on one wire
 #
-# The state of n wires is a vector of 2ⁿ amplitudes. The amplitude of the bits b_0, b_1, …, b_{n−1} of the wires 0, 1, …,
-# n−1 is {{order}}. With three wires, the state in which only wire 0 is 1 is entry {{example}}.
+# The state of n wires is a vector of 2ⁿ amplitudes. The amplitude of the bits b_0, b_1, …, b_{n−1} of the wires 0, 1,
+# …, n−1 is {{order}}. With three wires, the state in which only wire 0 is 1 is entry {{example}}.
 #
 # A gate on a wire multiplies that wire's axis by a matrix: new[…, a, …] = Σ_b U[a, b] · old[…, b, …].
 
