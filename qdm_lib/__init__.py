@@ -5,4 +5,8 @@ Modules are imported by name (``from qdm_lib.unet import build_unet``), so that 
 circuit never loads a data set.
 """
 
+from qdm_lib.machine import share_processor
+
 __version__ = "0.1.0"
+
+share_processor()  # in a container with half a core, torch would start a thread for every core of the host

@@ -3,47 +3,25 @@
 Images and hidden maps are (B, C, H, W). A classical, a hybrid and a quanvolutional ResNet block
 are one class, `ResnetBlock`, with another convolution injected (arXiv:2402.16147, section 3).
 
-Norms and linear attention are here in their plain form, the one to read; by default they run in the
-faster form of `qdm_lib.engine.attention`, which computes the same. `plain_forms` switches back.
+Norms and linear attention are here in their plain form, the one to read, `FilmNorm` and `LinearAttention`. Each has a
+class beside it that computes the same faster. `UNetConfig(forms=…)` chooses, as it chooses the circuits' backend.
+
+Built by hand in notebooks 04 (convolutions, ResNet block) and 05 (time embedding, attention).
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qdm_lib.engine import attention as fused
-
-_plain = False
-
-
-@contextmanager
-def plain_forms() -> Iterator[None]:
-    """Inside ``with plain_forms():`` every block runs as it is written in this module, without the engine's.
-
-    Values and gradients are the same; only speed and memory differ.
-    """
-    global _plain
-    before, _plain = _plain, True
-    try:
-        yield
-    finally:
-        _plain = before
-
-
-def plain_forms_in_use() -> bool:
-    """Whether `plain_forms` is in effect."""
-    return _plain
+from qdm_lib.engine import norm_silu, pool, read
 
 
 def fast_layout(x: Tensor) -> Tensor:
     """The memory format that the fast forms like: channels last on a CPU, unchanged elsewhere."""
-    if _plain or x.device.type != "cpu":
-        return x
-    return x.contiguous(memory_format=torch.channels_last)
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if x.device.type == "cpu" else x
 
 
 def few_pixels(x: Tensor) -> bool:
@@ -66,14 +44,13 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        half = dim // 2
-        frequencies = torch.exp(-math.log(10000) * torch.arange(half) / (half - 1))
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.half = dim // 2
         self.layers = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, 4 * dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        angle = t[:, None].float() * self.frequencies
-        return self.layers(torch.cat([angle.sin(), angle.cos()], 1))
+        k = torch.arange(self.half, device=t.device)  # made here: a model that is built empty and filled has it, too
+        angle = t[:, None].float() * torch.exp(-math.log(10000) * k / (self.half - 1))
+        return self.layers(torch.cat([angle.sin(), angle.cos()], 1).to(self.layers[0].weight.dtype))
 
 
 class WeightStandardizedConv2d(nn.Conv2d):
@@ -149,7 +126,7 @@ class ResnetBlock(nn.Module):
     Args:
         channels_in, channels_out, time_dim: sizes.
         conv: builds the convolutions, ``conv(c_in, c_out)``; classical by default.
-        groups: of both GroupNorms (eps 1e-6).
+        groups: of both GroupNorms (eps 1e-6). norm: the class of the norms, `FilmNorm` or `FastFilmNorm`.
     """
 
     def __init__(
@@ -159,33 +136,44 @@ class ResnetBlock(nn.Module):
         time_dim: int,
         conv: Callable[[int, int], nn.Module] = WeightStandardizedConv2d,
         groups: int = 10,
+        norm: type["FilmNorm"] | None = None,
     ) -> None:
         super().__init__()
+        norm = norm or FastFilmNorm
         self.conv1 = conv(channels_in, channels_out)
-        self.norm1 = nn.GroupNorm(groups, channels_out, eps=1e-6)
+        self.norm1 = norm(groups, channels_out, eps=1e-6)
         self.time = nn.Linear(time_dim, 2 * channels_out)
         self.conv2 = conv(channels_out, channels_out)
-        self.norm2 = nn.GroupNorm(groups, channels_out, eps=1e-6)
+        self.norm2 = norm(groups, channels_out, eps=1e-6)
         same = channels_in == channels_out
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, c_in, H, W), time (B, time_dim) → (B, c_out, H, W)."""
         scale, shift = self.time(F.silu(time)).chunk(2, 1)
-        h = norm_film_silu(self.conv1(x), self.norm1, scale, shift)
-        h = norm_film_silu(self.conv2(h), self.norm2)
+        h = self.norm1(self.conv1(x), scale, shift)
+        h = self.norm2(self.conv2(h))
         return self.skip(x) + h
 
 
-def norm_film_silu(x: Tensor, norm: nn.GroupNorm, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-    """silu(norm(x)·(1 + scale) + shift) for x (B, C, H, W), scale and shift (B, C), or silu(norm(x))."""
-    if _plain or few_pixels(x):
-        h = norm(x)
+class FilmNorm(nn.GroupNorm):
+    """silu(norm(x)·(1 + scale) + shift) for x (B, C, H, W), scale and shift (B, C); silu(norm(x)) without them."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        h = super().forward(x)
         return F.silu(h if scale is None else h * (1 + scale[:, :, None, None]) + shift[:, :, None, None])
-    gain, offset = norm.weight[None], norm.bias[None]  # the norm's own, then the time's
-    if scale is not None:
-        gain, offset = gain * (1 + scale), torch.addcmul(shift, offset, 1 + scale)
-    return fused.norm_silu(x, gain, offset, norm.num_groups, norm.eps)
+
+
+class FastFilmNorm(FilmNorm):
+    """`FilmNorm` in fewer passes over memory: gain and offset of the norm and of the time are joined first."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        if few_pixels(x):
+            return super().forward(x, scale, shift)
+        gain, offset = self.weight[None], self.bias[None]  # the norm's own, then the time's
+        if scale is not None:
+            gain, offset = gain * (1 + scale), torch.addcmul(shift, offset, 1 + scale)
+        return norm_silu(x, gain, offset, self.num_groups, self.eps)
 
 
 class ChannelNorm(nn.Module):
@@ -196,9 +184,6 @@ class ChannelNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if _plain:
-            var, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
-            return (x - mean) * torch.rsqrt(var + 1e-5) * self.scale[:, None, None]
         return self.pixels(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def pixels(self, x: Tensor) -> Tensor:
@@ -223,10 +208,6 @@ class LinearAttention(nn.Module):
         self.out_norm = ChannelNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.plain(x) if _plain or few_pixels(x) else self.fast(x)
-
-    def plain(self, x: Tensor) -> Tensor:
-        """The formulas as they stand above."""
         B, _, H, W = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(B, 3, self.heads, self.head_dim, H * W).unbind(1)
         q = q.softmax(-2) / math.sqrt(self.head_dim)
@@ -235,20 +216,25 @@ class LinearAttention(nn.Module):
         h = (context.mT @ q).reshape(B, self.heads * self.head_dim, H, W)
         return x + self.out_norm(self.out(h))
 
-    def fast(self, x: Tensor) -> Tensor:
-        """The same products in another order, which never makes v, the context, or out's large input.
 
-        With v = W_v·x, the context is (k·xᵀ)·W_vᵀ: pool the few channels of x first. And all that follows
-        the context is linear, so W_out·W_v, c×c a head, acts on what was pooled, not on every pixel.
-        """
+class FastLinearAttention(LinearAttention):
+    """The same products in another order, which never makes v, the context, or out's large input.
+
+    With v = W_v·x, the context is (k·xᵀ)·W_vᵀ: pool the few channels of x first. And all that follows
+    the context is linear, so W_out·W_v, c×c a head, acts on what was pooled, not on every pixel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if few_pixels(x):
+            return super().forward(x)
         B, c, H, W = x.shape
         pixels = self.norm.pixels(x.permute(0, 2, 3, 1)).reshape(B, H * W, c)
         w_q, w_k, w_v = self.qkv.weight.flatten(1).chunk(3)
         by_head = (self.heads, self.head_dim)
         w_out = torch.einsum("ohe,hec->hoc", self.out.weight.reshape(c, *by_head), w_v.reshape(*by_head, c))
-        pooled = fused.pool(pixels, w_k).unflatten(-1, by_head)  # (B, c, head, feature of k)
+        pooled = pool(pixels, w_k).unflatten(-1, by_head)  # (B, c, head, feature of k)
         M = torch.einsum("hoc,bchd->bohd", w_out, pooled).flatten(2) / (math.sqrt(self.head_dim) * H * W)
-        h = fused.read(pixels, w_q, M, self.heads)
+        h = read(pixels, w_q, M, self.heads)
         h = h + self.out.bias[:, None].to(h.dtype)
         return x + self.out_norm.pixels(h.mT).reshape(B, H, W, c).permute(0, 3, 1, 2)
 
@@ -292,3 +278,10 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, size=(self.size, self.size), mode="nearest-exact"))
+
+
+# How norms and linear attention are computed: the same numbers, to read or to run.
+FORMS: dict[str, tuple[type[FilmNorm], type[LinearAttention]]] = {
+    "plain": (FilmNorm, LinearAttention),
+    "fast": (FastFilmNorm, FastLinearAttention),
+}

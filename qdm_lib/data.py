@@ -9,11 +9,13 @@ a class-balanced subset inside this package (`assets/`) takes their place, so ev
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
 import socket
 import string
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +27,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from qdm_lib.checks import whole
+from qdm_lib.files import expanded
 
 ASSETS = Path(__file__).parent / "assets"
 SPLITS = ("train", "test")
@@ -112,11 +117,18 @@ class ImageSet:
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """The folder of the full sets: `root`, else QDM_DATA_DIR, else a cache folder (XDG_CACHE_HOME)."""
+    """The folder of the full sets: `root`, else QDM_DATA_DIR, else a cache folder (XDG_CACHE_HOME, ~/.cache).
+
+    A user without a home folder, as in some containers, gets one among the temporary files.
+    """
     chosen = root or os.environ.get("QDM_DATA_DIR")
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qdm_lib"
+        return expanded(chosen)
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and an unknown user id
+        cache = tempfile.gettempdir()
+    return Path(cache) / "qdm_lib"
 
 
 def load_images(
@@ -146,17 +158,16 @@ def load_images(
         return _load_bundled(info, split)
     folder = data_root(root)
     problem = _what_is_missing(info, split, folder)
+    advice = f"`python -m qdm_lib download {name}` (in Python download=True) fetches it, QDM_DATA_DIR (root=) names"
+    advice += " another folder"
     if problem and download:
-        problem = _download(info, split, folder)
+        problem, advice = _download(info, split, folder)
     if not problem:
         return _load_full(info, split, folder)
     if bundled == "auto" and info.bundled_sha256 is not None:
         subset = _load_bundled(info, split)
         print(f"qdm_lib: {name} {split}: using the {subset.source}, because {problem}.", file=sys.stderr)
         return subset
-    advice = f"`python -m qdm_lib download {name}` (in Python download=True) fetches it, QDM_DATA_DIR (root=) names"
-    advice += " another folder"
-    advice = "check the network" if download else advice
     subset = "has no bundled subset" if info.bundled_sha256 is None else "may not use its bundled subset"
     raise FileNotFoundError(f"{name} {split} cannot be loaded and {subset}: {problem}; {advice}.")
 
@@ -172,13 +183,17 @@ def to_uint8(images: Tensor) -> Tensor:
     """Float in [-1, 1] to uint8 in 0 ... 255, to the nearest level; values beyond are clamped. Any shape.
 
     A plain cast would cut the fraction off and darken every image by half a grey level on average.
-    TypeError for anything but a floating-point tensor, ValueError where a value is NaN or infinite.
+    TypeError for anything but a floating-point tensor; ValueError where a value is NaN or infinite, and for images
+    without one negative pixel, as torchvision's ToTensor makes them, which all would come out pale.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"to_uint8 wants a floating-point tensor in [-1, 1], not {_kind(images)}.")
     bad = int((~torch.isfinite(images)).sum())
     if bad:
         raise ValueError(f"to_uint8 wants finite values, but {bad} of {images.numel()} are NaN or infinite.")
+    if images.ndim > 2 and images.numel() and 0 <= images.min() < images.max():  # images, and not all of one grey
+        raise ValueError(f"to_uint8 wants images in [-1, 1]; these reach from {images.min():.4g} to {images.max():.4g},"
+                         " without one negative pixel. If they are in [0, 1], give it 2 * images - 1.")  # fmt: skip
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -193,7 +208,8 @@ def batches(images: Tensor | ImageSet, batch_size: int, seed: int, start_step: i
     steps of the recipe at batch size 128. (Dropping the 96 images left over in each epoch would give 468
     steps an epoch, 9,360 in all.)
 
-    images: uint8 (N, 1, 28, 28) or an ImageSet. TypeError and ValueError come at the call, not later.
+    images: uint8 (N, 1, 28, 28) or an ImageSet. TypeError and ValueError come at the call, not later; ValueError also
+    for images of the two levels 0 and 1 alone, as a cast of images in [0, 1] makes them.
     """
     images = getattr(images, "images", images)
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
@@ -202,27 +218,28 @@ def batches(images: Tensor | ImageSet, batch_size: int, seed: int, start_step: i
         raise ValueError(f"batches wants images of shape (N, 1, 28, 28), not {tuple(images.shape)}.")
     if len(images) == 0:
         raise ValueError("batches wants at least one image, but there are none.")
-    wanted = (("batch_size", batch_size, 1), ("seed", seed, 0), ("start_step", start_step, 0))
-    for label, value, least in wanted:
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{label} must be a whole number of at least {least}, not {value!r}.")
-    return _batches(images, batch_size, seed, start_step)
+    if images.max() <= 1:
+        raise ValueError("batches wants grey levels 0 … 255; these images hold 0 and 1 alone. From images in [0, 1] "
+                         "to_uint8(2 * images - 1) makes them.")  # fmt: skip
+    batch_size, seed = whole("batch_size", batch_size), whole("seed", seed, 0)
+    start_step = whole("start_step", start_step, 0)
 
+    def walk(step: int) -> Iterator[Tensor]:
+        n = len(images)
+        epoch, order = -1, None
+        while True:
+            place, wanted, chosen = step * batch_size, batch_size, []
+            while wanted:
+                if place // n != epoch:  # a new epoch: a new order, from (seed, epoch) and nothing else
+                    epoch = place // n
+                    order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n))
+                piece = order[place % n : place % n + wanted]
+                chosen.append(piece)
+                place, wanted = place + len(piece), wanted - len(piece)
+            yield to_model_range(images[torch.cat(chosen)])
+            step += 1
 
-def _batches(images: Tensor, batch_size: int, seed: int, step: int) -> Iterator[Tensor]:
-    n = len(images)
-    epoch, order = -1, None
-    while True:
-        place, wanted, chosen = step * batch_size, batch_size, []
-        while wanted:
-            if place // n != epoch:  # a new epoch: a new order, from (seed, epoch) and nothing else
-                epoch = place // n
-                order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n))
-            piece = order[place % n : place % n + wanted]
-            chosen.append(piece)
-            place, wanted = place + len(piece), wanted - len(piece)
-        yield to_model_range(images[torch.cat(chosen)])
-        step += 1
+    return walk(start_step)
 
 
 def _lookup(name: str) -> DatasetInfo:
@@ -263,6 +280,16 @@ def _check_file(path: Path, size: int | None, sha256: str | None, advice: str) -
         raise ValueError(f"{path} is corrupt: its SHA-256 is {digest} instead of {sha256}; {advice}.")
 
 
+def _check_header(path: Path, count: int, dims: tuple[int, ...]) -> None:
+    """ValueError unless an idx file says that it holds so many bytes of these dimensions (not every set has a hash)."""
+    wanted = struct.pack(f">{2 + len(dims)}I", 0x801 + len(dims), count, *dims)
+    with path.open("rb") as file:
+        found = file.read(len(wanted))
+    if found != wanted:
+        raise ValueError(f"{path} is corrupt: it begins with {found.hex()} instead of {wanted.hex()}; delete it and "
+                         "pass download=True.")  # fmt: skip
+
+
 def _torchvision_set(info: DatasetInfo, split: str, root: Path, download: bool):
     from torchvision import datasets  # a slow import, which the bundled subset does not need
 
@@ -274,8 +301,9 @@ def _torchvision_set(info: DatasetInfo, split: str, root: Path, download: bool):
 
 def _load_full(info: DatasetInfo, split: str, root: Path) -> ImageSet:
     folder = _raw_folder(info, root)
-    for file, size in info.files(split).items():
+    for (file, size), dims in zip(info.files(split).items(), ((28, 28), ()), strict=True):
         _check_file(folder / file, size, info.sha256.get(file), "delete it and pass download=True")
+        _check_header(folder / file, info.counts[SPLITS.index(split)], dims)
     try:
         raw = _torchvision_set(info, split, root, download=False)
     except RuntimeError as error:  # torchvision wants the files of both splits
@@ -284,10 +312,12 @@ def _load_full(info: DatasetInfo, split: str, root: Path) -> ImageSet:
             "are the files of both splits there? If not, pass download=True."
         ) from error
     images = raw.data.transpose(1, 2) if info.transposed else raw.data
-    return ImageSet(
-        info.name, split, images.unsqueeze(1).contiguous(), raw.targets - info.first_label, info.class_names,
-        f"full set, {len(images):,} images",
-    )  # fmt: skip
+    labels = raw.targets - info.first_label
+    if labels.min() < 0 or labels.max() >= len(info.class_names):
+        raise ValueError(f"{folder / file} is corrupt: its labels reach from {raw.targets.min()} to "
+                         f"{raw.targets.max()}; delete it and pass download=True.")  # fmt: skip
+    source = f"full set, {len(images):,} images"
+    return ImageSet(info.name, split, images.unsqueeze(1).contiguous(), labels, info.class_names, source)
 
 
 def _load_bundled(info: DatasetInfo, split: str) -> ImageSet:
@@ -317,8 +347,12 @@ def _network_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _download(info: DatasetInfo, split: str, root: Path) -> str:
-    """Fetch the full set into `root`; returns why it failed, as the end of a sentence, or an empty string.
+# What the system says of a folder that cannot be written, or not any more; all else is the network's.
+_OF_THE_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT)
+
+
+def _download(info: DatasetInfo, split: str, root: Path) -> tuple[str, str]:
+    """Fetch the full set into `root`; returns why it failed, as the end of a sentence, and what helps; or empty texts.
 
     torchvision works in a temporary folder beside the target. Only complete, checked files are moved from
     there, so an interrupted download leaves nothing that a later run could take for data.
@@ -337,5 +371,7 @@ def _download(info: DatasetInfo, split: str, root: Path) -> str:
                 os.replace(arrived / file, target / file)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"the download into {root} failed ({reason})"
-    return ""
+        folder = isinstance(error, OSError) and error.errno in _OF_THE_FOLDER
+        advice = "QDM_DATA_DIR (root=) names another folder" if folder else "check the network"
+        return f"the download into {root} failed ({reason})", advice
+    return "", ""

@@ -17,7 +17,7 @@ models of arXiv:2402.16147 use the same process; its section 2 reviews it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,7 +41,7 @@ def cosine_betas(T: int = 1000, s: float = 0.008) -> Tensor:
 
     Raises ValueError for T < 1 or s <= 0.
     """
-    whole("T", T, 1)
+    T = whole("T", T)
     if not 0 < s < math.inf:
         raise ValueError(f"The offset s of the cosine schedule must be positive and finite, not {s}.")
     tau = torch.linspace(0, 1, T + 1, dtype=torch.float64)
@@ -57,7 +57,7 @@ def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tenso
 
     Raises ValueError for T < 1 or ends outside (0, 1).
     """
-    whole("T", T, 1)
+    T = whole("T", T)
     if not (0 < start < 1 and 0 < end < 1):
         raise ValueError(f"start and end of the linear schedule must lie in (0, 1), not {start} and {end}.")
     return torch.linspace(start, end, T, dtype=torch.float64)
@@ -66,8 +66,8 @@ def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tenso
 class NoiseSchedule:
     """The forward process q and everything that follows from its variances `betas`.
 
-    betas: (T,) numbers in (0, 1). The tables are float64 on the CPU; each method rounds the entries it
-    needs once to the dtype and device of the images it is given. `t` is always (B,) int64 in 0 … T-1.
+    betas: (T,) numbers in (0, 1), by default `cosine_betas()`. The tables are float64 on the CPU; each method rounds
+    the entries it needs once to the dtype and device of the images it is given. `t` is always (B,) int64 in 0 … T-1.
 
     Attributes: `T`, and (T,) float64 tensors `betas`, `alphas` = 1-β, `alphas_cumprod` = ᾱ,
     `alphas_cumprod_prev` = ᾱ_{t-1} with ᾱ_{-1} = 1, `snr` = ᾱ/(1-ᾱ), `posterior_variance`.
@@ -76,8 +76,8 @@ class NoiseSchedule:
     device at every step, so there only its dtype and shape are checked.
     """
 
-    def __init__(self, betas: Tensor | Sequence[float]):
-        betas = torch.as_tensor(betas).detach().to("cpu", torch.float64, copy=True)
+    def __init__(self, betas: Tensor | Sequence[float] | None = None):
+        betas = torch.as_tensor(cosine_betas() if betas is None else betas).detach().to("cpu", torch.float64, copy=True)
         if betas.ndim != 1 or len(betas) == 0:
             raise ValueError(f"betas must be a non-empty list of numbers, not of shape {tuple(betas.shape)}.")
         if not ((betas > 0) & (betas < 1)).all():  # also catches NaN
@@ -102,7 +102,7 @@ class NoiseSchedule:
         self.snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
         left = (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
         self.posterior_variance = betas * left
-        self._tables = {
+        self._tables: dict[Hashable, Tensor] = {
             "sqrt_abar": self.alphas_cumprod.sqrt(),
             "sqrt_one_minus_abar": (1 - self.alphas_cumprod).sqrt(),
             "posterior_x_0": self.alphas_cumprod_prev.sqrt() * betas / (1 - self.alphas_cumprod),
@@ -151,17 +151,19 @@ class NoiseSchedule:
         return (x_t - self._at("sqrt_abar", t, x_t) * x_0) / self._at("sqrt_one_minus_abar", t, x_t)
 
     def p2_weight(self, t: Tensor, k: float = 1.0, gamma: float = 1.0) -> Tensor:
-        """Weight of the loss at step t: (k + snr_t)^-γ, (B,) float64 (Choi et al. 2022).
+        """Weight of the loss at step t: (k + snr_t)^-γ, (B,) float64, float32 off the CPU (Choi et al. 2022).
 
         It takes weight off the almost clean images, where guessing the noise teaches little about shapes.
-        With k = γ = 1, as in the recipe, it is exactly 1-ᾱ_t; γ = 0 gives the plain loss.
+        With k = γ = 1, as in the recipe, it is exactly 1-ᾱ_t; γ = 0 gives the plain loss. Computed on the CPU's
+        table, so that a device without float64 can take it.
         """
         _check_steps(t, self.T)
         if not 0 <= k < math.inf or not math.isfinite(gamma):
             raise ValueError(f"The P2 weight needs k >= 0 and a finite gamma, not k={k}, gamma={gamma}.")
-        return (k + self._table("snr", t.device, torch.float64)[t]) ** -gamma
+        self._tables.setdefault(("p2", k, gamma), (k + self.snr) ** -gamma)
+        return self._table(("p2", k, gamma), t.device, torch.float64 if t.device.type == "cpu" else torch.float32)[t]
 
-    def _table(self, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def _table(self, name: Hashable, device: torch.device, dtype: torch.dtype) -> Tensor:
         key = (name, device, dtype)
         if key not in self._rounded:
             self._rounded[key] = self._tables[name].to(device, dtype)
@@ -225,18 +227,13 @@ def ddpm_sample(
     Yields T `SampleState`s, t = T-1 … 0; `sample` drains them. Put a network in eval mode before.
     Raises ValueError or TypeError for bad arguments at the call, before the first step.
     """
-    _check_sampler_arguments(schedule, shape, generator, x_T, device)
-    x_t = _start_noise(model, shape, generator, device, x_T)
-    return _ddpm_steps(model, schedule, x_t, generator, clip)
 
+    def step(x_t: Tensor, x_0: Tensor, t: int, _u: int) -> Tensor:
+        mean, variance = schedule.q_posterior(x_0, x_t, _times(t, x_t))
+        return mean + variance.sqrt() * _noise(x_t, generator)
 
-def _ddpm_steps(model, schedule, x_t, generator, clip) -> Iterator[SampleState]:
-    for step, t in enumerate(reversed(range(schedule.T))):
-        x_0 = _denoise(model, schedule, x_t, t, clip)
-        yield SampleState(step, t, x_t, x_0)
-        if t > 0:
-            mean, variance = schedule.q_posterior(x_0, x_t, _times(t, x_t))
-            x_t = mean + variance.sqrt() * _noise(x_t, generator)
+    x_T = _start(model, schedule, shape, generator, device, x_T)
+    return _walk(model, schedule, x_T, range(schedule.T - 1, -1, -1), step, clip)
 
 
 def ddim_sample(
@@ -261,26 +258,19 @@ def ddim_sample(
     steps: 1 … T calls of the model. eta: 0 … 1. The other arguments, what is yielded, and the errors are
     those of `ddpm_sample`.
     """
-    _check_sampler_arguments(schedule, shape, generator, x_T, device)
-    times = _time_grid(schedule.T, steps)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 is deterministic, 1 as random as DDPM), not {eta}.")
-    x_t = _start_noise(model, shape, generator, device, x_T)
-    return _ddim_steps(model, schedule, x_t, times, eta, generator, clip)
 
+    def step(x_t: Tensor, x_0: Tensor, t: int, u: int) -> Tensor:
+        a_t, a_u = abar[t], abar[u]
+        sigma = eta * math.sqrt((1 - a_u) / (1 - a_t) * (1 - a_t / a_u))
+        eps = schedule.predict_eps(x_t, _times(t, x_t), x_0)  # anew, since x_0 may have been clamped
+        x_u = math.sqrt(a_u) * x_0 + math.sqrt(max(0.0, 1 - a_u - sigma**2)) * eps
+        return x_u + sigma * _noise(x_t, generator) if sigma > 0 else x_u
 
-def _ddim_steps(model, schedule, x_t, times, eta, generator, clip) -> Iterator[SampleState]:
-    abar = schedule.alphas_cumprod.tolist()  # plain floats: no waiting for a GPU
-    for step, t in enumerate(times):
-        x_0 = _denoise(model, schedule, x_t, t, clip)
-        yield SampleState(step, t, x_t, x_0)
-        if step + 1 < len(times):
-            a, a_next = abar[t], abar[times[step + 1]]
-            sigma = eta * math.sqrt((1 - a_next) / (1 - a) * (1 - a / a_next))
-            eps = schedule.predict_eps(x_t, _times(t, x_t), x_0)  # anew, since x_0 may have been clamped
-            x_t = math.sqrt(a_next) * x_0 + math.sqrt(max(0.0, 1 - a_next - sigma**2)) * eps
-            if sigma > 0:
-                x_t = x_t + sigma * _noise(x_t, generator)
+    x_T = _start(model, schedule, shape, generator, device, x_T)
+    abar = schedule.alphas_cumprod.tolist()  # plain floats: a GPU is not waited for
+    return _walk(model, schedule, x_T, _time_grid(schedule.T, steps), step, clip)
 
 
 def dpm_solver_sample(
@@ -305,29 +295,33 @@ def dpm_solver_sample(
     steps: 1 … T calls of the model, at the same times as `ddim_sample`. `generator` draws the start only. The
     other arguments, what is yielded, and the errors are those of `ddpm_sample`.
     """
-    _check_sampler_arguments(schedule, shape, generator, x_T, device)
-    times = _time_grid(schedule.T, steps)
-    x_t = _start_noise(model, shape, generator, device, x_T)
-    return _dpm_solver_steps(model, schedule, x_t, times, clip)
+    before: list[tuple[Tensor, float]] = []  # the last prediction, and the length of the step that followed it
 
+    def step(x_s: Tensor, x_0: Tensor, s: int, t: int) -> Tensor:
+        h, direction = lam[t] - lam[s], x_0
+        if before and t > 0:
+            x_0_before, h_before = before.pop()
+            r = h_before / h
+            direction = (1 + 0.5 / r) * x_0 - 0.5 / r * x_0_before
+        before[:] = [(x_0, h)]
+        shrink = math.sqrt((1 - abar[t]) / (1 - abar[s]))
+        return shrink * x_s - math.sqrt(abar[t]) * math.expm1(-h) * direction
 
-def _dpm_solver_steps(model, schedule, x_t, times, clip) -> Iterator[SampleState]:
+    x_T = _start(model, schedule, shape, generator, device, x_T)
     abar = schedule.alphas_cumprod.tolist()
     lam = [0.5 * math.log(a / (1 - a)) for a in abar]
-    x_0_before, h_before = None, None
-    for step, t in enumerate(times):
+    return _walk(model, schedule, x_T, _time_grid(schedule.T, steps), step, clip)
+
+
+def _walk(
+    model: Model, schedule: NoiseSchedule, x_t: Tensor, times: Sequence[int], step: Callable, clip: bool
+) -> Iterator[SampleState]:
+    """From noise to image along `times`; x_u = step(x_t, x_0, t, u) is all in which samplers differ."""
+    for number, (t, u) in enumerate(zip(times, [*times[1:], None], strict=True)):
         x_0 = _denoise(model, schedule, x_t, t, clip)
-        yield SampleState(step, t, x_t, x_0)
-        if step + 1 < len(times):
-            t_next = times[step + 1]
-            h = lam[t_next] - lam[t]
-            direction = x_0
-            if x_0_before is not None and t_next > 0:
-                r = h_before / h
-                direction = (1 + 0.5 / r) * x_0 - 0.5 / r * x_0_before
-            shrink = math.sqrt((1 - abar[t_next]) / (1 - abar[t]))
-            x_t = shrink * x_t - math.sqrt(abar[t_next]) * math.expm1(-h) * direction
-            x_0_before, h_before = x_0, h
+        yield SampleState(number, t, x_t, x_0)
+        if u is not None:
+            x_t = step(x_t, x_0, t, u)
 
 
 def sample(states: Iterable[SampleState]) -> Tensor:
@@ -371,32 +365,22 @@ def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
 
-def _start_noise(model, shape, generator, device, x_T) -> Tensor:
-    """The pure noise a sampler starts from, (B, …) float32, or `x_T`."""
-    if device is None:
-        weights = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
-        device = x_T.device if x_T is not None else getattr(next(weights, None), "device", "cpu")
-    if x_T is None:
-        return _noise(torch.empty(tuple(shape), device=device), generator)
-    return x_T.detach().to(device)
-
-
-def _check_sampler_arguments(schedule, shape, generator, x_T, device) -> None:
-    """TypeError or ValueError for what no sampler can use; called before its first step."""
+def _start(model, schedule, shape, generator, device, x_T) -> Tensor:
+    """The pure noise a sampler starts from, (B, …) in the model's dtype, or `x_T`; bad ones are refused."""
     check_schedule(schedule)
-    if not isinstance(shape, Sequence):
-        raise TypeError(f"shape must be a tuple as in (16, 1, 28, 28), not {shape!r}.")
-    shape = tuple(shape)
-    if len(shape) < 2 or not all(isinstance(n, int) and n >= 1 for n in shape):
-        raise ValueError(f"shape must be positive whole numbers as in (16, 1, 28, 28), not {shape}.")
-    if not isinstance(generator, torch.Generator | None):
-        raise TypeError(f"generator must be a torch.Generator or None, not {generator!r}.")
-    if not isinstance(x_T, Tensor | None):
-        raise TypeError(f"x_T must be a tensor or None, not {type(x_T).__name__}.")
+    shape = tuple(whole("each number of shape", n) for n in shape)
     if x_T is not None and (tuple(x_T.shape) != shape or not x_T.is_floating_point()):
         raise ValueError(f"x_T must be float noise of shape {shape}, not {x_T.dtype} of {tuple(x_T.shape)}.")
     if device is not None:
         check_device(device)
+    weights = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+    like = x_T if x_T is not None else next(weights, torch.empty(0))
+    device = like.device if device is None else device
+    return (
+        _noise(torch.empty(shape, device=device, dtype=like.dtype), generator)
+        if x_T is None
+        else x_T.detach().to(device)
+    )
 
 
 def check_schedule(schedule: NoiseSchedule) -> None:
@@ -407,9 +391,7 @@ def check_schedule(schedule: NoiseSchedule) -> None:
 
 def _time_grid(T: int, steps: int) -> list[int]:
     """`steps` different time steps from T-1 down to 0, evenly spaced; one step is T-1 alone."""
-    whole("steps", steps, 1)
-    if steps > T:
-        raise ValueError(f"A sampler can visit at most the T = {T} steps of the schedule, not {steps}.")
+    steps = whole("steps of a sampler, which can visit those of the schedule,", steps, 1, T)
     return torch.linspace(T - 1, 0, steps, dtype=torch.float64).round().long().tolist()
 
 

@@ -9,17 +9,19 @@ Images are uint8 (N, 1, 28, 28); grey is repeated to three channels for Inceptio
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
+from qdm_lib.checks import whole
+from qdm_lib.files import expanded
 from qdm_lib.machine import pick_device
 
 ASSETS = Path(__file__).parent / "assets"
@@ -68,17 +70,17 @@ class Inception(nn.Module):
     def __init__(self, weights: Path) -> None:
         super().__init__()
         state, digest = _inception_state(weights)
-        from torch_fidelity import feature_extractor_inceptionv3 as fidelity
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        # Given a path, torch-fidelity would unpickle it without restriction. Without one it asks this
-        # function for the weights, and we answer with what we have read safely.
-        with mock.patch.object(fidelity, "load_state_dict_from_url", lambda *args, **kwargs: state):
-            try:
-                self.net = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
-            except RuntimeError as error:  # the first line says enough; hundreds of keys follow
-                reason = str(error).splitlines()[0]
-                raise ValueError(f"{weights} holds no InceptionV3 of torch-fidelity ({reason}).") from error
+        # torch-fidelity would unpickle a file without restriction: it gets one in memory, of what we have read safely.
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        try:
+            self.net = NoTrainInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=file)
+        except RuntimeError as error:  # the first line says enough; hundreds of keys follow
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{weights} holds no InceptionV3 of torch-fidelity ({reason}).") from error
         standard = "standard weights" if digest.startswith(INCEPTION_SHA256) else "NON-STANDARD weights"
         self.title = f"inception-v3 ({standard}, sha256 {digest[:8]})"
 
@@ -157,7 +159,7 @@ def _find_inception(weights: str | os.PathLike | None) -> Path:
     except ImportError as error:
         raise FileNotFoundError(f"features='inception' needs torch-fidelity; {remedy}.") from error
     named = weights or os.environ.get(INCEPTION_VARIABLE)
-    path = Path(named).expanduser() if named else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    path = expanded(named) if named else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     if path.is_file():
         return path
     if named:
@@ -182,9 +184,12 @@ def _inception_state(path: Path) -> tuple[dict[str, Tensor], str]:
         wanted = f"its SHA-256 begins {digest[:8]} instead of {INCEPTION_SHA256}"
         raise ValueError(f"{path} is corrupt: {wanted}; delete it and load it again.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True), digest
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types here
         raise ValueError(f"{path} is not a file of plain weights ({type(error).__name__}).") from error
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError(f"{path} is not a file of plain weights: it holds no dictionary of named tensors.")
+    return state, digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +213,7 @@ def extract(extractor: nn.Module, images: Tensor, batch_size: int = 256, progres
     TypeError for another dtype, ValueError for another shape. progress shows a bar on stderr.
     """
     check_images(images)
+    whole("batch_size", batch_size)
     device = next(extractor.parameters()).device
     parts = images.split(batch_size)
     if progress:

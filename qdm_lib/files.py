@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with the home folder for a ~ at its beginning; ValueError where this user has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no HOME, and an unknown user id, as in containers
+        raise ValueError(f"The path {path} begins with a home folder, and this user has none; write it out.") from None
 
 
 @contextmanager
@@ -50,30 +64,23 @@ def to_disk(path: Path) -> None:
 
 @contextmanager
 def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
-    """Hold the system's lock on a file, which is made if need be and stays; gives False if another process holds it.
+    """Hold the system's lock on a file, which is made if need be; gives False if somebody else holds it already.
 
-    The lock ends with the with block or the process, however that ends. wait: stay until it is free. Where there are no
-    such locks (Windows, some network drives) it gives True.
+    The lock ends with the with block or the process, however that ends: a file that is left behind locks nobody out.
+    wait: stay until it is free. Where a drive has no such locks (some network drives) it gives True.
     """
+    Path(path).touch()  # a folder that cannot be written is an error; a drive without locks, below, is none
+    lock, mine = FileLock(path, fallback_to_soft=False), True
     try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        mine = False
+    except OSError:
+        pass
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            mine = True
-        except BlockingIOError:
-            mine = False
-        except OSError:
-            mine = True
         yield mine
     finally:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # also in a child process that has inherited it
-        os.close(handle)
+        lock.release()  # nothing where it is not held
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -95,3 +102,73 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Write arrays to a compressed .npz file so that its name always stands for complete contents."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+# ------------------------------------------------- tensors, and what they are, in one file (safetensors)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: str) -> None:
+    """Write tensors with a text in the file's own header, so that its name always stands for complete contents.
+
+    The folder is made if need be, once all is known to be writable. A SHA-256 of text and tensors goes with them.
+    """
+    # Copied, since the format cannot hold tensors that share memory.
+    tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    data = safetensors.torch.save(tensors, {"qdm_lib": about, "sha256": _digest(about, tensors)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_tensors(path: Path) -> tuple[str, dict[str, Tensor]] | None:
+    """Text and tensors of a file of `write_tensors`; None for a safetensors file that something else wrote.
+
+    ValueError for a file that is damaged or was changed. It is read at once: a file that is replaced meanwhile is
+    either the old or the new one.
+    """
+    data = path.read_bytes()
+    if (header := _header(path, data)) is None:
+        return None
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from None
+    check_sha256(path, _digest(header["qdm_lib"], tensors), header["sha256"])
+    return header["qdm_lib"], tensors
+
+
+def read_header(path: Path) -> str | None:
+    """Only the text of a file of `write_tensors`, unchecked; None for a safetensors file that something else wrote."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        header = _header(path, start + file.read(int.from_bytes(start, "little")))
+    return header and header["qdm_lib"]
+
+
+def _header(path: Path, data: bytes) -> dict[str, str] | None:
+    """The texts in a safetensors file's header, which is JSON; the first 8 bytes of the file are its length."""
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        texts = header.get("__metadata__", {})
+        return {name: texts[name] for name in ("qdm_lib", "sha256")} if "qdm_lib" in texts else None
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: its header cannot be read ({error}).") from None
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the text and of names, kinds, shapes and bytes of the tensors."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_sha256(path: Path, found: str, wanted: str) -> None:
+    """ValueError that names the file unless the two agree."""
+    if found != wanted:
+        raise ValueError(
+            f"{path} is damaged or was changed: its SHA-256 begins with {found[:12]}, not with {wanted[:12]} as "
+            "recorded when it was saved."
+        )

@@ -1,22 +1,32 @@
-"""The machine it runs on: the device, the memory, the processor, and the versions of what is installed."""
+"""The machine it runs on: the device, the memory, the processor's share, and the versions of what is installed.
+
+Functions that need torch load it themselves: the package asks for the share before torch starts its threads.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import re
-from collections.abc import Iterable
-from importlib import metadata
-from pathlib import Path
-
-import torch
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from qdm_lib.checks import whole
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_device(device: str | torch.device) -> torch.device:
     """The device by its name, such as "cpu" or "cuda:1"; ValueError of one line if torch cannot use it here."""
+    import torch
+
     try:
         picked = torch.device(device)
         torch.empty(1, device=picked)
@@ -29,6 +39,8 @@ def check_device(device: str | torch.device) -> torch.device:
 def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for; the GPU if there is one, else the CPU, for None or "auto". ValueError as `check_device`."""
     if device is None or device == "auto":
+        import torch
+
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return check_device(device)
 
@@ -52,6 +64,118 @@ def keep_memory() -> bool:
     return bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
+# ---------------------------------------------------------------------------------- the processor's share
+
+# Where Linux shows the control groups of version 2, and the cpu controller of version 1.
+_GROUPS = {2: ("", "unified"), 1: ("cpu", "cpu,cpuacct", "cpuacct,cpu")}
+
+
+def affinity() -> int:
+    """Cores on which the system lets this process run; all of them where it does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota(root: str | os.PathLike = "/") -> float:
+    """The processor time that the control groups allow, in cores: 0.5, 2.0, …; inf where there is no limit.
+
+    Docker, Kubernetes, JupyterHub and Binder share a machine so: all cores can be seen, and a group that has used its
+    share stands still until the next period begins. Groups are nested, and the smallest limit on the way counts.
+
+    root: the folder that holds `proc` and `sys`. Source: the kernel's documents on `cpu.max` (cgroup v2) and
+    `cpu.cfs_quota_us` (v1).
+    """
+    root, limit = Path(root), math.inf
+    try:
+        groups = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
+    except OSError:  # not Linux
+        return limit
+    for line in groups:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for place in _GROUPS[1 if controllers else 2]:
+            # In a container the path may be the host's: its levels are not there, and the top is our own group.
+            for level in (PurePosixPath(path), *PurePosixPath(path).parents):
+                limit = min(limit, _limit_of(root / "sys/fs/cgroup" / place / str(level).lstrip("/")))
+    return limit
+
+
+def _limit_of(group: Path) -> float:
+    """The limit of one control group, in cores; inf without one, or where it cannot be read."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf  # version 1 writes -1 for no limit
+    except (OSError, ValueError, ZeroDivisionError):  # version 2 writes "max"
+        return math.inf
+
+
+def usable_cores(root: str | os.PathLike = "/") -> int:
+    """Threads that this process can keep busy: the affinity or the quota, whichever is less, rounded down, at least 1.
+
+    More threads than that wait for one another while the group stands still: with a quota of one core, a training step
+    takes many times as long on two threads as on one. root: see `cpu_quota`.
+    """
+    return max(1, math.floor(min(affinity(), cpu_quota(root))))
+
+
+def threads_chosen_by_user() -> bool:
+    """Whether the environment says how many threads there shall be: OMP_NUM_THREADS or MKL_NUM_THREADS."""
+    return any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+
+
+def share_processor(root: str | os.PathLike = "/") -> None:
+    """Keep torch's threads within `usable_cores`. `import qdm_lib` does it; without a quota it changes nothing.
+
+    OMP_NUM_THREADS is set, for every thread and child process of a torch that is not loaded yet, and the threads of one
+    that is. A user's own OMP_NUM_THREADS or MKL_NUM_THREADS is kept, and so is a later `torch.set_num_threads`.
+    """
+    cores = usable_cores(root)
+    if threads_chosen_by_user() or cores >= affinity():  # the affinity alone is seen by OpenMP itself
+        return
+    os.environ["OMP_NUM_THREADS"] = str(cores)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
+
+
+class Pace:
+    """Notices, once, when steps become many times slower than at first: `warning = pace.step()` after each one.
+
+    Compares the median of the last 5 steps with that of steps 3 to 7 (the first two prepare things). clock: seconds.
+    """
+
+    def __init__(self, times_slower: float = 4.0, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.times_slower, self.clock = times_slower, clock
+        self._steps, self._at_first, self._last, self._said = [], None, clock(), False
+
+    def step(self, threads: int = 1) -> str | None:
+        """After a step on so many threads: None, or, once, one line that says what happens and what helps."""
+        now = self.clock()
+        self._steps.append(now - self._last)
+        self._last = now
+        if len(self._steps) == 7 and self._at_first is None:
+            self._at_first = statistics.median(self._steps[2:])
+        self._steps = self._steps[-7:]
+        if self._said or self._at_first is None:
+            return None
+        lately = statistics.median(self._steps[-5:])
+        if lately < self.times_slower * self._at_first or lately < 0.2:
+            return None
+        self._said = True
+        advice = (
+            "fewer threads often go faster then: stop it (Ctrl-C saves), resume with --threads 1 or OMP_NUM_THREADS=1"
+            if threads > 1
+            else "it goes on, and gets faster when they are done"
+        )
+        return (
+            f"qdm_lib: a step now takes {lately:.1f} s, at first it took {self._at_first:.2f} s: other programs "
+            f"seem to need the processor too; {advice}."
+        )
+
+
 PACKAGES = ("torch", "torchmetrics", "numpy", "scipy", "pennylane", "safetensors")  # on which numbers may depend
 
 
@@ -62,6 +186,8 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 def version(package: str) -> str:
     """The installed version of a package, or "MISSING"."""
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -77,6 +203,8 @@ def cpu_name() -> str:
 
 def describe_machine(device: torch.device) -> dict:
     """What numbers were computed on, without names of people or machines: system, cpu, cores, threads, gpu."""
+    import torch
+
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {"system": platform.system(), "cpu": cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
             "gpu": gpu}  # fmt: skip
@@ -94,4 +222,6 @@ def set_threads(threads: int | None) -> None:
     """For every command that runs a model: the number of torch's threads, and memory that is kept (`keep_memory`)."""
     keep_memory()
     if threads is not None:
+        import torch
+
         torch.set_num_threads(whole("threads", threads, 1, 1024))

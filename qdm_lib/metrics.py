@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qdm_lib.checks import whole
 from qdm_lib.features import Features, check_images, extract, load_extractor
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of torchmetrics
@@ -51,8 +52,24 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def _check_rows(least: int, **sets: Tensor) -> None:
+    """ValueError unless each set is a matrix of finite numbers, a row for each image, all of one width."""
+    for what, rows in sets.items():
+        if rows.ndim != 2 or len(rows) < least:
+            raise ValueError(f"A score needs at least {least} {what} rows (N, D), not the shape {tuple(rows.shape)}.")
+        if bad := int((~torch.isfinite(rows)).any(1).sum()):
+            raise ValueError(f"{bad} of {len(rows)} {what} rows hold NaN or infinity: no score can be made of them.")
+    if len({rows.shape[1] for rows in sets.values()}) > 1:
+        widths = " and ".join(f"{rows.shape[1]} ({what})" for what, rows in sets.items())
+        raise ValueError(f"Features of one extractor have one width; these have {widths}.")
+
+
 def fid(generated: Tensor, real: Tensor) -> float:
-    """|mu - mu'|^2 + Tr(S + S' - 2 (S S')^(1/2)) of features (N, D), (M, D). Lower is better; equals: 0."""
+    """|mu - mu'|^2 + Tr(S + S' - 2 (S S')^(1/2)) of features (N, D), (M, D). Lower is better; equals: 0.
+
+    ValueError for fewer than two rows, which have no covariance, and for NaN or infinity; so do all three scores.
+    """
+    _check_rows(2, generated=generated, real=real)
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     metric = FrechetInceptionDistance(_AlreadyExtracted(real.shape[1]))
@@ -66,6 +83,8 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> float:
 
     The mean over 100 random subsets of 1,000 (or of all, if there are fewer), drawn by the seed.
     """
+    _check_rows(2, generated=generated, real=real)
+    whole("seed", seed, 0)
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(KID_SUBSET_SIZE, len(generated), len(real))
@@ -84,6 +103,8 @@ def inception_score(logits: Tensor, seed: int = 0) -> float:
     over the splits is the score. So there are 10 of one size if 10 divides N, otherwise perhaps fewer; a split of a
     single image scores 1. `score_features` notes other splits than 10 equal ones of at least 10 images.
     """
+    _check_rows(1, logits=logits)
+    whole("seed", seed, 0)
     from torchmetrics.image.inception import InceptionScore
 
     with _quiet_and_seeded(seed):  # normalize=True would cast even our logits to bytes
@@ -242,9 +263,11 @@ def evaluate(
     check_images(images, "reference images", least=4)
     if held_out is not None:
         check_images(held_out, "floor images")
-    for what, number, least in (("n_bootstrap", n_bootstrap, 2), ("max_reference", max_reference, 4)):
-        if number is not None and number < least:
-            raise ValueError(f"{what} must be at least {least}, not {number}.")
+    whole("n_bootstrap", n_bootstrap, 2)
+    whole("batch_size", batch_size)
+    whole("seed", seed, 0)
+    if max_reference is not None:
+        whole("max_reference", max_reference, 4)
     extractor = features
     if not isinstance(features, nn.Module):
         extractor = load_extractor(features, dataset or getattr(reference, "name", None), weights, device)
@@ -290,6 +313,10 @@ def score_features(
     reference_name: str = "images",
 ) -> dict[str, Score]:
     """As `evaluate`, from features extracted before: extract the reference once, score many checkpoints."""
+    whole("n_bootstrap", n_bootstrap, 2)
+    whole("seed", seed, 0)
+    held = {} if held_out is None else {"held-out": held_out.features}
+    _check_rows(2, generated=generated.features, reference=reference.features, **held)
     n, m, width = len(generated), len(reference), reference.features.shape[1]
     generator = torch.Generator().manual_seed(seed)
     # The floor: real images against other real images. The count matters, as FID is higher for fewer images.

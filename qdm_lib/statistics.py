@@ -181,7 +181,9 @@ def rule_of_three(n: int) -> float:
 
     Clopper and Pearson's exact one-sided 95 % bound for a share of 0 (mirrored: of 1), where a bootstrap has no width.
     """
-    return 1 - 0.05 ** (1 / n)
+    from scipy.stats import binomtest
+
+    return float(binomtest(0, n, alternative="less").proportion_ci(0.95, method="exact").high)
 
 
 def possible(key: str, score: Mapping) -> dict:

@@ -7,6 +7,7 @@
 
 It takes any `model(x_t, t)` and never looks inside. The numbers in `TrainConfig` are the recipe of the
 quantum hybrid diffusion models (arXiv:2402.16147) and, where the paper is silent, of the released code.
+Built by hand in notebook 06.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class TrainConfig:
         _wanted(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number in [0, 1)")
         _wanted(0 < self.ema_power < math.inf, "ema_power", self.ema_power, "a positive finite number")
         for name, least in (("batch_size", 1), ("ema_start", 0), ("ema_every", 1)):
-            whole(name, getattr(self, name), least)
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
 
 
 # ---------------------------------------------------------------------------- moving average of weights
@@ -227,54 +228,35 @@ def train(
 
     Raises ValueError or TypeError for bad arguments at the call; FloatingPointError when the loss or a
     gradient is no longer a finite number, before the optimiser touches the weights; ValueError or TypeError for
-    a batch that holds no such images (the range of one on a GPU is not looked at: that would be a wait for it),
+    a batch that holds no such images (the range of one on a GPU is not looked at: that would force a synchronisation),
     ValueError when the batches end before `steps` steps.
     """
     check_schedule(schedule)
     _check_optimizer(model, optimizer)
-    if isinstance(ema, EMA):
+    if ema is not None:
         ema._check_same_model(_entries(model))
-    whole("start_step", start_step, 0)
-    if steps is not None:
-        whole("steps", steps, 1)
+    start_step = whole("start_step", start_step, 0)
+    last_step = math.inf if steps is None else start_step + whole("steps", steps)
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}.")
     if autocast not in (None, torch.bfloat16):  # float16 would need its loss scaled against underflow
         raise ValueError(f"autocast must be None or torch.bfloat16, not {autocast}.")
-    last_step = math.inf if steps is None else start_step + steps
-    config = config or TrainConfig()
-    args = (model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast, processes)
-    return _train_steps(*args)
+    config, device = config or TrainConfig(), next(model.parameters()).device
 
-
-def _train_steps(
-    model, schedule, batches, optimizer, ema, generator, start_step, last_step, config, autocast, processes
-) -> Iterator[TrainStep]:
-    device = next(model.parameters()).device
-    batches, step = iter(batches), start_step
-    while step < last_step:
-        x_0 = next(batches, None)
-        if x_0 is None:
-            if last_step < math.inf:
-                raise ValueError(f"The batches ended after step {step}; {last_step} were wanted.")
-            return
-        _check_batch(x_0)
+    def one_step(x_0: Tensor, step: int) -> TrainStep:
         t, eps = _draw(x_0, schedule.T, generator)
         if processes is not None:
             x_0, t, eps = processes.share(x_0, t, eps)
         x_0, t, eps = x_0.to(device), t.to(device), eps.to(device)
-
-        if not model.training:  # a caller may have drawn samples in eval mode since the last step
-            model.train()
+        model.train()  # a caller may have drawn samples in eval mode since the last step
         optimizer.zero_grad(set_to_none=True)
         loss = p2_loss(model, schedule, x_0, t, eps, config.p2_k, config.p2_gamma, autocast=autocast)
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         both = torch.stack([loss.detach(), norm.to(loss)])
-        both = (
-            both if processes is None else processes.mean(both)
-        )  # the gradients, and their norm, are averaged already
-        loss, norm = both.tolist()  # one wait for the device, not two
+        if processes is not None:
+            both = processes.mean(both)  # the gradients, and their norm, are averaged already
+        loss, norm = both.tolist()  # the device is waited for once, not twice
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"The loss is {loss} and the gradient norm {norm} in step {step + 1}; training stopped with "
@@ -284,8 +266,21 @@ def _train_steps(
         optimizer.step()
         if ema is not None:
             ema.update(model, step)
-        step += 1
-        yield TrainStep(step, loss, norm)
+        return TrainStep(step + 1, loss, norm)
+
+    def all_steps() -> Iterator[TrainStep]:
+        coming, step = iter(batches), start_step
+        while step < last_step:
+            x_0 = next(coming, None)
+            if x_0 is None:
+                if last_step < math.inf:
+                    raise ValueError(f"The batches ended after step {step}; {last_step} were wanted.")
+                return
+            _check_batch(x_0)
+            yield one_step(x_0, step)
+            step += 1
+
+    return all_steps()
 
 
 def _draw(x_0: Tensor, T: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -297,8 +292,8 @@ def _draw(x_0: Tensor, T: int, generator: torch.Generator) -> tuple[Tensor, Tens
 def _check_batch(x_0: Tensor) -> None:
     """TypeError or ValueError unless this is a batch of float images (B, …), about in [-1, 1].
 
-    Only values that can be no such images, like grey levels up to 255, are refused. NaN passes: it is the loop's
-    FloatingPointError.
+    Only values that can be no such images are refused: grey levels up to 255, or a batch without one pixel below 0.
+    NaN passes: it is the loop's FloatingPointError.
     """
     if not isinstance(x_0, Tensor):
         raise TypeError(
@@ -309,9 +304,12 @@ def _check_batch(x_0: Tensor) -> None:
         raise TypeError(f"A batch must hold floating-point images in [-1, 1], not {x_0.dtype}; see `to_model_range`.")
     if x_0.ndim < 2 or x_0.numel() == 0:
         raise ValueError(f"A batch must have shape (B, …) and hold something, not {tuple(x_0.shape)}.")
-    if x_0.device.type == "cpu" and x_0.abs().max() > MOST:
+    if x_0.device.type == "cpu":
         low, high = x_0.min(), x_0.max()
-        raise ValueError(f"Images must lie in [-1, 1]; these reach from {low:.4g} to {high:.4g}. See `to_model_range`.")
+        if max(-low, high) > MOST or low >= 0:  # [0, 1], as torchvision's ToTensor gives, would train in silence
+            raise ValueError(
+                f"Images must lie in [-1, 1]; these reach from {low:.4g} to {high:.4g}. See `to_model_range`."
+            )
 
 
 def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -2,17 +2,18 @@
 
 Sizes after arXiv:2402.16147, section 4, and its released code: dim 10, multipliers (1, 2, 3, 4),
 images 1×28×28, feature maps of 28, 14, 7 and 2 pixels. The paper's text gives the second level as
-14×14×20; its parameter count, 483,321, and its code make it 14×14×10, as here.
+14×14×20; its parameter count, 483,321, and its code make it 14×14×10, as here. Built by hand in notebook 05.
 """
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from qdm_lib.blocks import (
+    FORMS,
     CircuitConv,
-    LinearAttention,
     ResnetBlock,
     SplitConv,
     TimeEmbedding,
@@ -22,6 +23,7 @@ from qdm_lib.blocks import (
     fast_layout,
     lecun_normal_,
 )
+from qdm_lib.checks import choice, is_whole, whole
 from qdm_lib.circuits import ANSATZE, Circuit, basic
 from qdm_lib.controls import CONTROLS
 from qdm_lib.quantum import BACKENDS, QuantumLayer
@@ -44,7 +46,8 @@ class UNetConfig:
             single-layer circuit for each block, shared by its two convolutions, and remaining
             convolutions that see all 10 channels. The default is the released structure.
         normalize: of the vertex attention; "positions" restores the released code's axis.
-        backend: of the circuits; changes speed, not values.
+        backend: of the circuits. forms: of norms and linear attention, "fast" or "plain". Both change speed only.
+        T: time steps it may be asked about, 0 … T−1.
         control: a key of `qdm_lib.controls.CONTROLS`, which takes the place of the vertex's circuits.
 
     Raises:
@@ -61,10 +64,12 @@ class UNetConfig:
     normalize: str = "features"
     backend: str = "fast"
     control: str | None = None
+    forms: str = "fast"
+    T: int = 1000
 
     def __post_init__(self) -> None:
-        if not isinstance(self.n_circuits, int) or not 0 <= self.n_circuits <= MAX_CIRCUITS:
-            raise ValueError(f"n_circuits must be 0 … {MAX_CIRCUITS}, got {self.n_circuits!r}.")
+        for name, least, most in (("n_circuits", 0, MAX_CIRCUITS), ("layers", 1, None), ("T", 1, None)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), least, most))
         if self.full and self.n_circuits != MAX_CIRCUITS:
             raise ValueError(f"full=True needs n_circuits={MAX_CIRCUITS}, got {self.n_circuits}.")
         if self.ansatz not in ANSATZE:
@@ -74,10 +79,9 @@ class UNetConfig:
             )
         if self.paper_count and not self.quanv:
             raise ValueError("paper_count=True is a reading of the quanvolution; it needs quanv=True.")
-        if self.backend not in BACKENDS:
-            raise ValueError(f"Unknown backend {self.backend!r}; wanted one of {', '.join(BACKENDS)}.")
-        if self.normalize not in ("features", "positions"):
-            raise ValueError(f"normalize must be 'features' or 'positions', got {self.normalize!r}.")
+        choice("backend", self.backend, BACKENDS)
+        choice("forms", self.forms, FORMS)
+        choice("normalize", self.normalize, ("features", "positions"))
         if self.control is not None and (self.control not in CONTROLS or not self.n_circuits):
             known = ", ".join(CONTROLS)
             raise ValueError(f"control replaces the vertex's circuits, one of {known}; got {self.control!r}.")
@@ -89,7 +93,7 @@ class UNetConfig:
 
     def describe(self) -> str:
         """The hybridization in one sentence."""
-        k, text = self.quantum_channels, f"{self.n_circuits} {self.ansatz} circuit(s)"
+        k, text = self.quantum_channels, f"{self.n_circuits} {self.ansatz} circuit{'s' * (self.n_circuits != 1)}"
         text += " and one Basic circuit" if self.full else ""
         text += f", replaced by the control {self.control}," if self.control else ""
         text = f"{text} on {k} of {VERTEX_CHANNELS} vertex channels ({k / VERTEX_CHANNELS:.1%})"
@@ -127,8 +131,8 @@ def resolve_hybridization(value: int | float | str) -> tuple[int, bool]:
     """
     if isinstance(value, str) and value == "full":
         return MAX_CIRCUITS, True
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_CIRCUITS:
-        return value, False
+    if is_whole(value) and 0 <= value <= MAX_CIRCUITS:
+        return int(value), False
     if isinstance(value, float) and 0 <= value <= 1:
         full = value == 1
         return MAX_CIRCUITS if full else min(MAX_CIRCUITS, round(value * VERTEX_CHANNELS / 3)), full
@@ -149,13 +153,15 @@ class UNet(nn.Module):
         generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1).
 
     Calling it raises ValueError for other shapes, TypeError for a t that is not int64 and, outside of autocast, for an
-    x_t that has not the weights' dtype. The values of t are not looked at: on a GPU that would be a wait for it.
+    x_t that has not the weights' dtype. A t on the CPU is held to 0 … T−1; on a GPU that would force a synchronisation.
     """
 
     def __init__(self, config: UNetConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config, self.generator = config, generator
         widths, sizes, time_dim = (10, 10, 20, 30, 40), (28, 14, 7, 2), 40
+        norm, attention = FORMS[config.forms]
+        block = partial(ResnetBlock, time_dim=time_dim, norm=norm)
         self.time = TimeEmbedding(10)
         self.first = nn.Conv2d(1, 10, 7, padding=3)
 
@@ -163,30 +169,30 @@ class UNet(nn.Module):
         for level, (c, c_next) in enumerate(zip(widths, widths[1:], strict=False)):
             conv = self._quanvolutions() if config.quanv and level == 1 else [WeightStandardizedConv2d] * 2
             stage = {
-                "block1": ResnetBlock(c, c, time_dim, conv[0]),
-                "block2": ResnetBlock(c, c, time_dim, conv[1]),
-                "attention": LinearAttention(c),
+                "block1": block(c, c, conv=conv[0]),
+                "block2": block(c, c, conv=conv[1]),
+                "attention": attention(c),
                 "down": nn.Conv2d(c, c_next, **_DOWN[level]),
             }
             self.encoder.append(nn.ModuleDict(stage))
 
         vertex_conv = self._hybrid if config.n_circuits else WeightStandardizedConv2d
-        self.vertex_block1 = ResnetBlock(40, 40, time_dim, vertex_conv)
+        self.vertex_block1 = block(40, 40, conv=vertex_conv)
         self.vertex_attention = VertexAttention(40, normalize=config.normalize)
-        self.vertex_block2 = ResnetBlock(40, 40, time_dim, vertex_conv)
+        self.vertex_block2 = block(40, 40, conv=vertex_conv)
 
         self.decoder = nn.ModuleList()
         for level in (3, 2, 1, 0):
             skip, c = widths[level], widths[level + 1]
             up = Upsample(c, skip, sizes[level - 1]) if level else nn.Conv2d(c, c, 3, padding=1)
             stage = {
-                "block1": ResnetBlock(c + skip, c, time_dim),
-                "block2": ResnetBlock(c + skip, c, time_dim),
-                "attention": LinearAttention(c),
+                "block1": block(c + skip, c),
+                "block2": block(c + skip, c),
+                "attention": attention(c),
                 "up": up,
             }
             self.decoder.append(nn.ModuleDict(stage))
-        self.last_block = ResnetBlock(20, 10, time_dim)
+        self.last_block = block(20, 10)
         self.last = nn.Conv2d(10, 1, 1)
 
         for module in self.modules():
@@ -229,20 +235,10 @@ class UNet(nn.Module):
         return [sharing(), sharing()]
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        for name, value in (("x_t", x_t), ("t", t)):
-            if not isinstance(value, Tensor):
-                raise TypeError(f"Wanted a tensor {name}, got {type(value).__name__}.")
-        if x_t.ndim != 4 or x_t.shape[1:] != (1, 28, 28) or t.shape != x_t.shape[:1]:
-            raise ValueError(
-                f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}."
-            )
-        if t.dtype != torch.int64:
-            raise TypeError(f"Wanted t as int64 time steps, got {t.dtype}.")
-        wanted = self.first.weight.dtype
-        if x_t.dtype != wanted and not torch.is_autocast_enabled(x_t.device.type):
-            raise TypeError(f"Wanted x_t of the weights' dtype {wanted}, got {x_t.dtype}.")
+        self._check(x_t, t)
         time = self.time(t)
-        h = outermost = fast_layout(self.first(x_t))
+        h = self.first(x_t)
+        h = outermost = fast_layout(h) if self.config.forms == "fast" else h
         skips = []
         for stage in self.encoder:
             h = stage["block1"](h, time)
@@ -261,6 +257,24 @@ class UNet(nn.Module):
             h = stage["up"](stage["attention"](h))
         h = self.last_block(torch.cat([h, outermost], 1), time)
         return self.last(h)
+
+    def _check(self, x_t: Tensor, t: Tensor) -> None:
+        if x_t.ndim != 4 or x_t.shape[1:] != (1, 28, 28) or t.shape != x_t.shape[:1]:
+            raise ValueError(
+                f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}."
+            )
+        if t.dtype != torch.int64:
+            raise TypeError(f"Wanted t as int64 time steps, got {t.dtype}.")
+        wanted = self.first.weight.dtype
+        if x_t.dtype != wanted and not torch.is_autocast_enabled(x_t.device.type):
+            raise TypeError(f"Wanted x_t of the weights' dtype {wanted}, got {x_t.dtype}.")
+        if t.device.type == "cpu" and len(t) and not torch.compiler.is_compiling():
+            try:
+                low, high = t.min().item(), t.max().item()
+            except RuntimeError:  # inside torch.func.vmap a value cannot be looked at
+                return
+            if low < 0 or high >= self.config.T:
+                raise ValueError(f"Wanted time steps t in 0 … {self.config.T - 1}, got some from {low} to {high}.")
 
 
 # 28 → 14 → 7 by 4×4 kernels, 7 → 2 by a 7×7 kernel; the last level stays at 2 pixels.
@@ -293,11 +307,10 @@ def build_unet(
     Raises:
         ValueError: an unknown preset or field, or a value out of range.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"Unknown preset {preset!r}; known are {', '.join(PRESETS)}.")
-    unknown = set(overrides) - set(asdict(PRESETS[preset]))
-    if unknown:
-        raise ValueError(f"Unknown option(s) {sorted(unknown)}; a UNetConfig has {list(asdict(PRESETS[preset]))}.")
+    choice("preset", preset, PRESETS)
+    for option in overrides:
+        choice("option", option, asdict(PRESETS[preset]))
+    seed = seed if seed is None else whole("seed", seed, 0, 2**63 - 1)
     if hybridization is not None:
         overrides["n_circuits"], overrides["full"] = resolve_hybridization(hybridization)
     config = replace(PRESETS[preset], **overrides)

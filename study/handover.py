@@ -13,12 +13,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint, transfer_weights
+from qdm_lib.checkpoint import (
+    Checkpoint,
+    has_checkpoint,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    transfer_weights,
+)
 from qdm_lib.checks import choice
-from qdm_lib.runs import RunConfig
+from qdm_lib.runs import VERTEX_STREAM, RunConfig
 from qdm_lib.training import EMA, make_optimizer
-
-VERTEX_SEED = 3_000_017  # added to the run's seed: the vertex does not begin as the source's vertex once did
 
 
 def start_transfer(
@@ -37,7 +42,7 @@ def start_transfer(
     choice("kind of weights", weights, ("raw", "ema"))
     choice("hand-over of the optimizer", optimizer, ("restart", "warm"))
     choice("hand-over of the average", ema, ("restart", "warm", "carry"))
-    if (Path(target) / "checkpoint.json").exists():
+    if has_checkpoint(target):
         raise ValueError(f"{target} already holds a run; start the transfer in another folder.")
     saved = load_checkpoint(source)
     before, model = load_model(source, ema=weights == "ema"), target_model(config)
@@ -51,13 +56,13 @@ def start_transfer(
     noise.set_state(saved.rng["noise"])
     run_config = asdict(config) | {"data": saved.run_config.get("data")}
     save_checkpoint(target, model=model, ema=average, optimizer=adam, step=saved.step, run_config=run_config,
-                    generators={"noise": noise})  # fmt: skip
+                    generators={"noise": noise}, schedule=saved.schedule)  # fmt: skip
     return str(report)
 
 
 def target_model(config: RunConfig) -> nn.Module:
     """The model of a transfer before the hand-over: first weights as `config` draws them, from another seed."""
-    return replace(config, seed=(config.seed + VERTEX_SEED) % 2**31).build_model()
+    return replace(config, seed=(config.seed + VERTEX_STREAM) % 2**31).build_model()
 
 
 def hand_over_adam(

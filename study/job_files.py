@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from qdm_lib.checkpoint import checkpoint_files
 from qdm_lib.files import locked, replacing, write_json
 from qdm_lib.runs import read_losses
 
@@ -22,7 +23,7 @@ RECENT = 100  # steps in the reported loss
 def claim(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of a job's folder; gives False where another process holds it (and wait is False).
 
-    The file `<folder>.lock` stays; only the system's lock on it counts. Without flock (Windows) it gives True.
+    Only the system's lock on the file `<folder>.lock` counts, not whether that file is there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f"{folder.name}.lock"), wait) as mine:
@@ -34,9 +35,8 @@ def copy_state(folder: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    info = json.loads((folder / "checkpoint.json").read_text())
-    for name in (info["file"], "checkpoint.json"):
-        shutil.copy2(folder / name, temporary / name)
+    for path in checkpoint_files(folder):
+        shutil.copy2(path, temporary / path.name)
     os.replace(temporary, target)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_lib.checkpoint import load_model
+from qdm_lib.checkpoint import has_checkpoint, load_model
 from qdm_lib.checks import whole
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.files import read_npz, write_npz
@@ -100,7 +100,7 @@ class Runner:
         return self._step(job.folder(self.runs))
 
     def _step(self, folder: Path) -> int:
-        return run_info(folder)["step"] if (folder / "checkpoint.json").is_file() else 0
+        return run_info(folder)["step"] if has_checkpoint(folder) else 0
 
     def scored(self, job: Job) -> dict[int, Entry]:
         """What its result holds, by epoch. ValueError if that file tells of another experiment."""
@@ -220,7 +220,7 @@ class Runner:
         images = self.images(job.cell.dataset)
         busy = time.process_time()
         done = train_run(
-            job.config(steps, len(images)), folder, resume=(folder / "checkpoint.json").is_file(),
+            job.config(steps, len(images)), folder, resume=has_checkpoint(folder),
             save_every=self.save_every, device=self.device, progress=self.progress, images=images,
         )  # fmt: skip
         note_time(folder, done.first_step, done.last_step, done.seconds, time.process_time() - busy)

@@ -97,7 +97,7 @@ checked = checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Transfer:
     """Train `source` for `epochs` epochs, hand its weights over without the vertex, train on to the end.
 
-    The vertex starts afresh, from a seed of its own (`study.handover.VERTEX_SEED`): the first weights of the source's
+    The vertex starts afresh, from a seed of its own (`qdm_lib.runs.VERTEX_STREAM`): the first weights of the source's
     own vertex would be those that the rest of it was trained with. Models of one seed share them as far as they can.
 
     weights: hand over the raw weights, as the released code does, or the averaged ones ("ema").

@@ -10,6 +10,9 @@ from torch import nn
 from qdm_lib.blocks import (
     ChannelNorm,
     CircuitConv,
+    FastFilmNorm,
+    FastLinearAttention,
+    FilmNorm,
     LinearAttention,
     ResnetBlock,
     SplitConv,
@@ -18,8 +21,6 @@ from qdm_lib.blocks import (
     VertexAttention,
     WeightStandardizedConv2d,
     lecun_normal_,
-    norm_film_silu,
-    plain_forms,
 )
 from qdm_lib.engine import attention as fused
 from qdm_lib.unet import build_unet
@@ -191,49 +192,46 @@ def slices(request, monkeypatch):
         monkeypatch.setattr(fused, "_SLICE", 1)
 
 
-def both(module, *inputs):
-    fast = values_and_gradients(module, *inputs)
-    with plain_forms():
-        return fast, values_and_gradients(module, *inputs)
+def both(fast, plain, *inputs):
+    """Values and gradients of a module in its fast and in its plain form, with the same weights."""
+    plain = plain.to(next(fast.parameters()).dtype)
+    plain.load_state_dict(fast.state_dict())
+    return values_and_gradients(fast, *inputs), values_and_gradients(plain, *inputs)
 
 
 @pytest.mark.parametrize("batch, channels, size", MAPS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_fast_attention_agrees_with_plain(batch, channels, size, layout, slices):
     x = double(batch, channels, size, size).contiguous(memory_format=layout)
-    assert_same(*both(shaken(LinearAttention(channels)), x))
+    assert_same(*both(shaken(FastLinearAttention(channels)), LinearAttention(channels), x))
 
 
 @pytest.mark.parametrize("batch, channels, size", [m for m in MAPS if m[1] % 10 == 0])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_fast_resnet_block_agrees_with_plain(batch, channels, size, layout):
     x = double(batch, channels, size, size).contiguous(memory_format=layout)
-    assert_same(*both(shaken(ResnetBlock(channels, 10, 8)), x, double(batch, 8, seed=1)))
+    plain = ResnetBlock(channels, 10, 8, norm=FilmNorm)
+    assert_same(*both(shaken(ResnetBlock(channels, 10, 8)), plain, x, double(batch, 8, seed=1)))
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 def test_fast_norm_agrees_with_plain_for_any_groups(groups):
-    class Norm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = nn.GroupNorm(groups, 6)
-
-        def forward(self, x, scale, shift):
-            return norm_film_silu(x, self.norm, scale, shift)
-
     # far from zero, as a sum of squares would notice
-    assert_same(*both(shaken(Norm()), double(2, 6, 6, 4) + 100, double(2, 6, seed=1), double(2, 6, seed=2)), 1e-9)
+    inputs = double(2, 6, 6, 4) + 100, double(2, 6, seed=1), double(2, 6, seed=2)
+    assert_same(*both(shaken(FastFilmNorm(groups, 6)), FilmNorm(groups, 6), *inputs), 1e-9)
 
 
-def test_fast_channel_norm_agrees_with_plain():
-    assert_same(*both(shaken(ChannelNorm(10)), double(2, 10, 6, 6) + 5))
+def test_channel_norm_is_its_formula():
+    norm, x = shaken(ChannelNorm(10)), double(2, 10, 6, 6) + 5
+    var, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+    assert_same([norm(x).detach()], [((x - mean) * torch.rsqrt(var + 1e-5) * norm.scale[:, None, None]).detach()])
 
 
 def test_fast_attention_survives_large_weights():
-    attention = shaken(LinearAttention(10))
+    attention = shaken(FastLinearAttention(10))
     with torch.no_grad():
         attention.qkv.weight *= 300  # exp of these would overflow
-    fast, plain = both(attention, double(2, 10, 8, 8))
+    fast, plain = both(attention, LinearAttention(10), double(2, 10, 8, 8))
     assert all(torch.isfinite(part).all() for part in fast)
     assert_same(fast, plain, 1e-8)
 
@@ -243,8 +241,8 @@ def test_fast_unet_agrees_with_plain(preset):
     """Value, and the gradient of every parameter."""
     model = shaken(build_unet(preset, seed=0))
     t = torch.tensor([0, 500, 999])
-    fast, plain = both(Pinned(model, t), double(3, 1, 28, 28))
-    assert_same(fast, plain)
+    plain = build_unet(preset, forms="plain")
+    assert_same(*both(Pinned(model, t), Pinned(plain, t), double(3, 1, 28, 28)))
 
 
 class Pinned(nn.Module):
@@ -261,11 +259,11 @@ class Pinned(nn.Module):
 def test_fast_unet_agrees_with_plain_in_single_precision():
     model = build_unet("unet", seed=0)
     x, t = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 10, 100, 990])
-    assert_same(*both(Pinned(model, t), x), 1e-4)
+    assert_same(*both(Pinned(model, t), Pinned(build_unet("unet", forms="plain"), t), x), 1e-4)
 
 
 def test_no_grad_gives_the_same(slices):
-    attention, x = shaken(LinearAttention(10)), double(3, 10, 8, 8)
+    attention, x = shaken(FastLinearAttention(10)), double(3, 10, 8, 8)
     want = attention(x)
     with torch.no_grad():
         assert_same([attention(x)], [want.detach()])
@@ -277,7 +275,7 @@ def test_empty_batch():
 
 
 def test_frozen_parameters_get_no_gradient():
-    attention = LinearAttention(10)
+    attention = FastLinearAttention(10)
     attention.qkv.weight.requires_grad_(False)
     attention(torch.randn(2, 10, 6, 6)).sum().backward()
     assert attention.qkv.weight.grad is None
@@ -296,16 +294,67 @@ def test_gradcheck_of_the_hand_derived_backward_passes(device, slices):
     assert torch.autograd.gradcheck(lambda x, a, b: fused.norm_silu(x, a, b, 2, 1e-6), (maps, gain, offset))
 
 
-def test_plain_forms_ends_with_its_block(monkeypatch):
-    calls = []
-    monkeypatch.setattr(fused, "norm_silu", lambda x, *rest: calls.append(1) or x)
-    x, norm = torch.randn(1, 10, 4, 4), nn.GroupNorm(10, 10)
-    with pytest.raises(RuntimeError, match="inside"), plain_forms(), plain_forms():
-        norm_film_silu(x, norm)
-        raise RuntimeError("inside")
-    assert not calls
-    norm_film_silu(x, norm)
-    assert calls
+def test_gradients_of_gradients(slices):
+    """The second derivative, along a random direction, of the fast forms is that of the plain ones."""
+    x, W, M = (double(*shape).requires_grad_() for shape in ((3, 6, 4), (8, 4), (3, 4, 8)))
+    assert torch.autograd.gradgradcheck(fused.pool, (x, W))
+    assert torch.autograd.gradgradcheck(lambda x, W, M: fused.read(x, W, M, 2), (x, W, M))
+    found = []
+    fast = shaken(ResnetBlock(10, 10, 8))
+    plain = ResnetBlock(10, 10, 8, norm=FilmNorm).double()
+    plain.load_state_dict(fast.state_dict())
+    for block in (fast, plain):
+        maps = double(2, 10, 6, 6).requires_grad_()
+        out = block(maps, double(2, 8, seed=1)).square().sum()
+        (first,) = torch.autograd.grad(out, maps, create_graph=True)
+        found.append(torch.autograd.grad((first * double(2, 10, 6, 6, seed=2)).sum(), maps)[0])
+    assert_same([found[0]], [found[1]])
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batching rule for two operations
+@pytest.mark.parametrize("preset", ["unet", "1hqconv"])
+def test_the_default_model_under_torch_func(preset):
+    """Second derivatives, torch.func.grad, and vmap of it for gradients image by image, against the plain forms."""
+    found = []
+    weights = shaken(build_unet(preset, seed=0)).state_dict()
+    x, t, v = double(2, 1, 28, 28), torch.tensor([3, 700]), double(1, 1, 28, 28, seed=5)
+    for forms in ("fast", "plain"):
+        model = build_unet(preset, forms=forms).double()
+        model.load_state_dict(weights)
+        named = dict(model.named_parameters())
+
+        def loss(named, x, t, model=model):
+            return torch.func.functional_call(model, named, (x[None], t[None])).square().mean()
+
+        grad = torch.func.grad(loss)(named, x[0], t[0])
+        each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(named, x, t)
+        image = x[:1].clone().requires_grad_()
+        (first,) = torch.autograd.grad(model(image, t[:1]).square().sum(), image, create_graph=True)
+        second = torch.autograd.grad((first * v).sum(), image)
+        found.append([*grad.values(), *each.values(), *second])
+        assert_same([each[name][0] for name in grad], list(grad.values()))
+    assert_same(*[[part.detach() for part in one] for one in found])
+
+
+def test_a_model_that_is_built_empty_and_filled_is_the_model():
+    """On the meta device nothing is computed at first; nothing that is not loaded may be needed later."""
+    full = build_unet("1hqconv", seed=0)
+    with torch.device("meta"):
+        empty = build_unet("1hqconv")
+    empty.to_empty(device="cpu")
+    assert not any(empty.load_state_dict(full.state_dict()))
+    x, t = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    assert torch.equal(empty(x, t), full(x, t))
+
+
+@pytest.mark.parametrize(
+    "t, low, high", [([-1], -1, -1), ([5000], 5000, 5000), ([0, 1000], 0, 1000), ([999, -7], -7, 999)]
+)
+def test_a_time_step_outside_of_the_schedule_is_refused(t, low, high):
+    model = build_unet("unet", seed=0)
+    with pytest.raises(ValueError, match=f"0 … 999, got some from {low} to {high}"):
+        model(torch.zeros(len(t), 1, 28, 28), torch.tensor(t))
+    assert build_unet("unet", T=6000)(torch.zeros(1, 1, 28, 28), torch.tensor([5000])).shape == (1, 1, 28, 28)
 
 
 def test_bfloat16_stays_near_single_precision():

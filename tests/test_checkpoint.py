@@ -1,8 +1,10 @@
 """Saving and loading, kills at bad moments included, and weights carried from model to model."""
 
+import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,19 +12,25 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from qdm_lib import checkpoint as checkpoint_module
 from qdm_lib.checkpoint import (
+    SHIPPED,
+    checkpoint_files,
+    has_checkpoint,
+    has_model,
     load_checkpoint,
     load_model,
+    read_info,
     restore,
     save_checkpoint,
     save_model,
     transfer_weights,
 )
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
+from qdm_lib.files import read_header, read_tensors, write_tensors
 from qdm_lib.training import EMA, TrainConfig, make_optimizer, train
 from qdm_lib.unet import build_unet
 
@@ -60,7 +68,7 @@ def train_and_save(folder, steps, *, make=Toy, every=None, resume=True):
     """Train up to `steps` steps in all, from the folder's checkpoint if it has one; save every few steps."""
     state, g = new_state(make)
     start = 0
-    if resume and (Path(folder) / "checkpoint.json").exists():
+    if resume and has_checkpoint(folder):
         saved = load_checkpoint(folder)
         restore(saved, **state, generators={"train": g})
         start = saved.step
@@ -83,7 +91,23 @@ def train_and_save(folder, steps, *, make=Toy, every=None, resume=True):
 
 def save(folder, state, g, step):
     run_config = {"preset": "toy", "seed": 7, "train": CONFIG}
-    return save_checkpoint(folder, **state, step=step, run_config=run_config, generators={"train": g})
+    return save_checkpoint(
+        folder, **state, step=step, run_config=run_config, generators={"train": g}, schedule=SCHEDULE
+    )
+
+
+def as_version_1(folder):
+    """Put the two files that version 1 wrote in the place of a checkpoint or a finished model."""
+    kind = "checkpoint" if has_checkpoint(folder) else "model"
+    text, all_tensors = read_tensors(folder / f"{kind}.safetensors")
+    info = json.loads(text) | {"version": 1}
+    del info["schedule"]
+    info.pop("optimizer_name", None)
+    (folder / f"{kind}.safetensors").unlink()
+    info["file"] = f"state-{info['step']:06d}.safetensors" if kind == "checkpoint" else "model.safetensors"
+    data = safetensors.torch.save(all_tensors)
+    (folder / info["file"]).write_bytes(data)
+    (folder / f"{kind}.json").write_text(json.dumps(info | {"sha256": hashlib.sha256(data).hexdigest()}))
 
 
 def tensors(saved):
@@ -98,12 +122,14 @@ def same(a, b):
 # ------------------------------------------------------------------------------------ there and back
 
 
-def test_a_checkpoint_is_two_files_that_say_what_they_are(tmp_path):
+def test_a_checkpoint_is_one_file_that_says_what_it_is(tmp_path):
     train_and_save(tmp_path / "deep" / "run", 3, every=1)
     folder = tmp_path / "deep" / "run"
-    assert sorted(os.listdir(folder)) == ["checkpoint.json", "state-000003.safetensors"]
-    info = json.loads((folder / "checkpoint.json").read_text())
-    assert info["format"] == "qdm_lib checkpoint" and info["version"] == 1 and info["step"] == 3
+    assert os.listdir(folder) == ["checkpoint.safetensors"]
+    assert checkpoint_files(folder) == [folder / "checkpoint.safetensors"]
+    info = read_info(folder)
+    assert info["format"] == "qdm_lib checkpoint" and info["version"] == 2 and info["step"] == 3
+    assert info["schedule"] == {"T": 1000, "betas": "cosine"} and info["optimizer_name"] == "Adam"
     assert info["run_config"]["seed"] == 7 and info["run_config"]["train"]["learning_rate"] == 1e-3
     assert info["versions"]["torch"] == torch.__version__.split("+")[0] or "+" in info["versions"]["torch"]
 
@@ -144,7 +170,7 @@ def test_a_second_save_at_the_same_step_replaces_the_first(tmp_path):
     save(tmp_path, state, g, 2)
     assert load_checkpoint(tmp_path).model["out.bias"] == 5.0
     save(tmp_path, state, g, 2)
-    assert len(os.listdir(tmp_path)) == 2
+    assert len(os.listdir(tmp_path)) == 1
     assert load_checkpoint(tmp_path).model["out.bias"] == 5.0
 
 
@@ -166,44 +192,77 @@ class Crash(BaseException):
     """Stands for the power cut: nothing in the library may catch it."""
 
 
+def crash(monkeypatch, crash_at, action) -> bool:
+    """Stop an action at one of its calls that change the disk; False if it ran through before."""
+    calls = itertools.count()
+
+    def dangerous(function):
+        def call(*args, **kwargs):
+            if next(calls) == crash_at:
+                raise Crash
+            return function(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as m:
+        writers = (Path, "write_bytes"), (Path, "write_text"), (Path, "unlink"), (Path, "mkdir")
+        for owner, name in ((os, "replace"), (os, "fsync"), *writers):
+            m.setattr(owner, name, dangerous(getattr(owner, name)))
+        try:
+            action()
+        except Crash:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("same_step", [False, True])
-def test_a_crash_at_any_moment_of_a_save_leaves_a_readable_checkpoint(tmp_path, monkeypatch, same_step):
-    """Stop at the first, second, … call that changes the disk, until a save runs through."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_crash_at_any_moment_of_a_save_leaves_a_readable_checkpoint(tmp_path, monkeypatch, same_step, version):
     outcomes = []
     for crash_at in itertools.count():
         folder = tmp_path / str(crash_at)
         state, g = train_and_save(folder, 2)
+        if version == 1:
+            as_version_1(folder)
         old = tensors(load_checkpoint(folder))
         with torch.no_grad():
             state["model"].out.bias.fill_(5.0)
-        calls = itertools.count()
-
-        def dangerous(function, calls=calls, crash_at=crash_at):
-            def call(*args, **kwargs):
-                if next(calls) == crash_at:
-                    raise Crash
-                return function(*args, **kwargs)
-
-            return call
-
-        with monkeypatch.context() as m:
-            for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir")):
-                m.setattr(owner, name, dangerous(getattr(owner, name)))
-            try:
-                save(folder, state, g, 2 if same_step else 3)
-                crashed = False
-            except Crash:
-                crashed = True
+        crashed = crash(monkeypatch, crash_at, lambda: save(folder, state, g, 2 if same_step else 3))  # noqa: B023
         saved = load_checkpoint(folder)
         is_old = same(tensors(saved), old)
         assert is_old or saved.model["out.bias"] == 5.0
         outcomes.append("old" if is_old else "new")
         save(folder, state, g, 4)  # and the next save clears the ground
-        assert sorted(os.listdir(folder)) == ["checkpoint.json", "state-000004.safetensors"]
+        assert os.listdir(folder) == ["checkpoint.safetensors"]
+        if not crashed:
+            break
+    assert len(outcomes) >= (7 if version == 1 else 5) and outcomes[0] == "old" and outcomes[-1] == "new"
+    assert outcomes == sorted(outcomes, reverse=True)  # old, …, old, new, …, new
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_crash_at_any_moment_leaves_the_old_model_or_the_new_one(tmp_path, monkeypatch, version):
+    """As `tools/ship_checkpoint.py` writes over a shipped model; the first line of each is its card's."""
+    outcomes, new = [], build_unet("unet", seed=1)
+    for crash_at in itertools.count():
+        folder = tmp_path / str(crash_at)
+        if version == 1:
+            shutil.copytree(SHIPPED / "fashion-mnist" / "unet-1-epoch", folder)
+        else:
+            save_model(folder, load_model(SHIPPED / "fashion-mnist" / "unet-1-epoch"), {"epochs": 1.0})
+        old = load_model(folder).state_dict()
+        crashed = crash(monkeypatch, crash_at, lambda: save_model(folder, new, {"epochs": 9.0}))  # noqa: B023
+        found, epochs = load_model(folder).state_dict(), read_info(folder)["card"]["epochs"]
+        is_old = same(found, old)
+        assert is_old or same(found, new.state_dict())
+        assert epochs == (1.0 if is_old else 9.0)  # the card of these weights
+        outcomes.append("old" if is_old else "new")
+        save_model(folder, new, {})
+        assert not list(folder.glob(".*.tmp"))
         if not crashed:
             break
     assert len(outcomes) >= 8 and outcomes[0] == "old" and outcomes[-1] == "new"
-    assert outcomes == sorted(outcomes, reverse=True)  # old, …, old, new, …, new
+    assert outcomes == sorted(outcomes, reverse=True)
 
 
 SCRIPT = """
@@ -268,51 +327,124 @@ def test_a_run_that_saves_all_the_time_survives_kill_after_kill(tmp_path):
 
 def test_a_reader_follows_a_run_that_saves_meanwhile(tmp_path, monkeypatch):
     state, g = train_and_save(tmp_path, 2)
-    read_json, runs = checkpoint_module._read_json, iter([True])
+    read, runs = Path.read_bytes, iter([True])
 
-    def read_then_get_overtaken(*args):
-        info = read_json(*args)
+    def read_then_get_overtaken(path):
+        data = read(path)
         if next(runs, False):
-            save(tmp_path, state, g, 3)  # deletes the tensors that info names
-        return info
+            save(tmp_path, state, g, 3)
+        return data
 
-    monkeypatch.setattr(checkpoint_module, "_read_json", read_then_get_overtaken)
-    assert load_checkpoint(tmp_path).step == 3
+    monkeypatch.setattr(Path, "read_bytes", read_then_get_overtaken)
+    assert load_checkpoint(tmp_path).step == 2 and load_checkpoint(tmp_path).step == 3
+
+
+# ------------------------------------------------------------------------------------------ version 1
+
+
+def test_a_run_of_version_1_goes_on_bit_for_bit_and_is_replaced(tmp_path):
+    train_and_save(tmp_path / "whole", 9)
+    train_and_save(tmp_path / "parts", 4)
+    as_version_1(tmp_path / "parts")
+    assert sorted(os.listdir(tmp_path / "parts")) == ["checkpoint.json", "state-000004.safetensors"]
+    assert [path.name for path in checkpoint_files(tmp_path / "parts")] == [
+        "state-000004.safetensors",
+        "checkpoint.json",
+    ]
+    assert read_info(tmp_path / "parts")["step"] == 4 and load_checkpoint(tmp_path / "parts").schedule is None
+    train_and_save(tmp_path / "parts", 9)
+    assert os.listdir(tmp_path / "parts") == ["checkpoint.safetensors"]
+    whole, parts = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "parts")
+    assert whole.step == parts.step == 9 and same(tensors(whole), tensors(parts))
+
+
+def test_a_shipped_model_becomes_one_file_with_the_same_weights_and_card(tmp_path):
+    """All shipped ones are loaded in test_pretrained."""
+    folder = shutil.copytree(SHIPPED / "fashion-mnist" / "1hqconv-2-epochs", tmp_path / "model")
+    before, card = load_model(folder), read_info(folder)["card"]
+    save_model(folder, before, card)
+    (folder / "model.json").unlink()  # for people alone
+    after = load_model(folder)
+    assert after.config == before.config and same(after.state_dict(), before.state_dict())
+    assert read_info(folder)["card"] == card
 
 
 # ---------------------------------------------------------------------------------------- bad folders
 
 
 def test_missing_things_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder.*nowhere"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint in .*nowhere; 'train --out"):
         load_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint in.*checkpoint\.json"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
         load_checkpoint(tmp_path)
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
         load_model(tmp_path)
     train_and_save(tmp_path, 1)
+    for file in ("checkpoint.safetensors", "checkpoint.json"):  # there, and what was there in version 1
+        with pytest.raises(FileNotFoundError, match=f"named by its folder; give {tmp_path}, not .*{file}"):
+            load_model(tmp_path / file)
+    as_version_1(tmp_path)
     (tmp_path / "state-000001.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="state-000001"):
         load_checkpoint(tmp_path)
+    assert not has_model(tmp_path) and has_checkpoint(tmp_path) and not has_checkpoint(tmp_path / "nowhere")
 
 
 def test_damage_is_named(tmp_path):
     train_and_save(tmp_path, 1)
+    path = tmp_path / "checkpoint.safetensors"
+    data = path.read_bytes()
+    step = data.index(b'"step') if b'"step' in data else data.index(b"step")
+    renamed = data.replace(b"model.out.bias", b"model.out.bios")  # the format itself is none the wiser
+    for bad in (data[:-1] + bytes([data[-1] ^ 1]), data[:-1], data[:100], data[:5], b"", b"\xff" * 200, renamed):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match=r"checkpoint\.safetensors is damaged"):
+            load_checkpoint(tmp_path)
+    text = data[step : step + 12]
+    path.write_bytes(data.replace(text, text.replace(b"1", b"7")))
+    with pytest.raises(ValueError, match="SHA-256"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_header_of_another_kind_is_named(tmp_path):
+    train_and_save(tmp_path, 1)
+    path = tmp_path / "checkpoint.safetensors"
+    text, saved = read_tensors(path)
+    info = json.loads(text)
+    for change, message in (
+        ({"format": "other"}, "format"),
+        ({"version": 3}, "format"),
+        ({"step": "1"}, "'step'"),
+        ({"run_config": []}, "'run_config'"),
+        ({"schedule": {"T": 0, "betas": "cosine"}}, "noise schedule"),
+        ({"schedule": {"T": 10, "betas": "mine"}}, "noise schedule"),
+        ({"schedule": {"betas": [2.0]}}, "noise schedule"),
+    ):
+        write_tensors(path, saved, json.dumps(info | change))
+        with pytest.raises(ValueError, match=f"checkpoint.safetensors.*{message}"):
+            load_checkpoint(tmp_path)
+    for bad in (text[:-20], "", "[]"):
+        write_tensors(path, saved, bad)
+        with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
+            load_checkpoint(tmp_path)
+    safetensors.torch.save_file(saved, path)  # of somebody else
+    assert read_header(path) is None and read_tensors(path) is None
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        load_checkpoint(tmp_path)
+
+
+def test_damage_of_version_1_is_named(tmp_path):
+    train_and_save(tmp_path, 1)
+    as_version_1(tmp_path)
     path, state = tmp_path / "checkpoint.json", tmp_path / "state-000001.safetensors"
     text, data = path.read_text(), state.read_bytes()
-
     for bad in (data[:-1] + bytes([data[-1] ^ 1]), data[:100], b""):
         state.write_bytes(bad)
         with pytest.raises(ValueError, match=r"state-000001\.safetensors is damaged.*SHA-256"):
             load_checkpoint(tmp_path)
     state.write_bytes(data)
     info = json.loads(text)
-    for change, message in (
-        ({"format": "other"}, "format"),
-        ({"version": 2}, "format"),
-        ({"step": "1"}, "'step'"),
-        ({"sha256": None}, "'sha256'"),
-    ):
+    for change, message in (({"version": 2}, "format"), ({"step": "1"}, "'step'"), ({"sha256": None}, "'sha256'")):
         path.write_text(json.dumps(info | change))
         with pytest.raises(ValueError, match=f"checkpoint.json.*{message}"):
             load_checkpoint(tmp_path)
@@ -381,6 +513,49 @@ def test_restore_names_tensors_and_changes_nothing(tmp_path):
     assert same(before, fresh["model"].state_dict())
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [("SGD", "Adam"), ("AdamW", "Adam"), ("Adam", "AdamW"), ("Adam", "SGD"), ("RMSprop", "Adam"), ("amsgrad", "Adam")],
+)
+def test_restore_refuses_another_kind_of_optimiser_and_changes_nothing(tmp_path, made, wanted, version):
+    """torch takes all of them: SGD's state raised KeyError at Adam's next step, AdamW's made Adam an AdamW."""
+
+    def optimiser(name, model):
+        kind, options = (torch.optim.Adam, {"amsgrad": True}) if name == "amsgrad" else (getattr(torch.optim, name), {})
+        return kind(model.parameters(), lr=1e-3, **options)
+
+    state, g = new_state()
+    state["optimizer"] = optimiser(made, state["model"])
+    state["model"].out.bias.sum().backward()
+    state["optimizer"].step()
+    save(tmp_path, state, g, 1)
+    if version == 1:
+        as_version_1(tmp_path)
+    fresh = Toy(seed=1)
+    before = {k: v.clone() for k, v in fresh.state_dict().items()}
+    optimizer = optimiser(wanted, fresh)
+    said = f"{made}; this one is {wanted}|of another kind of optimiser than this {wanted}"
+    with pytest.raises(ValueError, match=said):
+        restore(load_checkpoint(tmp_path), model=fresh, optimizer=optimizer)
+    assert same(before, fresh.state_dict()) and type(optimizer).__name__ == wanted and not optimizer.state
+    restore(load_checkpoint(tmp_path), model=fresh, optimizer=optimiser(made, fresh))
+    assert not same(before, fresh.state_dict())
+
+
+def test_restore_refuses_to_go_on_with_another_schedule(tmp_path):
+    state, _ = train_and_save(tmp_path, 1)
+    saved, fresh = load_checkpoint(tmp_path), Toy(seed=1)
+    assert torch.equal(saved.schedule.betas, SCHEDULE.betas)
+    before = {k: v.clone() for k, v in fresh.state_dict().items()}
+    for other in (cosine_betas(100), linear_betas(1000), cosine_betas(1000, s=0.01)):
+        with pytest.raises(ValueError, match=r"was trained with NoiseSchedule\(T=1000.*not with NoiseSchedule"):
+            restore(saved, model=fresh, schedule=NoiseSchedule(other))
+    assert same(before, fresh.state_dict())
+    restore(saved, model=fresh, schedule=NoiseSchedule(cosine_betas()))
+    assert same(state["model"].state_dict(), fresh.state_dict())
+
+
 # --------------------------------------------------------------------------------------- whole models
 
 
@@ -401,7 +576,8 @@ def test_save_model_goes_around(tmp_path, preset, options):
     model = build_unet(preset, seed=0, **options)  # the second has convolutions that share weights
     save_model(tmp_path, model, {"dataset": "fashion-mnist", "steps": 5})
     assert sorted(os.listdir(tmp_path)) == ["model.json", "model.safetensors"]
-    assert json.loads((tmp_path / "model.json").read_text())["card"]["steps"] == 5
+    assert json.loads((tmp_path / "model.json").read_text()) == read_info(tmp_path)  # for people
+    assert read_info(tmp_path)["card"]["steps"] == 5
     loaded = load_model(tmp_path)
     assert loaded.config == model.config and same(loaded.state_dict(), model.state_dict())
     with pytest.raises(ValueError, match="one set of weights"):
@@ -411,6 +587,20 @@ def test_save_model_goes_around(tmp_path, preset, options):
     (tmp_path / "model.safetensors").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("betas", [cosine_betas(100), linear_betas(50), cosine_betas(30, s=0.02), None])
+def test_a_model_knows_the_schedule_it_was_trained_with(tmp_path, betas):
+    """A name tells the two usual ones; the numbers of any other are kept to the last bit."""
+    schedule = None if betas is None else NoiseSchedule(betas)
+    model = build_unet("unet", seed=0)
+    options = {"ema": EMA(model), "optimizer": None, "step": 1, "run_config": {}, "generators": {}}
+    save_checkpoint(tmp_path / "run", model=model, schedule=schedule, **options)
+    save_model(tmp_path / "model", model, {}, schedule)
+    save_model(tmp_path / "again", load_model(tmp_path / "run"), {})  # as tools/ship_checkpoint.py does
+    for name in ("run", "model", "again"):
+        found = load_model(tmp_path / name).schedule
+        assert found is None if schedule is None else torch.equal(found.betas, schedule.betas)
 
 
 def test_a_failed_save_leaves_the_model_that_was_there(tmp_path, monkeypatch):
@@ -435,13 +625,14 @@ def test_load_model_says_what_it_cannot_build(tmp_path):
     with pytest.raises(ValueError, match="no UNet"):
         load_model(tmp_path / "toy")
     save_model(tmp_path, build_unet("unet", seed=0), {})
-    info = json.loads((tmp_path / "model.json").read_text())
+    text, saved = read_tensors(tmp_path / "model.safetensors")
+    info = json.loads(text)
     for config, message in (
         (info["model_config"] | {"flux": 1}, "cannot build.*flux"),
         (info["model_config"] | {"ansatz": "mine"}, "ansatz 'mine'"),
         (info["model_config"] | {"n_circuits": 1}, "does not fit the model"),
     ):
-        (tmp_path / "model.json").write_text(json.dumps(info | {"model_config": config}))
+        write_tensors(tmp_path / "model.safetensors", saved, json.dumps(info | {"model_config": config}))
         with pytest.raises(ValueError, match=message):
             load_model(tmp_path)
 

@@ -13,7 +13,7 @@ import torch
 from qdm_lib import data
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, save_model
 from qdm_lib.cli.commands import main
-from qdm_lib.files import locked
+from qdm_lib.files import locked, read_tensors, write_tensors
 from qdm_lib.runs import run as runs
 from qdm_lib.runs.run import RunConfig, read_losses, train_run
 from qdm_lib.runs.sampling import generate
@@ -172,19 +172,20 @@ def test_mistakes_are_one_line(argv, words, capsys, tmp_path, monkeypatch, run):
 
 def test_a_damaged_checkpoint_is_one_line(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "copy")
-    tensors = next(copy.glob("state-*.safetensors"))
-    tensors.write_bytes(tensors.read_bytes()[:-1])
+    file = copy / "checkpoint.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
     assert "damaged" in check_error(capsys, "sample", "--checkpoint", copy)
-    (copy / "checkpoint.json").write_text("{")
+    file.write_bytes(b"{")
     assert "damaged" in check_error(capsys, "sample", "--checkpoint", copy)
     assert "damaged" in check_error(capsys, "train", "--resume", "--out", copy)
 
 
 def test_a_checkpoint_with_other_entries_is_one_line(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "copy")
-    info = json.loads((copy / "checkpoint.json").read_text())
-    for run_config, words in (([1], "no dictionary"), (info["run_config"] | {"recipe": "x"}, "recipe must be")):
-        (copy / "checkpoint.json").write_text(json.dumps(info | {"run_config": run_config}))
+    text, tensors = read_tensors(copy / "checkpoint.safetensors")
+    info = json.loads(text)
+    for run_config, words in (([1], "'run_config' is"), (info["run_config"] | {"recipe": "x"}, "recipe must be")):
+        write_tensors(copy / "checkpoint.safetensors", tensors, json.dumps(info | {"run_config": run_config}))
         assert words in check_error(capsys, "train", "--resume", "--out", copy)
 
 
@@ -209,7 +210,7 @@ def test_out_of_memory_is_one_line(monkeypatch, capsys):
 
 
 def tensors_of(folder):
-    return next(folder.glob("state-*.safetensors")).read_bytes()
+    return (folder / "checkpoint.safetensors").read_bytes()
 
 
 def test_train_leaves_a_run(run):
@@ -218,9 +219,7 @@ def test_train_leaves_a_run(run):
     saved = load_checkpoint(run)
     assert saved.step == 2
     assert saved.run_config["preset"] == "unet" and saved.run_config["recipe"]["batch_size"] == 2
-    assert sorted(p.name for p in run.iterdir()) == [
-        ".lock", "checkpoint.json", "loss.csv", "state-000002.safetensors"
-    ]  # fmt: skip
+    assert sorted(p.name for p in run.iterdir()) == [".lock", "checkpoint.safetensors", "loss.csv"]
 
 
 def test_train_refuses_to_overwrite(run, capsys):
@@ -303,7 +302,7 @@ def test_download(monkeypatch, capsys):
 
 def test_epochs_are_rounded_up_to_whole_steps(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(runs, "train_run", lambda config, out, **_: seen.append(config.steps) or exit_early())
+    monkeypatch.setattr("qdm_lib.runs.train_run", lambda config, out, **_: seen.append(config.steps) or exit_early())
 
     def exit_early():
         raise ValueError("enough")
@@ -419,8 +418,8 @@ def test_demo_trains_resumes_and_starts_afresh(tmp_path, capsys):
     assert main(["demo", "--steps", "2", *small]) == 0
     text = capsys.readouterr().out
     assert "2 training steps" in text and "Next:" in text and "95 % interval" in text
-    made = [".lock", "checkpoint.json", "film_strip.png", "loss.csv", "loss.png", "samples.png", "scores.json"]
-    assert sorted(p.name for p in folder.iterdir()) == sorted([*made, "state-000002.safetensors"])
+    made = [".lock", "checkpoint.safetensors", "film_strip.png", "loss.csv", "loss.png", "samples.png", "scores.json"]
+    assert sorted(p.name for p in folder.iterdir()) == made
 
     (folder / "notes.txt").write_text("mine")
     assert "seed 0" in check_error(capsys, "demo", *small, "--seed", "5")

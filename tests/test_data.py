@@ -1,6 +1,7 @@
 """data.py: what is loaded, what is refused, and that batches are a pure function of (seed, step)."""
 
 import dataclasses
+import errno
 import hashlib
 import os
 import struct
@@ -142,6 +143,53 @@ def test_root_follows_the_environment(monkeypatch, tmp_path):
     assert data.data_root() == tmp_path / "cache" / "qdm_lib"
 
 
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_a_user_without_a_home_gets_the_bundled_images(monkeypatch, tmp_path, name):
+    """As in a container: no HOME, and a user id that the system does not know."""
+    monkeypatch.delenv("QDM_DATA_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(Path, "expanduser", lambda self: no_home() if str(self).startswith("~") else self)
+    monkeypatch.setattr(data.tempfile, "tempdir", str(tmp_path))
+    assert data.data_root() == tmp_path / "qdm_lib"
+    assert load_images(name).source.startswith("bundled subset")
+    assert data.data_root(tmp_path / "x") == tmp_path / "x"
+    monkeypatch.setenv("QDM_DATA_DIR", "~/data")
+    with pytest.raises(ValueError, match="The path ~/data begins with a home folder, and this user has none"):
+        load_images(name)
+
+
+@pytest.mark.parametrize(
+    ("which", "at", "garbage"),
+    [(0, 0, b"\xff" * 16), (0, 3, b"\x01"), (0, 7, b"\x03"), (0, 11, b"\x1d"), (1, 0, b"\xff" * 8), (1, 2, b"\x0d")],
+)
+def test_a_set_without_hashes_is_known_by_its_headers(monkeypatch, tmp_path, which, at, garbage):
+    """A KMNIST file with a garbage header was a traceback of torchvision's."""
+    info = dataclasses.replace(data.DATASETS["kmnist"], counts=(2, 2))
+    monkeypatch.setitem(data.DATASETS, "kmnist", info)
+    folder = data._raw_folder(info, tmp_path)
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        images, labels = info.files(split)
+        (folder / images).write_bytes(struct.pack(">4I", 0x803, 2, 28, 28) + bytes(2 * 784))
+        (folder / labels).write_bytes(struct.pack(">2I", 0x801, 2) + bytes([0, 9]))
+    assert load_images("kmnist").labels.tolist() == [0, 9]
+    file = folder / list(info.files("train"))[which]
+    good = file.read_bytes()
+    file.write_bytes(good[:at] + garbage + good[at + len(garbage) :])
+    with pytest.raises(ValueError, match=f"{file.name} is corrupt: it begins with .* instead of 000008"):
+        load_images("kmnist")
+    file.write_bytes(good)
+    labels = folder / list(info.files("train"))[1]
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\x0a")
+    with pytest.raises(ValueError, match="is corrupt: its labels reach from 0 to 10"):
+        load_images("kmnist")
+
+
 def test_wrong_requests():
     with pytest.raises(ValueError, match="unknown data set 'cifar'; known are mnist, fashion-mnist, kmnist"):
         load_images("cifar")
@@ -178,6 +226,22 @@ def test_failed_download_falls_back_and_leaves_nothing(monkeypatch, tmp_path, ca
     assert not any(p.is_file() for p in tmp_path.rglob("*"))
     with pytest.raises(FileNotFoundError, match="no route to host.*check the network"):
         load_images("mnist", download=True, bundled=False)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written_is_no_matter_of_the_network(monkeypatch, tmp_path, number):
+    def write(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(data, "_torchvision_set", write)
+    with pytest.raises(FileNotFoundError, match=rf"{os.strerror(number)}\); QDM_DATA_DIR \(root=\) names another"):
+        load_images("kmnist", root=tmp_path, download=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"failed \(.*\); QDM_DATA_DIR"):
+        load_images("kmnist", root=tmp_path / "file", download=True)
+    monkeypatch.setattr(data, "_torchvision_set", NoNetwork())
+    with pytest.raises(FileNotFoundError, match="no route to host.*; check the network"):
+        load_images("kmnist", root=tmp_path, download=True)
 
 
 def test_download_moves_only_checked_files(tiny, monkeypatch, tmp_path_factory):
@@ -217,6 +281,32 @@ def test_ranges_refuse_what_they_cannot_mean():
         to_model_range(torch.zeros(2))
 
 
+@pytest.mark.parametrize(
+    "images",
+    [torch.rand(2, 1, 28, 28), torch.rand(1, 28, 28), torch.rand(2, 1, 28, 28) * 255, torch.rand(4, 3, 2, 2) / 2],
+    ids=["ToTensor", "one", "grey levels", "faint"],
+)  # fmt: skip
+def test_images_without_a_negative_pixel_are_refused(images):
+    """They came out pale, or white, without a word."""
+    with pytest.raises(ValueError, match=r"wants images in \[-1, 1\]; these reach from .* without one negative pixel"):
+        to_uint8(images)
+    assert to_uint8(2 * images - 1).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("grey", [-1.0, 0.0, 0.5, 1.0])
+def test_images_of_one_grey_may_be_any_grey(grey):
+    assert to_uint8(torch.full((2, 1, 28, 28), grey)).unique().numel() == 1
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_a_cast_of_images_in_0_1_is_no_image_set(n):
+    images = (torch.rand(n, 1, 28, 28) + 0.5).to(torch.uint8)  # 0 and 1 of 255 levels: black for every model
+    with pytest.raises(ValueError, match=r"hold 0 and 1 alone\. From images in \[0, 1\] to_uint8"):
+        batches(images, 2, 0)
+    with pytest.raises(TypeError, match="uint8 images, not a torch.float32 tensor"):
+        batches(torch.rand(n, 1, 28, 28), 2, 0)
+
+
 def numbered(n: int) -> torch.Tensor:
     """n images whose first pixel is their number."""
     images = torch.zeros(n, 1, 28, 28, dtype=torch.uint8)
@@ -252,7 +342,8 @@ def test_batches_larger_than_the_set_and_far_ahead():
 
 
 def test_batches_refuse_at_the_call():
-    for bad in ({"batch_size": 0}, {"seed": -1}, {"start_step": -1}, {"batch_size": 2.0}):
+    wrong = {"batch_size": 0}, {"batch_size": 2.0}, {"seed": -1}, {"seed": 1.5}, {"seed": True}, {"start_step": -1}
+    for bad in wrong:
         with pytest.raises(ValueError, match=next(iter(bad))):
             batches(numbered(5), **{"batch_size": 2, "seed": 0, **bad})
     with pytest.raises(TypeError, match="uint8 images, not a torch.float32 tensor"):

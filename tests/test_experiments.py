@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qdm_lib.checkpoint import load_checkpoint, load_model
+from qdm_lib.checkpoint import has_checkpoint, load_checkpoint, load_model
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.diffusion import cosine_betas
@@ -268,8 +268,8 @@ def test_a_folder_in_which_somebody_trains_is_left_for_later(tmp_path):
     with sole_user(folder):
         assert runner(experiment, tmp_path, say=said.append, evaluate=False).run() == 1
     assert any(f"{first.name} has to wait: Another process trains in {folder}" in text for text in said)
-    assert (second.folder(tmp_path / "runs") / "checkpoint.json").exists()
-    assert runner(experiment, tmp_path, evaluate=False).run() == 0 and (folder / "checkpoint.json").exists()
+    assert has_checkpoint(second.folder(tmp_path / "runs"))
+    assert runner(experiment, tmp_path, evaluate=False).run() == 0 and has_checkpoint(folder)
 
 
 def test_shards_share_the_jobs():

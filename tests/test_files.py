@@ -89,3 +89,35 @@ def test_a_lock_keeps_another_process_out_and_ends_with_it(tmp_path):
         other.communicate()
     with locked(path, wait=True) as mine:
         assert mine
+
+
+def test_a_process_that_holds_a_lock_does_not_get_it_twice(tmp_path):
+    with locked(tmp_path / "lock") as first, locked(tmp_path / "lock") as second:
+        assert first and not second
+    with locked(tmp_path / "lock") as again:
+        assert again
+
+
+def test_the_lock_of_one_that_raised_is_free(tmp_path):
+    with pytest.raises(ValueError), locked(tmp_path / "lock"):
+        raise ValueError
+    with locked(tmp_path / "lock") as mine:
+        assert mine
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_drive_without_locks_gives_true_and_leaves_the_file_empty(tmp_path, monkeypatch, number, wait):
+    def flock(handle, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path / "lock", wait) as mine:
+        assert mine and (tmp_path / "lock").read_bytes() == b""
+
+
+def test_a_lock_in_a_folder_that_is_none_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in ("nowhere", "file"):
+        with pytest.raises(OSError, match=folder), locked(tmp_path / folder / "lock"):
+            pass

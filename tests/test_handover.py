@@ -22,7 +22,9 @@ def test_a_misspelt_choice_is_named_before_anything_is_read(options, message, tm
 
 
 def test_a_run_that_is_there_is_not_replaced(tmp_path):
-    (tmp_path / "checkpoint.json").write_text("another run")
-    with pytest.raises(ValueError, match="already holds a run"):
-        start_transfer(tmp_path / "no source", tmp_path, CONFIG)
-    assert (tmp_path / "checkpoint.json").read_text() == "another run"
+    for name in ("checkpoint.safetensors", "checkpoint.json"):  # the second of version 1
+        (tmp_path / name).write_text("another run")
+        with pytest.raises(ValueError, match="already holds a run"):
+            start_transfer(tmp_path / "no source", tmp_path, CONFIG)
+        assert (tmp_path / name).read_text() == "another run"
+        (tmp_path / name).unlink()

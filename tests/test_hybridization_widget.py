@@ -1,42 +1,72 @@
 """The U-Net's drawing, and the hybridization widget driven from Python."""
 
 import json
+import re
 import shutil
 import time
-from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 import ipywidgets
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
+from PIL import Image
 from speed import quickest
 
+from qdm_lib.checkpoint import load_model
 from qdm_lib.plots import describe_unet, draw_unet, unet_blocks
-from qdm_lib.unet import PRESETS, UNet, UNetConfig, count_parameters
-from qdm_lib.widgets import hybrid as module
+from qdm_lib.quantum import QuantumLayer
+from qdm_lib.unet import PRESETS, UNet, UNetConfig, build_unet, count_parameters
 from qdm_lib.widgets import hybridization
-from qdm_lib.widgets.hybrid import FULL, ROOT, make_config, parameter_count, parameter_text, time_text
+from qdm_lib.widgets.columns import curve
+from qdm_lib.widgets.evidence import (
+    FULL,
+    PAPER,
+    ROOT,
+    fid_change,
+    make_config,
+    paper_change,
+    paper_fid_change,
+    parameter_count,
+    shipped_models,
+    step_time,
+)
+from qdm_lib.widgets.films import ABLATIONS, AS_TRAINED, ablate, difference, draw_film, read_film, start_noise
+from qdm_lib.widgets.hybrid import COMPARE, PICKED
 
-NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 SHIPPED = ROOT / "checkpoints"
+CLOTHES = shipped_models(ROOT, "fashion-mnist")
+NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 
 
 @pytest.fixture
 def box():
     widget = hybridization()
     yield widget
-    widget.stop()
+    widget.close()
 
 
-def finish(box, seconds=120):
+def finish(box, seconds=300):
     """Wait until the running job has ended, as the widget reports it."""
     end = time.monotonic() + seconds
     while box.job is not None and time.monotonic() < end:
         time.sleep(0.01)
     assert box.job is None
+
+
+def few_models(tmp_path, *names, dataset="mnist", films=True) -> Path:
+    """A root with copies of a few shipped models, as if they were of this data set."""
+    for name in names:
+        leave = None if films else (lambda *_: ["film.png"])
+        shutil.copytree(SHIPPED / "fashion-mnist" / name, tmp_path / "checkpoints" / dataset / name, ignore=leave)
+    return tmp_path
+
+
+def cards(folder: Path) -> dict:
+    return json.loads((folder / "model.json").read_text())["card"]["scores"]["scores"]
 
 
 # ---------------------------------------------------------------------------------- the drawing
@@ -81,194 +111,332 @@ def test_own_ansatz_and_unknown_presets():
 # ---------------------------------------------------------------------------------- the numbers
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_counts_without_building_are_those_of_the_models(name):
-    config = PRESETS[name]
-    assert parameter_count(config) == count_parameters(UNet(config))
+def test_counts_are_those_of_the_models():
+    for config in (PRESETS["unet"], PRESETS["fullfqconv"], UNetConfig("b", 13, quanv=True, paper_count=True)):
+        assert parameter_count(config) == count_parameters(UNet(config))
 
 
-@pytest.mark.parametrize(
-    "config", [UNetConfig("a", 4, quanv=True), UNetConfig("b", 13), UNetConfig("c", 0, quanv=True)]
-)
-def test_counts_between_the_presets_too(config):
-    for other in (config, replace(config, ansatz="fqconv", layers=2)):
-        assert parameter_count(other) == count_parameters(UNet(other))
-    if config.quanv:
-        paper = replace(config, paper_count=True)
-        assert parameter_count(paper) == count_parameters(UNet(paper))
-
-
-def test_controls_name_the_presets():
+def test_settings_name_the_presets(box):
     for preset in PRESETS.values():
         circuits = FULL if preset.full else preset.n_circuits
-        assert make_config(circuits, preset.ansatz, preset.quanv) == preset
+        assert make_config(circuits, preset.ansatz, preset.quanv) == preset == box.settings[preset.preset].config
     assert make_config(4, "fqconv", True).preset == "quanv-4fqconv"
     assert make_config(0, "fqconv", False) == PRESETS["unet"]
+    labels = [setting.label for setting in box.settings.values()]
+    assert len(set(labels)) == len(labels)
+    assert box.settings["1hqconv"].label.startswith("10 %") and "7.5" in box.settings["1hqconv"].share
 
 
-def test_the_papers_changes_stand_beside_ours():
-    assert "−1.65 %" in parameter_text(PRESETS["1hqconv"]) and "−1.66 %" in parameter_text(PRESETS["1hqconv"])
-    assert "475,281" in parameter_text(PRESETS["1hqconv"])  # whose count the paper's −1.66 % is
-    assert parameter_text(PRESETS["1fqconv"]).count("−1.66 %") == 2
-    assert parameter_text(PRESETS["7hqconv"]).count("−8.76 %") == 2
-    assert parameter_text(PRESETS["fullhqconv"]).count("−11.03 %") == 2
-    assert "474,293" in parameter_text(PRESETS["quanv-hqconv"])
-    assert "not in the paper" in parameter_text(make_config(4, "hqconv", False))
+def test_the_papers_changes_stand_beside_ours(box):
+    printed = {name: paper_change(box.settings[name]) for name in box.settings}
+    assert printed["1hqconv"] == printed["1fqconv"] == "−1.66 %" and printed["4hqconv"] == ""
+    assert printed["quanv-hqconv"] == "−1.87 %" and printed["quanv-fqconv"] == "" == printed["1hqconv-transfer"]
+    for preset in ("1fqconv", "7hqconv", "fullhqconv"):  # as printed: our count, rounded
+        change = parameter_count(PRESETS[preset]) / parameter_count(PRESETS["unet"]) - 1
+        assert printed[preset] == f"{100 * change:+.2f} %".replace("-", "−")
+    for k in range(4):
+        rows = dict(box.evidence(k).rows())
+        assert f"{parameter_count(box.setting(k).config):,}" in rows["Params"]
+        assert printed[box.setting(k).name] in rows["Params"]
 
 
-def test_times_come_from_the_benchmark_file(tmp_path):
-    assert "Measure a step" in time_text(PRESETS["unet"], tmp_path)
-    folder = tmp_path / "study" / "benchmarks" / "results"
-    folder.mkdir(parents=True)
-    rows = [{"name": "unet", "median_s": 0.5}, {"name": "7hqconv", "median_s": 0.6}, {"name": "x", "error": "no"}]
-    content = {"parts": {"presets": {"rows": rows, "settings": {"batch": 128}}}}
-    (folder / "training_step.json").write_text(json.dumps(content))
-    text = time_text(PRESETS["7hqconv"], tmp_path)
-    assert "0.6 s for 128 images" in text and "1.20 times" in text
-    (folder / "training_step.json").write_text("{")
-    assert "Measure a step" in time_text(PRESETS["7hqconv"], tmp_path)
+def test_the_time_is_the_benchmarks_own_ratio():
+    rows = json.loads((ROOT / "study/benchmarks/results/training_step.json").read_text())["parts"]["presets"]["rows"]
+    assert {row["name"] for row in rows} >= set(PRESETS)
+    for row in rows:
+        time_ = step_time(ROOT, row["name"])
+        assert time_.relative == row["relative"]  # to the baseline of its own run, not to another row's median
+        assert (time_.high - time_.low) * row["baseline_median_s"] == pytest.approx(row["iqr_s"])
+        assert time_.low <= time_.relative <= time_.high
+    assert step_time(Path("nowhere"), "unet") is None and step_time(ROOT, "quanv-4fqconv") is None
+
+
+def test_the_scores_are_those_of_the_cards(box):
+    seen = 0
+    for name, epochs in CLOTHES:
+        if name in box.settings:
+            box.columns[0].choice.value, box.controls["epochs"].value = name, epochs
+            rows, card = dict(box.evidence(0).rows()), cards(CLOTHES[name, epochs])
+            for key, title in (("fid", "FID"), ("kid", "KID"), ("is", "IS")):
+                numbers = re.findall(r"[-.\d]+", rows[title].replace("−", "-"))
+                assert [float(number) for number in numbers] == pytest.approx(
+                    [card[key][x] for x in ("value", "low", "high")], rel=5e-3
+                )
+                assert f"{card[key]['floor']:#.3g}".replace("-", "−") in box.footer.value
+                seen += 1
+            assert box.columns[0].numbers.value.count("<tr") == len(rows)
+    assert seen >= 3 * 10
+
+
+def test_the_change_of_fid_is_computed_from_two_cards_that_were_scored_alike():
+    unet, hybrid = CLOTHES["unet", 20], CLOTHES["1hqconv", 20]
+    change = fid_change(hybrid, unet)
+    fids = [cards(folder)["fid"] for folder in (hybrid, unet)]
+    assert change.value == pytest.approx(fids[0]["value"] / fids[1]["value"] - 1)
+    worst = fids[0]["high"] / fids[1]["low"] - fids[0]["low"] / fids[1]["high"]  # both ends at once: wider than likely
+    assert 0.4 * worst < 2 * change.half < worst
+    assert fid_change(unet, unet) is None and fid_change(hybrid, None) is None
+    assert fid_change(CLOTHES["1hqconv", 2], unet) is None  # of other numbers of images
+
+
+def test_the_papers_fid_is_that_of_its_tables():
+    paper = json.loads(PAPER.read_text())
+    by = paper["fid_after_epochs"]["mnist"]
+    assert paper_fid_change("mnist", "7hqconv", 10) == by["7hqconv"]["10"] / by["unet"]["10"] - 1
+    table = paper["scores"]["fashion-mnist"]
+    assert (
+        paper_fid_change("fashion-mnist", "1fqconv-transfer", 20) == table["transfer"]["fid"] / table["unet"]["fid"] - 1
+    )
+    for nothing in (
+        ("mnist", "unet", 20),
+        ("mnist", "1fqconv", 20),
+        ("mnist", "7hqconv", 2),
+        ("kmnist", "7hqconv", 20),
+    ):
+        assert paper_fid_change(*nothing) is None
+
+
+def test_losses_are_drawn_where_results_keep_them_and_said_to_be_missing_elsewhere(tmp_path):
+    root = few_models(tmp_path, "unet", "unet-10-epochs", "1hqconv")
+    file = json.loads((SHIPPED / "fashion-mnist/unet/model.json").read_text())["card"]["scores"]["file"]
+    assert "no loss curves" in hybridization(root=root).footer.value
+    path = root / "study" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"losses": {str(epoch): 0.1 / epoch for epoch in range(1, 21)}}))
+    box = hybridization(root=root)
+    assert "<svg" in box.columns[0].numbers.value and "0.005 (epoch 20)" in box.columns[0].numbers.value
+    assert "<svg" not in box.columns[1].numbers.value and "no loss curves" not in box.footer.value
+    box.controls["epochs"].value = 10  # the same run, up to here
+    assert "0.01 (epoch 10)" in box.columns[0].numbers.value
+    low, high = (curve({1: 0.2, 2: loss}, (0.1, 0.2), 2) for loss in (0.1, 0.2))
+    assert 'points="50.00,2.00 100.00,38.00"' in low and 'points="50.00,2.00 100.00,2.00"' in high
+
+
+# ---------------------------------------------------------------------------------- films, and what replaces circuits
+
+
+def test_every_stored_film_starts_from_the_same_noise():
+    noise = ((start_noise(0)[:, 0].clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+    for folder in sorted(path.parent for path in SHIPPED.glob("*/*/model.json")):
+        film = read_film(folder / "film.png")
+        assert film is not None, f"{folder}: run tools/make_sample_grids.py"
+        assert np.array_equal(film[0], noise)
+        assert film[-1].std() > 20 and not np.array_equal(film[-1], noise)
+
+
+def test_a_stored_film_is_what_its_model_draws():
+    *steps, film = draw_film(load_model(CLOTHES["1hqconv", 20]))
+    stored = read_film(CLOTHES["1hqconv", 20] / "film.png")
+    assert steps == [None] * 20 and film.shape == stored.shape == (11, 8, 28, 28)
+    assert np.abs(film.astype(int) - stored).mean() < 0.5  # of 255; other processors round otherwise
+
+
+def test_no_film_where_there_is_none_or_another(tmp_path):
+    assert read_film(tmp_path / "film.png") is None
+    (tmp_path / "film.png").write_bytes(b"no picture")
+    assert read_film(tmp_path / "film.png") is None
+    shutil.copy(CLOTHES["unet", 20] / "samples.png", tmp_path / "film.png")
+    assert read_film(tmp_path / "film.png") is None
+
+
+@pytest.mark.parametrize("preset", ["1hqconv", "fullfqconv", "quanv-hqconv"])
+def test_an_ablation_replaces_every_circuit_and_nothing_else(preset):
+    x, t = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(1)), torch.tensor([5, 700])
+    with torch.no_grad():
+        outputs = {name: ablate(build_unet(preset, seed=0).eval(), name)(x, t) for name in ABLATIONS}
+        again = ablate(build_unet(preset, seed=0).eval(), "random weights")(x, t)
+    assert torch.equal(outputs[AS_TRAINED], build_unet(preset, seed=0).eval()(x, t))
+    values = list(outputs.values())
+    assert all(not torch.equal(a, b) for k, a in enumerate(values) for b in values[:k])
+    assert torch.equal(again, outputs["random weights"])
+    for name in ("zeros", "cos(x)"):
+        model = ablate(build_unet(preset, seed=0), name)
+        assert not any(isinstance(module, QuantumLayer) for module in model.modules())
+    if preset == "1hqconv":
+        for name in ("zero", "cos"):
+            same = build_unet(preset, seed=0, control=name).eval()(x, t)
+            assert torch.equal(same, outputs[{"zero": "zeros", "cos": "cos(x)"}[name]])
+
+
+def test_the_difference_is_signed_and_its_mean_exact():
+    a = np.array([[[0, 100, 255]]], np.uint8)
+    picture, mean = difference(a, np.array([[[255, 100, 0]]], np.uint8))
+    assert picture.tolist() == [[[255, 128, 1]]] and mean == pytest.approx(2 / 3)
+    assert difference(a, a) == (pytest.approx(np.full_like(a, 128)), 0)
 
 
 # ---------------------------------------------------------------------------------- the widget
 
 
-def test_every_control_has_a_name_for_the_keyboard(box):
-    controls = list(box.controls.values())
-    assert all(isinstance(c, NAMED) and c.description for c in controls)
-    assert len({c.description for c in controls}) == len(controls)
-    shown, stack = [], [box]
+def shown(box):
+    return [[picture.png for picture in column.pictures] for column in box.columns]
+
+
+def test_every_control_has_a_name_and_is_on_the_screen(box):
+    for control in box.controls.values():
+        names = control.options if isinstance(control, ipywidgets.ToggleButtons) else [control.description]
+        assert all(names) and isinstance(control, (*NAMED, ipywidgets.ToggleButtons))
+    inside, stack = [], [box]
     while stack:
         widget = stack.pop()
-        shown.append(widget)
+        inside.append(widget)
         stack += getattr(widget, "children", ())
-    assert all(control in shown for control in [*controls, box.picture, box.samples, box.readout, box.status])
-    assert box.picture.alt == describe_unet("1hqconv")
-    assert 'role="status"' in box.readout.value and 'role="status"' in box.status.value
+    assert all(control in inside for control in [*box.controls.values(), box.picture, box.footer, box.status])
+    assert 'role="status"' in box.status.value and box.picture.alt == describe_unet("1hqconv")
 
 
-@pytest.mark.parametrize(
-    ("control", "value"), [("percent", "100 %"), ("circuits", 4), ("ansatz", "fqconv"), ("quanv", True)]
-)
-def test_every_setting_recolours_and_recounts(box, control, value):
-    before = box.picture.value, box.readout.value, box.picture.alt
-    box.controls[control].value = value
-    after = box.picture.value, box.readout.value, box.picture.alt
-    assert all(a != b for a, b in zip(before, after, strict=True))
-    assert f"{parameter_count(box.config):,}" in box.readout.value
-    fresh = hybridization()
-    for name in ("circuits", "ansatz", "quanv"):
-        fresh.controls[name].value = box.controls[name].value
-    assert (fresh.picture.value, fresh.readout.value) == after[:2]
+def test_columns_show_models_of_equal_length_and_say_where_there_is_none(box):
+    assert [box.setting(k).name for k in range(4)] == ["unet", "1hqconv", "7hqconv", "fullhqconv"]
+    for epochs in (20, 10, 2, 1):
+        box.controls["epochs"].value = epochs
+        for k, column in enumerate(box.columns):
+            folder = CLOTHES.get((box.setting(k).name, epochs))
+            assert box.folder(box.setting(k).name) == folder
+            if folder is None:
+                assert f"not trained to {epochs} epochs yet" in column.captions[0].value and not column.pictures[0].png
+                assert "FID" not in column.numbers.value
+            else:
+                picture = np.array(Image.open(BytesIO(column.pictures[0].png)))
+                assert np.array_equal(picture[:28, :28], read_film(folder / "film.png")[-1][0])
+                assert "FID" in column.numbers.value
 
 
-def test_percent_and_circuits_follow_one_another(box):
-    percent, circuits = box.controls["percent"], box.controls["circuits"]
-    for name, n in module.PERCENT.items():
-        percent.value = name
-        assert circuits.value == n
-    circuits.value = 5
-    assert percent.value == module.OTHER and box.config.n_circuits == 5
-    circuits.value = 7
-    assert percent.value == "50 %"
-    percent.value = module.OTHER  # by itself it chooses nothing
-    assert (percent.value, circuits.value) == ("50 %", 7)
+def test_the_same_noise_is_said_because_it_was_compared(box):
+    assert "All columns start from the same noise (seed 0" in box.status.value
+    box.controls["frame"].value = 0
+    starts = [column.pictures[0].png for column in box.columns if column.pictures[0].png]
+    assert len(starts) > 1 and len(set(starts)) == 1
+    key = (CLOTHES["1hqconv", 20], AS_TRAINED, 0)
+    box.films[key] = box.films[key][::-1]
+    box.show_pictures()
+    assert "different noise" in box.status.value
 
 
-def test_fast_moves_lose_nothing_and_leave_no_figure_behind(box):
+def test_comparisons_and_columns_follow_one_another(box):
+    for name, columns in COMPARE.items():
+        box.controls["compare"].value = name
+        assert tuple(box.setting(k).name for k in range(4)) == columns
+    box.controls["column4"].value = "5fqconv"
+    assert box.controls["compare"].value == PICKED and "5fqconv is not trained" in box.columns[3].captions[0].value
+    box.controls["column4"].value = ""
+    assert box.setting(3) is None and box.columns[3].numbers.value == ""
+    box.controls["column4"].value = "1fqconv-transfer"
+    assert box.controls["compare"].value == "hand-over"
+    box.controls["compare"].value = PICKED  # by itself it picks nothing
+    assert box.controls["compare"].value == "hand-over"
+
+
+def test_a_preset_opens_the_comparison_it_stands_in():
+    for preset in PRESETS:
+        box = hybridization(preset)
+        assert preset in [box.setting(k).name for k in range(4)] and box.picture.alt == describe_unet(preset)
+
+
+def test_the_drawing_is_the_u_net_or_the_circuit_or_nothing(box):
+    box.controls["of"].value = 3
+    assert box.picture.alt == describe_unet("fullhqconv")
+    u_net = box.picture.png
+    box.controls["drawing"].value = "circuit"
+    assert box.picture.png not in (b"", u_net) and "circuit" in box.picture.alt
+    box.controls["of"].value = 0
+    assert "no circuit" in box.picture.value
+    box.controls["drawing"].value = "nothing"
+    assert box.picture.value == ""
+
+
+def test_play_runs_the_films_once_and_stays_at_the_images(box):
+    for _ in range(2):
+        before = box.columns[0].pictures[0].png
+        box.controls["play"].click()
+        after = box.columns[0].pictures[0].png
+        assert after != before  # also the second time, or a browser would not play it again
+        film = Image.open(BytesIO(after))
+        assert film.n_frames == 11 and film.info["loop"] == 1
+        film.seek(10)
+        last = read_film(CLOTHES["unet", 20] / "film.png")[-1][0]
+        assert np.array_equal(np.array(film.convert("L"))[:28, :28], last)
+
+
+def test_moves_leave_no_figure_behind_and_answer_quickly(box):
     figures = plt.get_fignums()
-    for n in (0, 3, 13, FULL, 7):
-        box.controls["circuits"].value = n
-    assert box.config == PRESETS["7hqconv"] and "440,985" in box.readout.value
-    assert plt.get_fignums() == figures
+    moves = [partial(setattr, box.controls["column2"], "value", f"{n}hqconv") for n in (2, 3, 4, 5, 6)]
+    assert quickest(moves) < 0.2
+    moves = [partial(setattr, box.controls["epochs"], "value", epochs) for epochs in (1, 10, 2, 20)]
+    assert quickest(moves) < 0.05
+    assert plt.get_fignums() == figures and box.job is None
 
 
-def test_it_answers_quickly(box):
-    control = box.controls["circuits"]
-    assert quickest([partial(setattr, control, "value", value) for value in (0, 3, 6, 9, 12)]) < 0.2
+def test_data_sets_are_those_with_models(box, tmp_path):
+    assert set(box.controls["dataset"].options) == {path.parents[1].name for path in SHIPPED.glob("*/*/model.json")}
+    root = few_models(tmp_path, "unet", "1hqconv-10-epochs")
+    few_models(tmp_path, "unet-1-epoch", dataset="kmnist")
+    both = hybridization(root=root, dataset="mnist")
+    assert both.controls["dataset"].options == ("kmnist", "mnist")
+    assert [epochs for _, epochs in both.controls["epochs"].options] == [10, 20]
+    both.controls["dataset"].value = "kmnist"
+    assert (
+        both.controls["epochs"].value == 1 and both.columns[0].pictures[0].png and not both.columns[1].pictures[0].png
+    )
+    empty = hybridization(root=tmp_path / "nowhere")  # as installed without the repository: counts, but no models
+    assert "not trained" in empty.columns[0].captions[0].value and "483,321" in empty.columns[0].numbers.value
 
 
-def test_samples_are_shown_where_a_checkpoint_ships_and_said_to_be_missing_elsewhere(box):
-    assert (SHIPPED / "fashion-mnist/1hqconv/samples.png").exists()
-    assert box.samples.png == (SHIPPED / "fashion-mnist/1hqconv/samples.png").read_bytes()
-    assert not box.controls["draw"].disabled and box.samples.layout.display == ""
-    assert "trained for 20 epochs" in box.status.value
-    box.controls["circuits"].value = 7  # no 7hqconv is shipped, but one of the short protocol
-    assert box.samples.png == (SHIPPED / "fashion-mnist/7hqconv-2-epochs/samples.png").read_bytes()
-    assert "7hqconv-2-epochs" in box.status.value and "trained for 2 epochs" in box.status.value
-    box.controls["circuits"].value = 4
-    assert box.samples.png == b"" and box.samples.layout.display == "none"
-    assert box.controls["draw"].disabled and "No trained checkpoint" in box.status.value
-
-
-def test_of_several_shorter_checkpoints_the_longest_trained_is_shown(tmp_path):
-    for epochs in (10, 2, 9):
-        folder = tmp_path / f"checkpoints/mnist/1hqconv-{epochs}-epochs"
-        folder.mkdir(parents=True)
-        (folder / "model.json").write_text(json.dumps({"card": {"epochs": epochs}}))
-    assert hybridization(dataset="mnist", root=tmp_path).folder.name == "1hqconv-10-epochs"
-
-
-def test_draws_samples_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "DRAW_STEPS", 3)
-    folder = tmp_path / "checkpoints/mnist/1hqconv"
-    shutil.copytree(SHIPPED / "fashion-mnist/1hqconv", folder, ignore=lambda *_: ["samples.png"])
-    box = hybridization(dataset="mnist", root=tmp_path)
-    assert box.samples.png == b"" and "press" in box.status.value
-    box.controls["draw"].click()
+def test_silenced_circuits_draw_again_from_the_same_noise(tmp_path):
+    box = hybridization(root=few_models(tmp_path, "unet", "fullhqconv"))
+    before = shown(box)
+    box.controls["circuits"].value = "zeros"
+    assert not box.controls["stop"].disabled and "drawing fullhqconv" in box.status.value
     finish(box)
-    assert "3 steps, seed 0" in box.status.value and box.controls["stop"].disabled
-    first = box.samples.png
-    assert imread(BytesIO(first), format="png").std() > 0.05
-    box.controls["seed"].value = 5
-    box.controls["draw"].click()
-    finish(box)
-    assert box.samples.png not in (b"", first)
+    assert shown(box)[0] == before[0]  # a classical model has no circuits
+    assert "zeros" in box.columns[3].captions[1].value and "% of the range" in box.columns[3].captions[2].value
+    trained, silent = (box.film(box.folder("fullhqconv"), name) for name in (AS_TRAINED, "zeros"))
+    assert np.array_equal(trained[0], silent[0]) and not np.array_equal(trained[-1], silent[-1])
+    *_, film = draw_film(ablate(load_model(box.folder("fullhqconv")), "zeros"))
+    assert np.array_equal(silent, film)
+    assert "All columns start from the same noise" in box.status.value and box.controls["draw"].disabled
+    box.controls["circuits"].value = AS_TRAINED
+    assert shown(box) == before and box.job is None
+    box.controls["circuits"].value = "zeros"  # drawn once, kept
+    assert box.job is None and box.columns[3].pictures[1].png
 
 
-def test_measures_a_step_here(box):
-    box.controls["measure"].click()
-    finish(box)
-    assert "measured here" in box.status.value and "times the classical" in box.status.value
-    assert not box.controls["measure"].disabled
-
-
-def endless():
-    while True:
-        yield 0.5, "working"
-        time.sleep(0.001)
-
-
-def test_stop_stops(box):
-    box._start(endless())
+def test_another_seed_draws_and_a_stopped_job_stops(tmp_path):
+    box = hybridization(root=few_models(tmp_path, "unet", films=False))
+    assert "press Draw" in box.columns[0].captions[0].value and not box.controls["draw"].disabled
+    box.controls["seed"].value = 7
     job = box.job
-    box._start(endless())  # one at a time
-    assert box.job is job and not box.controls["stop"].disabled and box.controls["draw"].disabled
+    box.draw()  # one at a time
+    assert box.job is job and job.is_alive()
     box.controls["stop"].click()
-    job.join(10)
-    assert not job.is_alive() and box.job is None
-    assert "Stopped" in box.status.value and box.controls["stop"].disabled
-
-
-def test_a_move_calls_the_running_job_off(box):
-    box._start(endless())
-    job = box.job
-    box.controls["circuits"].value = 4
-    assert box.job is None and "No trained checkpoint" in box.status.value
-    job.join(10)
-    assert not job.is_alive() and "No trained checkpoint" in box.status.value
-
-
-def test_a_failing_job_says_so(box):
-    def failing():
-        yield 0.5, "working"
-        raise ValueError("a reason")
-
-    box._start(failing())
+    job.join(60)
+    assert not job.is_alive() and box.job is None and "Stopped" in box.status.value
+    assert not box.films and box.controls["stop"].disabled and not box.controls["draw"].disabled
+    box.controls["draw"].click()
     finish(box)
-    assert "ValueError: a reason" in box.status.value and not box.controls["measure"].disabled
+    *_, film = draw_film(load_model(box.folder("unet")), seed=7)
+    assert np.array_equal(box.film(box.folder("unet"), AS_TRAINED), film) and "seed 7" in box.status.value
+
+
+def test_a_move_calls_the_running_job_off_and_closing_stops_it(tmp_path):
+    box = hybridization(root=few_models(tmp_path, "unet", "fullhqconv"))
+    for end in (partial(setattr, box.controls["circuits"], "value", AS_TRAINED), box.close):
+        box.controls["circuits"].value = "cos(x)"
+        job = box.job
+        end()
+        job.join(60)
+        assert not job.is_alive() and box.job is None
+
+
+def test_a_failing_job_says_so(tmp_path):
+    root = few_models(tmp_path, "unet", films=False)
+    box = hybridization(root=root)
+    (root / "checkpoints/mnist/unet/model.safetensors").write_bytes(b"broken")
+    box.controls["draw"].click()
+    finish(box)
+    assert "Error" in box.status.value and not box.controls["draw"].disabled
 
 
 def test_bad_arguments():
-    for bad in (dict(preset="x"), dict(dataset="x")):
-        with pytest.raises(ValueError, match="Unknown"):
+    for bad in (dict(preset="x"), dict(dataset="x"), dict(dataset="emnist-digits")):
+        with pytest.raises(ValueError, match="Known are"):
             hybridization(**bad)

@@ -289,6 +289,70 @@ def test_other_mistakes():
         evaluate(noise(5), noise(10))
 
 
+def spoilt(n: int, width: int, value: float) -> torch.Tensor:
+    rows = gaussian(n, width, 0)
+    rows[n // 2, width // 2] = value
+    return rows
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_and_infinity_are_no_scores(value):
+    """They gave nan as FID, KID and IS, without a word."""
+    good, bad = gaussian(20, 4, 1), spoilt(20, 4, value)
+    for score in (metrics.fid, metrics.kid):
+        with pytest.raises(ValueError, match="1 of 20 generated rows hold NaN or infinity"):
+            score(bad, good)
+        with pytest.raises(ValueError, match="1 of 20 real rows hold NaN or infinity"):
+            score(good, bad)
+    with pytest.raises(ValueError, match="1 of 20 logits rows hold NaN"):
+        metrics.inception_score(bad)
+    features = Features(good, good)
+    for sets in ((Features(bad, good), features), (features, Features(bad, good))):
+        with pytest.raises(ValueError, match="1 of 20 (generated|reference) rows hold NaN"):
+            score_features(*sets, n_bootstrap=2)
+    with pytest.raises(ValueError, match="1 of 20 held-out rows hold NaN"):
+        score_features(features, features, Features(bad, good), n_bootstrap=2)
+    with pytest.raises(ValueError, match="1 of 20 logits rows hold NaN"):
+        score_features(Features(good, bad), features, n_bootstrap=2)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_rows_are_no_score(n):
+    few, many = gaussian(n, 4, 0), gaussian(20, 4, 1)
+    for score in (metrics.fid, metrics.kid):
+        for sets in ((few, many), (many, few)):
+            with pytest.raises(
+                ValueError, match=rf"at least 2 (generated|real) rows \(N, D\), not the shape \({n}, 4\)"
+            ):
+                score(*sets)
+    with pytest.raises(ValueError, match="at least 2 generated rows"):
+        score_features(Features(few, few), Features(many, many))
+    with pytest.raises(ValueError, match="at least 1 logits rows"):
+        metrics.inception_score(gaussian(0, 4, 0))
+    with pytest.raises(ValueError, match=r"not the shape \(20,\)"):
+        metrics.fid(many[:, 0], many)
+    with pytest.raises(ValueError, match=r"one width; these have 4 \(generated\) and 3 \(real\)"):
+        metrics.fid(many, many[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be a whole number"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"n_bootstrap": 2.5}, "n_bootstrap must be a whole number"),
+        ({"max_reference": 4.5}, "max_reference must be a whole number"),
+        ({"max_reference": 3}, "max_reference must be a whole number"),
+    ],
+)
+def test_numbers_of_an_evaluation_are_whole(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(noise(5), noise(10), dataset="mnist", **options)
+
+
 # ----------------------------------------------------------------------------------------------- Inception
 
 
@@ -332,6 +396,17 @@ def test_inception_refuses_damaged_and_pickled_files(nowhere, tmp_path):
     harmful.write_bytes(pickle.dumps(warnings.WarningMessage))  # any class will do
     with pytest.raises(ValueError, match="harmful.pth is not a file of plain weights"):
         load_extractor("inception", weights=harmful)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"fc.weight": [1.0]}, {"state": {"a": torch.zeros(1)}}, torch.zeros(3),
+                                     {1: torch.zeros(1)}, "text", None], ids=str)  # fmt: skip
+def test_inception_refuses_what_is_no_dictionary_of_tensors(nowhere, tmp_path, monkeypatch, content):
+    """A list in the file that the environment names was a traceback."""
+    pytest.importorskip("torch_fidelity")
+    torch.save(content, tmp_path / "list.pth")
+    monkeypatch.setenv(extractors.INCEPTION_VARIABLE, str(tmp_path / "list.pth"))
+    with pytest.raises(ValueError, match="list.pth is not a file of plain weights: it holds no dictionary"):
+        load_extractor("inception")
 
 
 def test_inception_with_stand_in_weights(nowhere, tmp_path):

@@ -43,6 +43,26 @@ def test_a_plain_name_gives_the_longest_trained_model_and_says_so(tmp_path, monk
         load_pretrained("mnist/7hq")
 
 
+@pytest.mark.parametrize("spelling", ["{}/", "{}//", "./{}", "fashion-mnist//unet-10-epochs", "fashion-mnist/./{1}"])
+def test_a_name_spelled_as_a_shell_completes_it_is_that_name(spelling, recwarn):
+    """unet/ once gave unet-10-epochs, with the warning of a plain name that has shorter trained models only."""
+    name = spelling.format("fashion-mnist/unet-10-epochs", "unet-10-epochs")
+    wanted = load_pretrained("fashion-mnist/unet-10-epochs").state_dict()
+    found = load_pretrained(name).state_dict()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted) and not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fashion-mnist/../fashion-mnist/1hqconv", "../checkpoints/fashion-mnist/unet", "fashion-mnist/unet/../1hqconv",
+     "fashion-mnist/..", "..", ".", "", "/", str(checkpoint.SHIPPED / "fashion-mnist" / "unet"), "fashion-mnist",
+     "fashion-mnist/1hqconv/model.json", "fashion-mnist/unet*", "fashion-mnist/[1]hqconv", "fashion-mnist\\unet"],
+)  # fmt: skip
+def test_a_name_is_no_path(name):
+    with pytest.raises(ValueError, match="There is no trained model .*; known are .*fashion-mnist/unet"):
+        load_pretrained(name)
+
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted(path.parent for path in ROOT.glob("checkpoints/*/*/model.json"))
 
@@ -160,8 +180,9 @@ def test_scores_of_another_run_are_refused(mini, tmp_path, tool):
         tool.ship(copy, tmp_path / "x", results / f"{unet}.json", experiments=mini / "experiments")
     with pytest.raises(FileNotFoundError, match="There is no result file .*none.json"):
         tool.ship(copy, tmp_path / "x", tmp_path / "none.json", experiments=mini / "experiments")
-    with pytest.raises(ValueError, match="checkpoint.json is no result of an experiment"):
-        tool.ship(copy, tmp_path / "x", copy / "checkpoint.json", experiments=mini / "experiments")
+    other = ROOT / "qdm_lib/assets/paper_tables.json"
+    with pytest.raises(ValueError, match="paper_tables.json is no result of an experiment"):
+        tool.ship(copy, tmp_path / "x", other, experiments=mini / "experiments")
     assert not (tmp_path / "x").exists()
     copy.rename(runs / zero)
 

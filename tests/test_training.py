@@ -267,7 +267,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(poison):
     [
         ({"steps": 0}, ValueError),
         ({"steps": -1}, ValueError),
-        ({"steps": 1.5}, TypeError),
+        ({"steps": 1.5}, ValueError),
         ({"start_step": -1}, ValueError),
         ({"generator": 3}, TypeError),
         ({"autocast": torch.float16}, ValueError),
@@ -322,6 +322,9 @@ def test_batches_that_end_early_are_named_unless_no_number_was_asked():
     "batch, error, message",
     [
         ([torch.zeros(2, 1, 4, 4), torch.zeros(2)], TypeError, "labels"),
+        (torch.rand(2, 1, 4, 4), ValueError, "lie in .-1, 1.; these reach from 0"),
+        (torch.rand(2, 1, 4, 4) + 1e-3, ValueError, "to_model_range"),
+        (torch.zeros(2, 1, 4, 4), ValueError, "reach from 0 to 0"),
         (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), TypeError, "floating-point"),
         (torch.zeros(0, 1, 4, 4), ValueError, r"hold something, not \(0, 1, 4, 4\)"),
         (torch.zeros(2), ValueError, r"shape \(B, …\)"),
@@ -347,7 +350,7 @@ def test_augmented_images_may_pass_the_range():
         ({"betas": (0.9, 1.0)}, ValueError),
         ({"betas": (0.9,)}, ValueError),
         ({"batch_size": 0}, ValueError),
-        ({"batch_size": 12.5}, TypeError),
+        ({"batch_size": 12.5}, ValueError),
         ({"p2_k": -1}, ValueError),
         ({"p2_gamma": float("inf")}, ValueError),
         ({"ema_decay": 1.0}, ValueError),

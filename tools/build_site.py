@@ -143,7 +143,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "_site", help="folder of the site (%(default)s)")
     out = parser.parse_args().out
     code = build(out)
-    print(f"Wrote {out}/index.html" if code == 0 else "The site was not built.", file=sys.stderr if code else sys.stdout)
+    print(
+        f"Wrote {out}/index.html" if code == 0 else "The site was not built.", file=sys.stderr if code else sys.stdout
+    )
     return code
 
 

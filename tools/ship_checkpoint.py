@@ -8,8 +8,8 @@ RUN is the folder of a run or a state that a run kept after an epoch. The scores
 `experiment run` wrote; without it from RUN/scores.json, which `evaluate --checkpoint RUN` writes; without that the card
 says that the model is not scored yet. Ship it again when it is: the weights stay the same.
 
-The card (in model.json) holds protocol, command, recipe, versions, scores; the README.md beside it says the same for
-people.
+The card (in the header of model.safetensors, and in model.json for people) holds protocol, command, recipe, versions,
+scores; the README.md beside it says the same in words.
 """
 
 import argparse
@@ -20,7 +20,8 @@ from pathlib import Path
 
 from make_sample_grids import write_grid
 
-from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, save_model
+from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, read_info, save_model
+from qdm_lib.files import replacing
 from qdm_lib.training import TrainConfig
 from study.results import Result, Settings, read_result
 from study.run import check_run
@@ -228,8 +229,9 @@ def _score_lines(scored: dict) -> list[str]:
 
 
 def write_card(folder: Path) -> None:
-    card = json.loads((folder / "model.json").read_text(encoding="utf-8"))["card"]
-    (folder / "README.md").write_text(card_text(card, f"{folder.parent.name}/{folder.name}"), encoding="utf-8")
+    with replacing(folder / "README.md") as temporary:
+        text = card_text(read_info(folder)["card"], f"{folder.parent.name}/{folder.name}")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None = None,

@@ -108,6 +108,7 @@ def train(
     Example:
       python -m qdm_lib train --preset 1hqconv --dataset fashion-mnist --epochs 20 --seed 0 --out runs/x
     """
+    from qdm_lib.checkpoint import has_checkpoint
     from qdm_lib.checks import whole
     from qdm_lib.data import load_images
     from qdm_lib.machine import pick_device
@@ -122,7 +123,7 @@ def train(
     given = {"preset": preset, "dataset": dataset, "steps": steps, "seed": seed, "backend": backend, "bf16": bf16,
              "first_weights": first_weights, "hybridization": _hybridization(hybridization)}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
-    if resume and not (out / "checkpoint.json").is_file():
+    if resume and not has_checkpoint(out):
         raise FileNotFoundError(f"There is no run to resume in {out}; leave --resume out to start one.")
     config = saved_config(out, **given) if resume else RunConfig(**given)
     if batch_size is not None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from qdm_lib.checkpoint import load_model
+from qdm_lib.checkpoint import has_checkpoint, load_model
 from qdm_lib.checks import whole
 from qdm_lib.data import load_images
 from qdm_lib.plots import film_strip, image_grid, loss_curve, save_figure, score_table
@@ -28,8 +28,9 @@ PRESET, DATASET = "1hqconv", "fashion-mnist"
 DEMO_STEPS = 340
 DEMO_EMA = 0.9  # averages over about 100 steps; the recipe's 0.995, about 2,000, would still remember the first weights
 REFERENCE = 10_000  # real images to compare with: more change the scores little and take longer
-OWN_FILES = (
-    "checkpoint.json", "state-*.safetensors", "loss.csv", "samples.png", "film_strip.png", "loss.png", "scores.json",
+OWN_FILES = (  # the second and third are a checkpoint of version 1
+    "checkpoint.safetensors", "checkpoint.json", "state-*.safetensors", "loss.csv", "samples.png", "film_strip.png",
+    "loss.png", "scores.json",
 )  # fmt: skip
 
 
@@ -55,10 +56,10 @@ def run_demo(
     whole("n", n, 2, 2500)
     check_sampler("ddim", sampler_steps)
     config = _config(out, steps, seed, batch_size, fresh)
-    if fresh and (out / "checkpoint.json").is_file():
+    if fresh and has_checkpoint(out):
         with sole_user(out):
             _remove_earlier(out)
-    resume = (out / "checkpoint.json").is_file()
+    resume = has_checkpoint(out)
     if resume:
         done = run_info(out)["step"]
         rest = "draw and score again" if done >= config.steps else f"go on to step {config.steps:,}"
@@ -96,7 +97,7 @@ def run_demo(
 def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fresh: bool) -> RunConfig:
     config = RunConfig(PRESET, DATASET, DEMO_STEPS if steps is None else steps, 0 if seed is None else seed,
                        recipe=TrainConfig(batch_size=batch_size, ema_decay=DEMO_EMA))  # fmt: skip
-    if not (out / "checkpoint.json").is_file():
+    if not has_checkpoint(out):
         return config
     there = saved_config(out)
     if (there.preset, there.dataset, there.recipe.ema_decay) != (PRESET, DATASET, DEMO_EMA):
@@ -126,7 +127,7 @@ def _where(out: Path, n: int, step: int) -> str:
         f"  {out / 'film_strip.png'}  how three of them came out of noise",
         f"  {out / 'loss.png'}        the training loss (numbers: loss.csv)",
         f"  {out / 'scores.json'}     the scores below, with all they depend on",
-        f"  {out / 'checkpoint.json'} and the safetensors file beside it: the model after {step:,} steps",
+        f"  {out / 'checkpoint.safetensors'}  the model after {step:,} steps",
         "",
     ])  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -52,10 +53,12 @@ def _size(n_bytes: float) -> str:
 
 
 def _processor() -> str:
-    from qdm_lib.machine import cpu_name
+    """Its name, and how many of its cores there are for us: seen, by the affinity, by the quota of a container."""
+    from qdm_lib.machine import affinity, cpu_name, cpu_quota
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{usable} of {os.cpu_count()} cores usable, {cpu_name()}"
+    quota = cpu_quota()
+    share = "no quota" if quota == math.inf else f"a quota of {quota:.4g} cores' time"
+    return f"{os.cpu_count()} cores seen, {affinity()} by the affinity, {share}; {cpu_name()}"
 
 
 def _memory() -> str:
@@ -81,10 +84,29 @@ def _compiler() -> str:
 
 
 def _threads() -> str:
+    """torch's threads, and a warning where they are too many for what this process may use, or others need it too."""
     import torch
 
+    from qdm_lib.machine import usable_cores
+
     settings = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
-    return ", ".join([f"torch uses {torch.get_num_threads()}", *settings])
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    lines = [", ".join([f"torch uses {torch.get_num_threads()}", *settings])]
+    return "\n".join([*lines, *thread_advice(torch.get_num_threads(), usable_cores(), os.cpu_count() or 1, load)])
+
+
+def thread_advice(threads: int, usable: int, cores: int, load: float | None) -> list[str]:
+    """What to do about torch's threads, one line each; none where all is well.
+
+    usable: cores that this process can keep busy. cores: of the machine. load: programs that want to run, on average.
+    """
+    if threads > usable:
+        return [f"WARNING: this process can keep no more than {usable} busy; the threads wait for one another, and a "
+                f"step can take many times as long. OMP_NUM_THREADS={usable} sets them."]  # fmt: skip
+    if threads > 1 and load is not None and load > cores:
+        return [f"the machine is busy ({load:.0f} programs want to run on {cores} cores): OMP_NUM_THREADS=1 is faster "
+                "as long as that lasts"]  # fmt: skip
+    return []
 
 
 def _gpu() -> str:

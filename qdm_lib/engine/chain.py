@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from qdm_lib.engine.contraction import Contraction
+from qdm_lib.engine.contraction import contract
 from qdm_lib.engine.matrices import BlockUnitaries, Constant
 from qdm_lib.engine.parts import ProductState, encoding_phase, z_signs
 from qdm_lib.engine.structure import Chain, Encoding, Readout, Site, roles
@@ -108,10 +108,8 @@ class ChainPart:
         for site, K in zip(self.sites, matrices, strict=True):
             amplitudes = torch.bmm(next(states[len(site.site.wires)]).mT, K)
             v.append(torch.view_as_complex(amplitudes.flatten(0, 1).unflatten(1, (*site.shape, 2))))
-        found = Contraction.apply(self.roles, *(signs(x) for signs in self.signs), *v)
-        out = [*found[: len(v)]]
-        for readout, rho in zip(self.readouts, found[len(v) :], strict=True):
-            out.append(readout(rho, theta))
+        z, rhos = contract(self.roles, [signs(x) for signs in self.signs], v)
+        out = [*z, *(readout(rho, theta) for readout, rho in zip(self.readouts, rhos, strict=True))]
         return torch.cat(out, -1).unflatten(0, (x.shape[1], x.shape[0])).mT
 
 

@@ -19,6 +19,8 @@ from qdm_lib.plots.style import new_axes as new_axes
 from qdm_lib.plots.style import save_figure as save_figure
 from qdm_lib.plots.style import show_described as show_described
 from qdm_lib.plots.style import tint as tint
+from qdm_lib.plots.unets import CIRCUIT_COLOURS as CIRCUIT_COLOURS
+from qdm_lib.plots.unets import KIND_COLOURS as KIND_COLOURS
 from qdm_lib.plots.unets import describe_unet as describe_unet
 from qdm_lib.plots.unets import draw_unet as draw_unet
 from qdm_lib.plots.unets import unet_blocks as unet_blocks

@@ -30,10 +30,14 @@ class Processes:
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
         self.device, self.is_main = accelerator.device, accelerator.is_main_process
 
+    def check_batch(self, size: int) -> None:
+        """ValueError unless all processes get equally many images of a batch."""
+        if size % self.size:
+            raise ValueError(f"{self.size} processes cannot share a batch of {size} images equally.")
+
     def share(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """This process's rows of each tensor. ValueError unless all processes get equally many."""
-        if len(tensors[0]) % self.size:
-            raise ValueError(f"{self.size} processes cannot share a batch of {len(tensors[0])} images equally.")
+        """This process's rows of each tensor; the error of `check_batch`."""
+        self.check_batch(len(tensors[0]))
         return tuple(tensor[self.rank :: self.size] for tensor in tensors)
 
     def mean(self, value: Tensor) -> Tensor:

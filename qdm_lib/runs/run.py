@@ -2,9 +2,9 @@
 
 A run is a folder:
 
-    checkpoint.json, state-….safetensors   the newest checkpoint (`qdm_lib.checkpoint`)
-    .lock                                  empty; who trains here holds the system's lock on it
-    loss.csv                               step, loss, gradient norm: one line for each optimiser step
+    checkpoint.safetensors   the newest checkpoint (`qdm_lib.checkpoint`)
+    .lock                    empty; who trains here holds the system's lock on it
+    loss.csv                 step, loss, gradient norm: one line for each optimiser step
 
 `train_run` writes a checkpoint before the first step, every `save_every` steps, at the end and when it is asked to stop
 (Ctrl-C). A run that was killed goes on from its last checkpoint and ends with the weights, and the loss.csv, of
@@ -17,32 +17,40 @@ import csv
 import json
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from qdm_lib.checkpoint import (
+    Checkpoint,
+    has_checkpoint,
+    has_model,
+    load_checkpoint,
+    read_info,
+    restore,
+    save_checkpoint,
+)
 from qdm_lib.checks import choice, whole
-from qdm_lib.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
-from qdm_lib.machine import pick_device
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.files import locked, replacing
+from qdm_lib.machine import Pace, pick_device
 from qdm_lib.quantum import BACKENDS
+from qdm_lib.runs.streams import NOISE_STREAM, NUDGE_STREAM
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
 from qdm_lib.transfer import transfer_weights
-from qdm_lib.unet import PRESETS, UNet, build_unet, count_parameters
+from qdm_lib.unet import PRESETS, UNet, UNetConfig, build_unet, count_parameters, resolve_hybridization
 
 LOCK = ".lock"  # a file in a run's folder, locked by the process that trains there
-NOISE_STREAM = 1_000_003  # added to the seed, so that noise and first weights do not come from one stream
-_NUDGE_STREAM = 4_000_037
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class RunConfig:
         first_weights: a preset, such as "unet": every weight that this preset has too, by name and shape, starts as in
             it with the same seed. So models of one seed begin alike, and their differences tell of the models.
         nudge: multiply every first weight w by 1 + nudge·z, z normal, drawn from the seed; between 0 and 1. A run that
-            is nudged by next to nothing tells how much of a difference between two runs says nothing about the models.
+            is nudged by next to nothing shows how far two runs drift apart through rounding-sized differences alone.
         backend: of the circuits. bf16: train in bfloat16 where torch thinks it safe (autocast).
         recipe: batch size, learning rate, loss weight and averaging.
 
@@ -85,12 +93,24 @@ class RunConfig:
             choice("preset of first_weights", self.first_weights, PRESETS)
         if self.nudge is not None and not (isinstance(self.nudge, int | float) and 0 < self.nudge < 1):
             raise ValueError(f"nudge must be a number above 0 and below 1, or None; got {self.nudge!r}.")
-        whole("steps", self.steps)
-        whole("seed", self.seed, 0, 2**31 - 1)
+        object.__setattr__(self, "steps", whole("steps", self.steps))  # NumPy's whole numbers are no JSON
+        object.__setattr__(self, "seed", whole("seed", self.seed, 0, 2**31 - 1))
+        if not isinstance(self.bf16, bool):
+            raise ValueError(f"bf16 must be True or False; got {self.bf16!r}.")
         if isinstance(self.recipe, dict):  # read back from JSON
             object.__setattr__(self, "recipe", TrainConfig(**self.recipe))
         if not isinstance(self.recipe, TrainConfig):
             raise TypeError(f"recipe must be a TrainConfig, or a dictionary of its fields; got {self.recipe!r}.")
+        self._check_model()
+
+    def _check_model(self) -> None:
+        """What `build_unet` would refuse is refused now, not after the images are read."""
+        for name in self.model_options:
+            choice("model option", name, [field.name for field in fields(UNetConfig)])
+        options = dict(self.model_options)
+        if self.hybridization is not None:
+            options["n_circuits"], options["full"] = resolve_hybridization(self.hybridization)
+        replace(PRESETS[self.preset], **options)
 
     def build_model(self) -> UNet:
         """The model with its first weights, drawn from the seed."""
@@ -99,7 +119,7 @@ class RunConfig:
         if self.first_weights is not None:
             transfer_weights(build_unet(self.first_weights, seed=self.seed, verbose=False), model, exclude=None)
         if self.nudge is not None:
-            generator = torch.Generator().manual_seed(self.seed + _NUDGE_STREAM)
+            generator = torch.Generator().manual_seed(self.seed + NUDGE_STREAM)
             with torch.no_grad():
                 for weight in model.parameters():
                     weight.mul_(1 + self.nudge * torch.randn(weight.shape, generator=generator))
@@ -174,74 +194,71 @@ def train_run(
         Interrupted: Ctrl-C or SIGTERM came; the step under way was finished and saved.
         FloatingPointError: the loss is no number any more; the last checkpoint is kept.
     """
-    out = Path(out)
+    out, main = Path(out), processes is None or processes.is_main
     whole("save_every", save_every)
     device = pick_device(device) if processes is None else processes.device
-    main = processes is None or processes.is_main
+    if processes is not None:
+        processes.check_batch(config.recipe.batch_size)
+    with _own_folder(out, resume, processes) as saved:
+        images = load_images(config.dataset) if images is None else images
+        if saved is not None:
+            _check_same_run(saved, config, images)
+        model = (model if model is not None else config.build_model()).to(device)
+        ema, optimizer = EMA(model, config.recipe), make_optimizer(model, config.recipe)
+        noise, schedule = torch.Generator().manual_seed(config.seed + NOISE_STREAM), NoiseSchedule(cosine_betas())
+        if saved is not None:
+            restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise}, schedule=schedule)
+        start = saved.step if saved is not None else 0
+        if start >= config.steps:
+            return RunResult(out, start, start, 0.0, images.source)
+
+        def save(step: int) -> None:
+            if main:
+                run_config = asdict(config) | {"data": images.source}
+                save_checkpoint(out, model=model, ema=ema, optimizer=optimizer, step=step, run_config=run_config,
+                                generators={"noise": noise}, schedule=schedule)  # fmt: skip
+
+        if saved is None:
+            save(0)  # also proves, before hours of work, that the folder can be written
+        if progress and main:
+            print(_opening_line(config, model, images, start, device, out))
+        shared = model if processes is None else processes.wrap(model)
+        began = time.perf_counter()
+        steps = train(
+            shared, schedule, batches(images, config.recipe.batch_size, config.seed, start),
+            optimizer, ema, generator=noise, start_step=start, steps=config.steps - start, config=config.recipe,
+            autocast=torch.bfloat16 if config.bf16 else None, processes=processes,
+        )  # fmt: skip
+        shown = _bar(config, start, progress and main)
+        with _LossFile(out if main else None, start) as log, shown as bar, _signals_asked() as asked:
+            for step in steps:
+                log.add(step)
+                bar(step)
+                if on_step is not None:
+                    on_step(step)
+                stop = bool(asked) if processes is None else processes.any(bool(asked))  # all after the same step
+                if step.step % save_every == 0 or step.step == config.steps or stop:
+                    log.flush()  # first the losses, then the checkpoint that counts on them
+                    save(step.step)
+                if stop and step.step < config.steps:
+                    raise Interrupted(step.step, out, asked[0] if asked else signal.SIGTERM)
+        if processes is not None:
+            processes.wait()  # the last checkpoint is written
+        return RunResult(out, start, config.steps, time.perf_counter() - began, images.source)
+
+
+@contextmanager
+def _own_folder(out: Path, resume: bool, processes) -> Iterator[Checkpoint | None]:
+    """Nobody else trains in this folder while the with block lasts; gives the checkpoint to go on from, if any."""
     _look_into(out, resume)  # a mistake shows before anything is made in the folder
+    main = processes is None or processes.is_main
     with locked(out / LOCK) if main else nullcontext(True) as mine:
         if not mine if processes is None else processes.any(not mine):
             raise FolderInUseError(out)
         saved = _look_into(out, resume)  # again: another process may have gone on until it gave the folder free
         if processes is not None:
             processes.wait()  # nobody writes before all have looked
-        return _train_run(config, out, saved, save_every, device, progress, model, images, on_step, processes)
-
-
-def _train_run(config, out, saved, save_every, device, progress, model, images, on_step, processes) -> RunResult:
-    """`train_run` in a folder that has been looked into, and that belongs to this process."""
-    main = processes is None or processes.is_main
-    images = load_images(config.dataset) if images is None else images
-    if saved is not None:
-        _check_same_run(saved, config, images)
-    model = (model if model is not None else config.build_model()).to(device)
-    ema, optimizer = EMA(model, config.recipe), make_optimizer(model, config.recipe)
-    noise = torch.Generator().manual_seed(config.seed + NOISE_STREAM)
-    if saved is not None:
-        restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise})
-    start = saved.step if saved is not None else 0
-    if start >= config.steps:
-        return RunResult(out, start, start, 0.0, images.source)
-
-    def save(step: int) -> None:
-        if not main:
-            return
-        run_config = asdict(config) | {"data": images.source}
-        save_checkpoint(out, model=model, ema=ema, optimizer=optimizer, step=step, run_config=run_config,
-                        generators={"noise": noise})  # fmt: skip
-
-    if saved is None:
-        save(0)  # also proves, before hours of work, that the folder can be written
-    if progress and main:
-        print(_opening_line(config, model, images, start, device, out))
-    shared = model if processes is None else processes.wrap(model)
-    began = time.perf_counter()
-    steps = train(
-        shared, NoiseSchedule(cosine_betas()), batches(images, config.recipe.batch_size, config.seed, start),
-        optimizer, ema, generator=noise, start_step=start, steps=config.steps - start, config=config.recipe,
-        autocast=torch.bfloat16 if config.bf16 else None, processes=processes,
-    )  # fmt: skip
-    with _LossFile(out if main else None, start) as log, _bar(config, start, progress and main) as bar:
-        _follow(steps, config, out, log, bar, save, save_every, on_step, processes)
-    if processes is not None:
-        processes.wait()  # the last checkpoint is written
-    return RunResult(out, start, config.steps, time.perf_counter() - began, images.source)
-
-
-def _follow(steps, config, out, log, bar, save, save_every, on_step, processes) -> None:
-    """Take one training step after the other: write it down, show it, save, stop when asked."""
-    with _signals_asked() as asked:
-        for step in steps:
-            log.add(step)
-            bar(step)
-            if on_step is not None:
-                on_step(step)
-            stop = bool(asked) if processes is None else processes.any(bool(asked))  # all after the same step
-            if step.step % save_every == 0 or step.step == config.steps or stop:
-                log.flush()  # first the losses, then the checkpoint that counts on them
-                save(step.step)
-            if stop and step.step < config.steps:
-                raise Interrupted(step.step, out, asked[0] if asked else signal.SIGTERM)
+        yield saved
 
 
 def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device: torch.device, out: Path) -> str:
@@ -271,20 +288,11 @@ def read_losses(path: str | os.PathLike) -> tuple[list[int], list[float]]:
 def run_info(folder: str | os.PathLike) -> dict:
     """What a checkpoint or a finished model says about itself, without its tensors: step, model_config, run_config.
 
-    Raises FileNotFoundError where there is neither, ValueError for damaged JSON.
+    Raises FileNotFoundError where there is neither, ValueError for a damaged one.
     """
-    folder = Path(folder)
-    for name in ("checkpoint.json", "model.json"):
-        if (folder / name).is_file():
-            try:
-                info = json.loads((folder / name).read_bytes())
-                about = info.get("run_config") or info.get("card") or {}
-                if not isinstance(about, dict):
-                    raise ValueError("its run_config is no dictionary")
-                return {"step": info.get("step"), "model_config": info.get("model_config"), "run_config": about}
-            except (ValueError, AttributeError) as error:
-                raise ValueError(f"{folder / name} is damaged: {error}.") from None
-    raise FileNotFoundError(f"There is no checkpoint in {folder}; 'train --out {folder}' makes one.")
+    info = read_info(folder)
+    about = info.get("run_config") or info.get("card") or {}
+    return {"step": info.get("step"), "model_config": info["model_config"], "run_config": about}
 
 
 def saved_config(folder: str | os.PathLike, **changes) -> RunConfig:
@@ -300,13 +308,13 @@ def saved_config(folder: str | os.PathLike, **changes) -> RunConfig:
 def _look_into(out: Path, resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from, or None for a new run in a folder that can be written."""
     if resume:
-        if not (out / "checkpoint.json").is_file():
+        if not has_checkpoint(out):
             raise FileNotFoundError(f"There is no run to resume in {out}; leave --resume out to start one.")
         saved = load_checkpoint(out)
-    elif (out / "checkpoint.json").is_file():
+    elif has_checkpoint(out):
         step = run_info(out)["step"]
         raise ValueError(f"{out} already holds a run, saved at step {step}; add --resume or choose another folder.")
-    elif any((out / name).exists() for name in ("loss.csv", "model.json")):
+    elif has_model(out) or (out / "loss.csv").exists():
         raise ValueError(f"{out} holds files of another model or run; choose another folder.")
     else:
         saved = None
@@ -379,10 +387,11 @@ def _is_of(line: str, last: int) -> bool:
 
 @contextmanager
 def _bar(config: RunConfig, start: int, progress: bool) -> Iterator[Callable[[TrainStep], None]]:
-    """A progress bar with the mean loss of the last 50 steps."""
+    """A progress bar with the mean loss of the last 50 steps; it says once if the steps become much slower."""
     from tqdm.auto import tqdm
 
     recent: deque[float] = deque(maxlen=50)
+    pace = Pace()
     title = f"train {config.preset}"
     with tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=0.5) as bar:
 
@@ -390,6 +399,8 @@ def _bar(config: RunConfig, start: int, progress: bool) -> Iterator[Callable[[Tr
             recent.append(step.loss)
             bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
             bar.update()
+            if progress and (warning := pace.step(torch.get_num_threads())) is not None:
+                bar.write(warning, file=sys.stderr)
 
         yield update
 

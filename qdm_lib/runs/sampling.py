@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qdm_lib.checks import choice, whole
 from qdm_lib.data import ImageSet, to_uint8
-from qdm_lib.machine import pick_device
 from qdm_lib.diffusion import (
     NoiseSchedule,
     SampleState,
@@ -23,10 +23,11 @@ from qdm_lib.diffusion import (
 )
 from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_json, write_npz
-from qdm_lib.checks import choice, whole
+from qdm_lib.machine import pick_device
+from qdm_lib.runs.streams import DRAW_STREAM
+from qdm_lib.transfer import unwrap
 
 SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
-_NOISE_STREAM = 2_000_003  # added to the seed: another stream than those of the weights and of training
 
 
 def check_sampler(sampler: str, steps: int | None = None, T: int = 1000) -> int:
@@ -55,6 +56,7 @@ def generate(
     progress: bool = True,
     on_state: Callable[[SampleState], None] | None = None,
     part: str | os.PathLike | None = None,
+    schedule: NoiseSchedule | None = None,
 ) -> Tensor:
     """Draw n images: uint8 (n, 1, 28, 28).
 
@@ -65,18 +67,20 @@ def generate(
     part: a file for the batches that are done. If it is there, from the same call and the same weights, drawing goes
     on after them; the images are those of an uninterrupted call. It stays when all is drawn: remove it once the images
     are safe.
-    Raises ValueError for a wrong argument, before any work.
+    schedule: of the noise that the model was trained with. Left out, it is the model's own (a model of `load_model`
+    knows it), else the recipe's, cosine with T = 1000.
+    Raises ValueError for a wrong argument, and for another schedule than the model's own, before any work.
     """
     whole("n", n)
     whole("batch_size", batch_size)
     whole("seed", seed, 0, 2**31 - 1)
-    steps = check_sampler(sampler, steps)
+    schedule = _schedule_of(model, schedule)
+    steps = check_sampler(sampler, steps, schedule.T)
     from tqdm.auto import tqdm
 
     device = pick_device(device)
     model = model.to(device).eval()
-    schedule = NoiseSchedule(cosine_betas())
-    generator = torch.Generator().manual_seed(seed + _NOISE_STREAM)
+    generator = torch.Generator().manual_seed(seed + DRAW_STREAM)
     starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
     options = {} if sampler == "ddpm" else {"steps": steps}
     about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
@@ -96,6 +100,14 @@ def generate(
                 images = {str(number): one.numpy() for number, one in enumerate(done)}
                 write_npz(Path(part), about=np.array(about), generator=generator.get_state().numpy(), **images)
     return torch.cat(done)
+
+
+def _schedule_of(model: nn.Module, told: NoiseSchedule | None) -> NoiseSchedule:
+    """The schedule to draw with; ValueError where the one that was told is not the one of training."""
+    own = getattr(unwrap(model), "schedule", None)
+    if None not in (own, told) and not torch.equal(own.betas, told.betas):
+        raise ValueError(f"The model was trained with {own}; images cannot be drawn from it with {told}.")
+    return told or own or NoiseSchedule(cosine_betas())
 
 
 def _read_part(path, about: str, generator: torch.Generator) -> list[Tensor]:

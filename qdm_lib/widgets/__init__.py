@@ -14,7 +14,7 @@ from importlib import import_module
 _MODULE_OF = {
     "ForwardFigure": "forward", "forward_process": "forward",
     "CircuitFigure": "explorer", "circuit_explorer": "explorer",
-    "HybridizationFigure": "hybrid", "hybridization": "hybrid",
+    "HybridizationFigure": "drawings", "hybridization": "hybrid",
     "TrainingFigure": "training", "TrainingJob": "training", "training_job": "training",
 }  # fmt: skip
 __all__ = list(_MODULE_OF)

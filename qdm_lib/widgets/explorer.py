@@ -20,7 +20,7 @@ from qdm_lib.audit import interaction_graph
 from qdm_lib.circuits import Circuit, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.plots import OKABE_ITO, block_colours, block_name, draw_interaction_graph, fill_nodes, sketch_circuit, tint
 from qdm_lib.simulator import simulate
-from qdm_lib.widgets.tools import Picture, picture_of
+from qdm_lib.widgets.tools import LastingWidget, Picture, picture_of, row, scrolling
 
 EXPLORER_ANSATZE: dict[str, Callable[[int], Circuit]] = {
     "HQConv": hqconv,
@@ -99,7 +99,9 @@ class CircuitFigure:
         ax.grid(axis="y", alpha=0.3)
 
 
-def circuit_explorer(ansatz: str = "HQConv", layers: int = 3, inputs: str = "random", *, seed: int = 0) -> widgets.VBox:
+def circuit_explorer(
+    ansatz: str = "HQConv", layers: int = 3, inputs: str = "random", *, seed: int = 0
+) -> LastingWidget:
     """The widget of notebook 03: an ansatz, its layers, the inputs of its wires; see the circuit and its ⟨Z⟩.
 
     ansatz: a key of `EXPLORER_ANSATZE`. layers: 1 … 4. inputs: a key of `EXPLORER_INPUTS`, where every wire starts;
@@ -115,14 +117,14 @@ def circuit_explorer(ansatz: str = "HQConv", layers: int = 3, inputs: str = "ran
         raise ValueError(f"Unknown inputs {inputs!r}; wanted one of {', '.join(EXPLORER_INPUTS)}.")
     if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
         raise ValueError(f"layers must be a whole number from 1 to {MAX_LAYERS}, got {layers!r}.")
-    return _CircuitExplorer(ansatz, layers, inputs, torch.Generator().manual_seed(seed))
+    return _CircuitExplorer(ansatz, layers, inputs, seed)
 
 
-class _CircuitExplorer(widgets.VBox):
+class _CircuitExplorer(LastingWidget):
     """Controls, picture and numbers of `circuit_explorer`, and what they do to one another."""
 
-    def __init__(self, ansatz: str, layers: int, inputs: str, generator: torch.Generator) -> None:
-        self.generator, self.view = generator, CircuitFigure()
+    def __init__(self, ansatz: str, layers: int, inputs: str, seed: int) -> None:
+        self.generator, self.view = torch.Generator().manual_seed(seed), CircuitFigure()
         wires = EXPLORER_ANSATZE[ansatz](layers).n_wires
         self.controls = {
             "ansatz": widgets.Dropdown(options=list(EXPLORER_ANSATZE), value=ansatz, description="Ansatz"),
@@ -137,9 +139,9 @@ class _CircuitExplorer(widgets.VBox):
         }  # fmt: skip
         self.picture, self.readout = Picture(), widgets.HTML()
         rows = list(self.controls.values())
-        super().__init__([widgets.HBox(rows[:3]), widgets.HBox(rows[3:]), self.picture, self.readout])
+        super().__init__([row(rows[:3]), row(rows[3:]), self.picture, self.readout])
         self.busy = False  # while controls change together, draw once at the end
-        self.degrees = EXPLORER_INPUTS[inputs](generator)
+        self.degrees = EXPLORER_INPUTS[inputs](self.generator)
         self.controls["x"].value = int(self.degrees[0])
         self.theta = self._draw()
         for name in ("ansatz", "inputs", "wire", "x"):
@@ -147,9 +149,21 @@ class _CircuitExplorer(widgets.VBox):
         self.controls["layers"].observe(lambda _: self.show(), "value")
         self.controls["weights"].on_click(self._new_weights)
         self.show()
+        self.settle(ansatz, layers, inputs, seed)
 
-    def __repr__(self) -> str:  # what a page without a kernel shows in its place
-        return "Interactive: run the notebook to move the controls."
+    def still(self) -> str:
+        return self.picture.value
+
+    def kept(self) -> dict[str, object]:
+        """The controls' values, and what they have done to inputs and weights."""
+        return super().kept() | {"degrees": self.degrees, "theta": self.theta}
+
+    def take_over(self, kept: dict[str, object]) -> None:
+        kept = dict(kept)
+        degrees, theta = kept.pop("degrees", self.degrees), kept.pop("theta", self.theta)
+        super().take_over(kept)
+        self.degrees, self.theta = degrees, theta
+        self.show()
 
     def show(self) -> None:
         """Bring picture and numbers up to what the controls say."""
@@ -232,5 +246,5 @@ def _explorer_text(circuit: Circuit, degrees: Tensor, n: dict) -> str:
     fed = circuit.n_weights - len(circuit.dead_weights)
     return (
         f'<div role="status" aria-live="polite">{circuit.name}: {circuit.n_weights} weights, {fed} of them in a gate; '
-        f"{n['equal']} of {k} outputs equal cos(x) here.<table>{table}</table></div>"
+        f"{n['equal']} of {k} outputs equal cos(x) here.{scrolling(f'<table>{table}</table>')}</div>"
     )

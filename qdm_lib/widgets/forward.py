@@ -1,11 +1,4 @@
-"""Interactive figures of the notebooks: ipywidgets around the library, nothing trained, nothing plotted twice.
-
-Each function returns an ipywidgets container; put it last in a cell. A picture is drawn once, off screen, and
-then only its data change: the container shows it as a PNG whose bytes are replaced, so nothing flickers and no
-second copy appears. Controls are those that carry their own label for keyboards and screen readers (Dropdown,
-BoundedIntText, Checkbox, Button; a bare slider has none). Every widget has a figure function of its own, for the
-static picture that a page without a kernel shows.
-"""
+"""The widget of notebook 01: what the forward process leaves of an image at step t, under three schedules."""
 
 from __future__ import annotations
 
@@ -20,10 +13,7 @@ from torch import Tensor
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
 from qdm_lib.plots import OKABE_ITO
-from qdm_lib.widgets.explorer import circuit_explorer as circuit_explorer
-from qdm_lib.widgets.hybrid import hybridization as hybridization
-from qdm_lib.widgets.tools import Picture, picture_of
-from qdm_lib.widgets.training import training_job as training_job
+from qdm_lib.widgets.tools import LastingWidget, Picture, picture_of, row
 
 # What the widget of notebook 01 offers. The last one is there to show what goes wrong with it.
 SCHEDULES: dict[str, Callable[[], Tensor]] = {
@@ -32,9 +22,6 @@ SCHEDULES: dict[str, Callable[[], Tensor]] = {
     "linear, T = 100": lambda: linear_betas(100),
 }
 STEP = 0.05  # share of the chain that one press of a step button moves
-
-
-# ------------------------------------------------------------------------- 01: the forward process
 
 
 class ForwardFigure:
@@ -110,7 +97,7 @@ def forward_process(
     schedule: str = "cosine, T = 1000",
     t: int = 300,
     seed: int = 0,
-) -> widgets.VBox:
+) -> LastingWidget:
     """The widget of notebook 01: choose a schedule, a step t and an image; see x_t, ᾱ_t and the SNR.
 
     images: uint8 (N, 1, 28, 28) or float in [-1, 1] with one title each; by default one image of each class of the
@@ -131,15 +118,16 @@ def forward_process(
     view = ForwardFigure()
     if not 0 <= t < view.schedules[schedule].T:
         raise ValueError(f"t must lie in 0 … {view.schedules[schedule].T - 1}, not {t}.")
-    return _ForwardProcess(view, x, names, schedule, t, torch.Generator().manual_seed(seed))
+    return _ForwardProcess(view, x, names, schedule, t, seed)
 
 
-class _ForwardProcess(widgets.VBox):
+class _ForwardProcess(LastingWidget):
     """Controls, picture and numbers of `forward_process`, and what they do to one another."""
 
-    def __init__(self, view, x, names, schedule, t, generator) -> None:
+    def __init__(self, view, x, names, schedule, t, seed) -> None:
         T = view.schedules[schedule].T
-        self.view, self.x, self.names, self.generator = view, x, names, generator
+        self.view, self.x, self.names = view, x, names
+        self.generator = torch.Generator().manual_seed(seed)
         self.controls = {
             "schedule": widgets.Dropdown(options=list(SCHEDULES), value=schedule, description="Schedule"),
             "t": widgets.BoundedIntText(value=t, min=0, max=T - 1, description="Step t"),
@@ -150,7 +138,7 @@ class _ForwardProcess(widgets.VBox):
         }
         self.picture, self.readout = Picture(), widgets.HTML()
         rows = list(self.controls.values())
-        super().__init__([widgets.HBox(rows[:3]), widgets.HBox(rows[3:]), self.picture, self.readout])
+        super().__init__([row(rows[:3]), row(rows[3:]), self.picture, self.readout])
         self.place = t / (T - 1)  # where on the chain the reader stands, whatever the schedule's length
         self.busy = False  # while T and t change together, draw once at the end
         self.noise = self._draw()
@@ -161,9 +149,10 @@ class _ForwardProcess(widgets.VBox):
         self.controls["more"].on_click(lambda _: self._move(STEP))
         self.controls["redraw"].on_click(self._new_noise)
         self.show()
+        self.settle(schedule, t, seed, names)
 
-    def __repr__(self) -> str:  # what a page without a kernel shows in its place
-        return "Interactive: run the notebook to move the controls."
+    def still(self) -> str:
+        return self.picture.value
 
     def show(self) -> None:
         """Bring picture and numbers up to what the controls say."""

@@ -22,7 +22,7 @@ from qdm_lib.plots import image_grid, loss_curve
 from qdm_lib.runs import NOISE_STREAM
 from qdm_lib.training import EMA, make_optimizer, train
 from qdm_lib.unet import PRESETS, build_unet
-from qdm_lib.widgets.tools import Picture, picture_of
+from qdm_lib.widgets.tools import LastingWidget, Picture, picture_of, row
 
 BATCH_SIZES = (16, 32, 64, 128)
 REDRAW = 0.5  # seconds between two pictures, at least
@@ -166,7 +166,7 @@ class TrainingFigure:
 
 def training_job(
     images: ImageSet | Tensor | None = None, *, preset: str = "1hqconv", steps: int = 200, batch_size: int = 32
-) -> widgets.VBox:
+) -> LastingWidget:
     """The widget of notebook 06: choose a model and a number of steps, start, watch, stop, go on.
 
     images: what to train on; by default the bundled subset of Fashion-MNIST. "Start" makes so many more steps, also
@@ -184,7 +184,7 @@ def training_job(
     return _TrainingBox(images, preset, steps, batch_size)
 
 
-class _TrainingBox(widgets.VBox):
+class _TrainingBox(LastingWidget):
     """Controls, picture and status line of `training_job`."""
 
     def __init__(self, images, preset: str, steps: int, batch_size: int) -> None:
@@ -199,16 +199,17 @@ class _TrainingBox(widgets.VBox):
         }
         self.picture, self.status = Picture(), widgets.HTML()
         rows = list(self.controls.values())
-        super().__init__([widgets.HBox(rows[:3]), widgets.HBox(rows[3:]), self.status, self.picture])
         self.job: TrainingJob | None = None
+        super().__init__([row(rows[:3]), row(rows[3:]), self.status, self.picture])
         self.view, self.lock, self.drawn = TrainingFigure(), threading.Lock(), 0.0
         self.controls["start"].on_click(lambda _: self.start())
         self.controls["stop"].on_click(lambda _: self.stop())
         self.controls["scratch"].on_click(lambda _: self.scratch())
         self.show()
+        self.settle(preset, steps, batch_size)
 
-    def __repr__(self) -> str:  # what a page without a kernel shows in its place
-        return "Interactive: run the notebook to train here."
+    def still(self) -> str:
+        return self.picture.value
 
     def start(self) -> None:
         """Go on with the run, or begin one where model or batch size are new; nothing happens while one runs."""
@@ -264,7 +265,8 @@ class _TrainingBox(widgets.VBox):
 
 
 def _status(job: TrainingJob | None) -> str:
-    """One line that screen readers announce when it changes, and a bar."""
+    """One line and a bar. Screen readers announce it when a run begins and ends, not at every step."""
+    live = "off" if job is not None and job.running else "polite"
     if job is None:
         text, done, last = "Not started.", 0, 1
     else:
@@ -279,6 +281,6 @@ def _status(job: TrainingJob | None) -> str:
         if job.error is not None:
             text += f". It failed: {job.error}"
     return (
-        f'<div role="status" aria-live="polite" style="font-size:110%">{text}</div>'
+        f'<div role="status" aria-live="{live}" style="font-size:110%">{text}</div>'
         f'<progress aria-label="training" max="{last}" value="{done}" style="width:60%"></progress>'
     )

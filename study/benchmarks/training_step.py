@@ -21,13 +21,13 @@ import itertools
 import json
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 
 import common
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from qdm_lib.blocks import plain_forms, plain_forms_in_use
+from qdm_lib.blocks import FilmNorm
 from qdm_lib.data import batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddpm_sample
 from qdm_lib.quantum import BACKENDS
@@ -37,7 +37,6 @@ from qdm_lib.unet import PRESETS, build_unet
 PARTS = ("forms", "presets", "backends", "sampling", "limit", "curves")
 DEFAULT_ALLOCATOR = {}
 BF16 = torch.bfloat16
-FOR_THIS_PROCESS = ExitStack()  # never closed: a contender has one form for its whole life
 
 
 # ---- the contenders, each built in its own process -------------------------------------------------
@@ -45,9 +44,8 @@ FOR_THIS_PROCESS = ExitStack()  # never closed: a contender has one form for its
 
 def build(preset: str, form: str, device: str, backend: str = "fast") -> torch.nn.Module:
     """A model in one of the forms: "plain" or "default", with "compiled" before it if asked for."""
-    if form.endswith("plain"):
-        FOR_THIS_PROCESS.enter_context(plain_forms())
-    model = build_unet(preset, backend=backend, seed=0).to(device)
+    forms = "plain" if form.endswith("plain") else "fast"
+    model = build_unet(preset, backend=backend, forms=forms, seed=0).to(device)
     if form.startswith("compiled"):
         model.compile()
     return model
@@ -66,12 +64,12 @@ def training_step(preset: str, form: str, batch: int, device: str, bf16: bool, b
         generator=torch.Generator().manual_seed(0),
         autocast=BF16 if bf16 else None,
     )
-    return with_info(lambda: next(steps))
+    return with_info(lambda: next(steps), model)
 
 
-def with_info(call: Callable) -> Callable:
-    """The same function, saying in its row which forms the process really uses."""
-    call.info = {"plain_forms": plain_forms_in_use()}
+def with_info(call: Callable, model: torch.nn.Module) -> Callable:
+    """The same function, saying in its row which forms the model really uses."""
+    call.info = {"plain_forms": type(model.last_block.norm1) is FilmNorm}
     return call
 
 
@@ -87,7 +85,7 @@ def sampling_step(form: str, batch: int, device: str, bf16: bool) -> Callable:
     schedule, shape = NoiseSchedule(cosine_betas()), (batch, 1, 28, 28)
     runs = (ddpm_sample(predict, schedule, shape, generator=generator, device=device) for _ in itertools.count())
     states = itertools.chain.from_iterable(runs)
-    return with_info(lambda: next(states))
+    return with_info(lambda: next(states), model)
 
 
 # ---- the parts -------------------------------------------------------------------------------------
@@ -174,12 +172,11 @@ def limit(options) -> list[dict]:
     rate = 2 * 2048**3 / min(timeit(lambda: a @ a) for _ in range(10))
     rows = [{"name": "product of two 2048 × 2048", "gflop_per_s": rate / 1e9}]
     for form in ("default", "plain"):
-        with plain_forms() if form == "plain" else nullcontext():
-            model = build_unet("unet", seed=0).to(options.device)
-            x = torch.randn(options.batch, 1, 28, 28, device=options.device)
-            t = torch.zeros(options.batch, dtype=torch.int64, device=options.device)
-            with FlopCounterMode(display=False) as counter:
-                model(x, t).square().mean().backward()
+        model = build("unet", form, options.device)
+        x = torch.randn(options.batch, 1, 28, 28, device=options.device)
+        t = torch.zeros(options.batch, dtype=torch.int64, device=options.device)
+        with FlopCounterMode(display=False) as counter:
+            model(x, t).square().mean().backward()
         flop = counter.get_total_flops()
         by_kind = {str(op): n / 1e9 for op, n in counter.get_flop_counts()["Global"].items()}
         rows.append({"name": form, "gflop": flop / 1e9, "seconds_at_that_rate": flop / rate, "gflop_by_kind": by_kind})

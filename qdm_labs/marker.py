@@ -1,0 +1,223 @@
+"""Mark the hand-ins of a lab: who handed in what, points from our own checks, one row and one page for each student."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qdm_labs.confine import Limits
+from qdm_labs.hand_in import Gone, HandIn, answer_to, server
+from qdm_labs.task import Lab, Mistake, Result, Task, Verdict, judge
+from qdm_labs.variant import Variant
+
+MOODLE = re.compile(r"^(?P<student>.+)_(?P<id>\d+)_assignsubmission_\w*$")
+CANVAS = re.compile(r"^(?P<student>[^_]+)_(?:LATE_)?(?P<id>\d+)_\d+_.+$")
+LARGEST_FILE = 20e6  # bytes
+
+
+@dataclass
+class Submission:
+    """One student's: the name and id that the learning platform gave, and the file (None where there is none)."""
+
+    student: str
+    id: str
+    file: Path | None
+    remark: str = ""
+
+
+@dataclass
+class Marks:
+    """What came out for one submission."""
+
+    submission: Submission
+    results: list[Result] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+
+    @property
+    def points(self) -> float:
+        return sum(result.points for result in self.results)
+
+
+# ---------------------------------------------------------------------------------------- who and what
+
+
+def find(folder: Path, number: str) -> list[Submission]:
+    """A submission for every entry of the folder: a folder or a file each, as they are or as Canvas and Moodle name them.
+
+    Raises ValueError where there is no folder or nothing in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; wanted one with a file or a folder for each student.")
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__")))
+    found = [_one(entry, number) for entry in entries]
+    if not found:
+        raise ValueError(f"There is nothing in {folder}.")
+    names = [s.student for s in found]
+    for submission in found:  # two students of one name
+        if names.count(submission.student) > 1:
+            submission.student += f" ({submission.id or submission.file or len(names)})"
+    return found
+
+
+def _one(entry: Path, number: str) -> Submission:
+    known = MOODLE.match(entry.name) if entry.is_dir() else CANVAS.match(entry.name)
+    student, key = (known["student"], known["id"]) if known else (_plain_name(entry, number), "")
+    if not entry.is_dir():
+        return Submission(student, key, entry)
+    inside = [p for p in sorted(entry.rglob("*")) if p.is_file() and not any(
+        part.startswith((".", "__")) for part in p.relative_to(entry).parts)]  # fmt: skip
+    books = [p for p in inside if p.suffix == ".ipynb"]
+    if not books:
+        return Submission(student, key, None, "There is no notebook (.ipynb) in the folder.")
+    best = [p for p in books if f"lab{number}" in p.name.lower()] or books
+    chosen = max(best, key=lambda p: p.stat().st_mtime)
+    more = f"Of {len(books)} notebooks {chosen.name} was marked." if len(books) > 1 else ""
+    return Submission(student, key, chosen, more)
+
+
+def _plain_name(entry: Path, number: str) -> str:
+    """ada_lab02.ipynb, lab02_ada.ipynb, ada.ipynb, ada/ → ada."""
+    stem = entry.name if entry.is_dir() else entry.stem
+    rest = re.sub(rf"(?i)[ _-]*lab[ _-]?{number}[ _-]*", "", stem)
+    return rest or stem
+
+
+def read_cells(path: Path) -> tuple[list[str], list[int]]:
+    """The sources of a notebook's code cells that have to run, and their numbers; ValueError says why it is none."""
+    if path.suffix != ".ipynb":
+        raise ValueError(f"{path.name} is no notebook (.ipynb).")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"{path.name} is larger than {LARGEST_FILE / 1e6:.0f} MB.")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.strip():
+        raise ValueError("The file is empty.")
+    if text.lstrip().startswith("<"):
+        raise ValueError("This is a web page (HTML), no notebook; export it as .ipynb.")
+    try:
+        book = json.loads(text)
+        cells = [c for c in book["cells"] if c["cell_type"] == "code"]
+        sources = [c["source"] if isinstance(c["source"], str) else "".join(c["source"]) for c in cells]
+        tags = [list(c.get("metadata", {}).get("tags", [])) for c in cells]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("The file cannot be read as a notebook.") from None
+    kept = [k for k, t in enumerate(tags) if "demo" not in t]
+    return [sources[k] for k in kept], [k + 1 for k in kept]
+
+
+# --------------------------------------------------------------------------------------------- marking
+
+
+def mark_all(lab: Lab, submissions: Iterable[Submission], term: str, salt: str, *, per_student: bool = False,
+             jobs: int = 2, limits: Limits | None = None, hidden: Iterable[Path] = ()) -> list[Marks]:  # fmt: skip
+    """Mark every submission, `jobs` at a time; the draws come from the salt, which nobody knows before.
+
+    hidden: folders that a hand-in must not see, such as the one with the other hand-ins.
+    """
+    context, limits = server(), limits or Limits()
+    paths = [os.fspath(path.resolve()) for path in hidden]
+
+    def one(submission: Submission) -> Marks:
+        seed = Variant.of(term, submission.id or submission.student).seed if per_student else term
+        return mark(lab, submission, seed, salt, context, limits, paths)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, submissions))
+
+
+def mark(lab: Lab, submission: Submission, seed: str, salt: str, context, limits: Limits, hidden: list[str]) -> Marks:
+    """Mark one: run its cells in a process of their own, then check every task there."""
+    marks = Marks(submission, remarks=[submission.remark] if submission.remark else [])
+    try:
+        if submission.file is None:
+            raise ValueError("Nothing was marked.")
+        cells, numbers = read_cells(submission.file)
+    except (ValueError, OSError) as error:
+        marks.remarks.append(str(error))
+        marks.results = [_nothing(task, str(error)) for task in lab.tasks]
+        return marks
+    said = re.findall(r"open_lab\(\s*[\"']\w+[\"']\s*,\s*[\"']([^\"']*)[\"']", "\n".join(cells))
+    if said and seed not in said:
+        marks.remarks.append(f"The notebook is of variant {said[0]!r}; it was marked as {seed!r}.")
+    hand_in = HandIn(context, cells, list(lab.forbidden), hidden, limits)
+    try:
+        hand_in.start()
+    except Gone as gone:
+        marks.remarks.append(str(gone))
+    v = lab.conventions(Variant(seed))
+    for task in lab.tasks:
+        try:
+            marks.results.append(judge(task, answer_to(task, hand_in), v, f"{salt}|{seed}"))
+        except Mistake as mistake:
+            marks.results.append(_nothing(task, str(mistake)))
+    hand_in.stop()
+    marks.remarks += [f"Code cell {numbers[k]}: {text}" for k, text in sorted(hand_in.errors.items())]
+    marks.held = hand_in.held
+    return marks
+
+
+def _nothing(task: Task, why: str) -> Result:
+    return Result(task.name, tuple(Verdict(p.name, 0, p.points, why) for p in task.properties), answered=False)
+
+
+# ---------------------------------------------------------------------------------------------- output
+
+
+def write_csv(path: Path, lab: Lab, marks: Iterable[Marks]) -> None:
+    """One row for each student: student, id, lab, points, of, remark, and a column for each task."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["student", "id", "lab", "points", "of", *[t.name for t in lab.tasks], "remark"])
+        for m in marks:
+            each = [f"{result.points:g}" for result in m.results]
+            row = [m.submission.student, m.submission.id, lab.number, f"{m.points:g}", f"{lab.points:g}"]
+            table.writerow([_cell(entry) for entry in [*row, *each, " ".join(m.remarks)]])
+    os.replace(temporary, path)
+
+
+def _cell(text: str) -> str:
+    """No spreadsheet may take a student's file name for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 16px/1.5 sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}
+li.right::marker {{ content: "✓  " }} li.open::marker {{ content: "○  " }}</style></head>
+<body><h1>{title}</h1><p>{student}: <strong>{points:g} of {of:g} points</strong></p>
+{body}</body></html>
+"""
+
+
+def feedback(lab: Lab, marks: Marks) -> str:
+    """A page for the student: every property with its sentence, and no code of the checks."""
+    parts = [f"<p>{html.escape(text)}</p>" for text in marks.remarks]
+    for task, result in zip(lab.tasks, marks.results, strict=True):
+        parts.append(f"<h2>{html.escape(task.title)}: {result.points:g} of {result.of:g}</h2>")
+        if not result.answered:
+            why = result.verdicts[0].sentence
+            parts.append(f"<p>Not answered. {html.escape(why)}</p>")
+            continue
+        rows = [f'<li class="{"open" if v.sentence else "right"}">{html.escape(v.property)}'
+                f"{': ' + html.escape(v.sentence) if v.sentence else ''}</li>" for v in result.verdicts]  # fmt: skip
+        parts.append(f"<ul>{''.join(rows)}</ul>")
+    title = html.escape(f"Lab {lab.number} · {lab.title}")
+    who = html.escape(marks.submission.student)
+    return PAGE.format(title=title, student=who, points=marks.points, of=lab.points, body="\n".join(parts))
+
+
+def write_feedback(folder: Path, lab: Lab, marks: Iterable[Marks]) -> None:
+    """One HTML file for each student, named after the student."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for m in marks:
+        name = re.sub(r"[^\w. ()-]", "_", m.submission.student)
+        (folder / f"{name}.html").write_text(feedback(lab, m), encoding="utf-8")

@@ -1,0 +1,218 @@
+"""A column of the hybridization widget: one setting, the images its model draws, and what is known of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+
+from qdm_lib.plots import CIRCUIT_COLOURS, KIND_COLOURS, OKABE_ITO
+from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, UNetConfig
+from qdm_lib.widgets.evidence import (
+    Setting,
+    fid_change,
+    losses_of,
+    paper_change,
+    paper_fid_change,
+    parameter_count,
+    percent,
+    scores_of,
+    scoring,
+    step_time,
+)
+from qdm_lib.widgets.films import IMAGES, difference, png_of, tile
+from qdm_lib.widgets.tools import Picture
+
+SHARP = "display: block; width: 100%; height: auto; image-rendering: pixelated"  # each pixel stays a square at any zoom
+CLASSICAL = PRESETS["unet"]
+NAMES = {"fid": "FID", "kid": "KID", "is": "IS"}
+
+
+class Column(widgets.VBox):
+    """A list of settings, the strip of vertex channels, up to three pictures with captions, and the numbers.
+
+    `choice` is the list, `pictures` are: as trained, with the circuits replaced, and how these differ.
+    """
+
+    def __init__(self, number: int, options: list[tuple[str, str]]) -> None:
+        self.choice = widgets.Dropdown(options=options, description=f"Column {number}")
+        self.choice.style.description_width = "initial"
+        self.choice.layout.width = "auto"
+        self.head, self.numbers = widgets.HTML(), widgets.HTML()
+        self.captions, self.pictures = [widgets.HTML() for _ in range(3)], [Picture(SHARP) for _ in range(3)]
+        pairs = [part for pair in zip(self.captions, self.pictures, strict=True) for part in pair]
+        super().__init__([self.choice, self.head, *pairs, self.numbers])
+        self.layout = widgets.Layout(flex="1 1 0", min_width="170px", padding="0 10px 0 0", overflow="hidden")
+
+    def show_films(self, films: list[tuple[str, np.ndarray]], frame: int, play: int = 0) -> None:
+        """One film, or two to be compared, each with its caption, at a frame; play: not 0 to play them, once.
+
+        Alone it shows all its images, and two show half of them and how these differ.
+        """
+        shown, many = [], None if len(films) == 1 else IMAGES // 2
+        for caption, film in films:
+            png = png_of([tile(images[:many]) for images in (film if play else film[frame : frame + 1])], play)
+            what = f"{len(film[frame][:many])} generated images, {caption}"
+            shown.append((caption if many else "", png, what))  # a picture alone needs no caption
+        if many:
+            apart, mean = difference(films[0][1][frame], films[1][1][frame])
+            caption = f"difference (grey: none): {short(100 * mean)} % of the range on average"
+            shown.append((caption, png_of([tile(apart[:many])]), caption))
+        self._show(shown)
+
+    def show_none(self, why: str) -> None:
+        """Words in the place of the images."""
+        self._show([(why, b"", "")])
+
+    def _show(self, shown: list[tuple[str, bytes, str]]) -> None:
+        shown = shown + [("", b"", "")] * (3 - len(shown))
+        for line, picture, (caption, png, alt) in zip(self.captions, self.pictures, shown, strict=True):
+            line.layout.display, picture.layout.display = "" if caption else "none", "" if png else "none"
+            line.value = f'<div style="line-height:1.3;font-size:12px">{escape(caption)}</div>'
+            picture.show(png, alt)
+
+
+# ---------------------------------------------------------------------------------- what stands in a column
+
+
+def strip(config: UNetConfig) -> str:
+    """The vertex enlarged: its 40 channels as cells, the quantum ones in colour, with a frame around each circuit."""
+    cells = []
+    for k in range(VERTEX_CHANNELS):
+        quantum = k < config.quantum_channels
+        basic = config.full and k == VERTEX_CHANNELS - 1
+        own = CIRCUIT_COLOURS.get("basic" if basic else config.ansatz, OKABE_ITO["green"])
+        colour = own if quantum else KIND_COLOURS["resnet"]
+        last = (quantum and k % 3 == 2) or k + 1 == config.quantum_channels
+        edge = "2px solid #000" if last else "1px solid #777"
+        cells.append(f'<span style="flex:1;background:{colour};border-right:{edge}"></span>')
+    return (
+        '<div aria-hidden="true" style="display:flex;height:14px;border:1px solid #777;margin:2px 0">'
+        f"{''.join(cells)}</div>"
+    )
+
+
+def head(setting: Setting) -> str:
+    """The strip, and in words how much of the vertex is quantum: the paper's 10 % is 7.5 %."""
+    return f'{strip(setting.config)}<div style="line-height:1.3;font-size:12px">{escape(setting.share)}</div>'
+
+
+def short(value: float) -> str:
+    """A number to three digits: 8.50, 0.116, 141, −0.000512."""
+    return f"{value:#.3g}".rstrip(".").replace("-", "−")
+
+
+def interval(score: dict) -> str:
+    """A score with its 95 % interval: 8.50 [8.08, 9.03]."""
+    return f"{short(score['value'])} [{short(score['low'])}, {short(score['high'])}]"
+
+
+def parameter_text(setting: Setting) -> str:
+    """The count, its change against the classical model, and the change that the paper prints."""
+    count, base = parameter_count(setting.config), parameter_count(CLASSICAL)
+    if setting.config == CLASSICAL:
+        return f"{count:,}"
+    paper = paper_change(setting)
+    return f"{count:,}, {percent(count / base - 1)}" + (f"; paper {paper}" if paper else "")
+
+
+def time_text(setting: Setting, root: Path) -> str:
+    """The time of a training step relative to unet's in the same benchmark, with the middle half of its rounds."""
+    time = step_time(root, setting.config.preset)
+    if time is None:
+        return "not in the benchmark"
+    spread = f"[{time.low:.2f}, {time.high:.2f}]"
+    return f"1 {spread}" if setting.name == "unet" else f"{time.relative:.2f} × {spread}"
+
+
+def change_text(setting: Setting, folder: Path, classical: Path | None, dataset: str, epochs: float) -> str:
+    """FID against the classical model trained as long: ours, whether that is more than noise, and the paper's."""
+    if setting.name == "unet":
+        return "the one to compare with"
+    ours = fid_change(folder, classical)
+    if ours is not None:
+        size = f"{percent(ours.value, 1).removesuffix(' %')} ± {100 * ours.half:.1f} %"
+        text = f"{size}, {'beyond' if ours.beyond else 'within'} noise"
+    elif classical is None:
+        text = "no classical model of this length"
+    else:
+        text = "not scored in the same way"
+    paper = paper_fid_change(dataset, setting.name, epochs)
+    return text + (f"; paper {percent(paper, 1)}" if paper is not None else "")
+
+
+def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) -> str:
+    """Loss against epochs as a small drawing on a logarithmic scale; limits and epochs are those of all columns."""
+    low, high = (math.log(limit) for limit in limits)
+    points = " ".join(
+        f"{100 * epoch / epochs:.2f},{38 - 36 * (math.log(loss) - low) / max(high - low, 1e-9):.2f}"
+        for epoch, loss in sorted(losses.items())
+    )
+    last = max(losses)
+    words = f"training loss from {losses[min(losses)]:.3g} (epoch {min(losses)}) to {losses[last]:.3g} (epoch {last})"
+    return (
+        f'<svg role="img" aria-label="{words}" viewBox="0 0 100 40" preserveAspectRatio="none" '
+        'style="width:100%;height:36px;border-left:1px solid;border-bottom:1px solid">'
+        f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5" '
+        f'vector-effect="non-scaling-stroke"/></svg><div style="font-size:11px;line-height:1.2">{words}</div>'
+    )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where a column's numbers come from: its model's folder and the classical one's of that length, each or None."""
+
+    setting: Setting
+    folder: Path | None
+    classical: Path | None
+    dataset: str
+    epochs: float
+    root: Path
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, text) of every number under a column."""
+        setting, scores = self.setting, scores_of(self.folder) if self.folder else {}
+        rows = [("Params", parameter_text(setting)), ("Step", time_text(setting, self.root))]
+        for key, name in NAMES.items():
+            if key in scores:
+                rows.append((name, interval(scores[key])))
+            if key == "fid" and scores:
+                rows.append(("vs 0 %", change_text(setting, self.folder, self.classical, self.dataset, self.epochs)))
+        return rows
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """{epoch: training loss} of the model's run, empty where none is kept."""
+        return losses_of(self.root, self.folder) if self.folder else {}
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Names and texts as a small table."""
+    lines = "".join(
+        '<tr style="background:none"><th scope="row" style="text-align:left;vertical-align:top;padding:0 6px 0 0;'
+        f'white-space:nowrap">{name}</th><td style="padding:0;text-align:left">{escape(text)}</td></tr>'
+        for name, text in rows
+    )
+    lines = lines.replace(" %", "\u00a0%")  # a number and its sign stay together
+    return f'<table style="font-size:12px;line-height:1.3;border-spacing:0;margin:2px 0">{lines}</table>'
+
+
+def footer(shown: list[Evidence], losses: bool) -> str:
+    """How the numbers are to be read, from the cards of the models shown; losses: whether there are any curves."""
+    texts, ways = [], {scoring(one.folder): scores_of(one.folder) for one in shown}
+    for ((n, extractor, _), sampler, steps), scores in ways.items():
+        if n:
+            floors = ", ".join(f"{name} {short(scores[key]['floor'])}" for key, name in NAMES.items() if key in scores)
+            texts.append(f"Scores of {n:,} images by {sampler.upper()} in {steps} steps, features: {extractor}.")
+            texts.append(f"Floors, what real images score: {floors}.")
+    if texts:
+        texts.append("[95 % interval] and “noise” are those of drawing images; each model was trained once.")
+    texts.append("The paper’s features are Inception’s: compare its changes, not its values.")
+    texts.append("Step: the time of a training step in unet’s, median [middle half] of the benchmark’s rounds.")
+    if not losses:
+        texts.append("No losses by epoch are kept for these models, so there are no loss curves.")
+    return f'<div style="font-size:11px;line-height:1.3">{escape(" ".join(texts))}</div>'

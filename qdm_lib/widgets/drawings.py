@@ -1,0 +1,37 @@
+"""The drawings of the hybridization widget: the U-Net of a setting, and its circuit."""
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from qdm_lib.circuits import ANSATZE
+from qdm_lib.plots import draw_unet, sketch_circuit
+from qdm_lib.unet import UNetConfig
+from qdm_lib.widgets.tools import picture_of
+
+
+class HybridizationFigure:
+    """The drawings of the U-Net and of its circuit, off screen; each is a PNG, kept once drawn."""
+
+    def __init__(self) -> None:
+        self.figure = Figure(figsize=(10.6, 5.0))
+        FigureCanvasAgg(self.figure)  # off screen: pyplot never hears of it and cannot show it a second time
+        self.pictures: dict[object, bytes] = {}
+
+    def picture(self, config: UNetConfig) -> bytes:
+        """The U-Net of a setting, its vertex enlarged."""
+        if config not in self.pictures:
+            self.figure.clear()
+            draw_unet(config, self.figure.add_axes((0, 0, 1, 0.95)))
+            self.pictures[config] = picture_of(self.figure, dpi=90)
+        return self.pictures[config]
+
+    def circuit(self, config: UNetConfig) -> bytes:
+        """The gates of one circuit of a setting; no bytes where it has none."""
+        key = config.ansatz, config.layers
+        if not config.n_circuits and not config.quanv:
+            return b""
+        if key not in self.pictures:
+            self.figure.clear()
+            sketch_circuit(ANSATZE[config.ansatz](config.layers), self.figure.add_axes((0.01, 0.02, 0.98, 0.88)))
+            self.pictures[key] = picture_of(self.figure, dpi=90)
+        return self.pictures[key]

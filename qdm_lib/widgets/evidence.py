@@ -1,0 +1,236 @@
+"""What the hybridization widget says about a model: counts, scores, times and losses, each read where it was measured.
+
+Counts are counted, scores come from the model's card (model.json), the time of a step from the committed benchmark,
+losses from the study's results, the paper's numbers from its tables. What is not there is None, and shown as missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qdm_lib.circuits import ANSATZE
+from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNet, UNetConfig, count_parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER = Path(__file__).resolve().parents[1] / "assets" / "paper_tables.json"
+FULL = MAX_CIRCUITS + 1  # thirteen circuits, and a Basic circuit on the fortieth channel
+PERCENT = {0: "0 %", 1: "10 %", 7: "50 %", FULL: "100 %"}  # the paper's names for numbers of circuits
+KINDS = {"hqconv": "HQConv", "fqconv": "FQConv"}
+# Of arXiv:2402.16147, in percent as printed: the change against its classical U-Net; and the count of its QuanvU-Net.
+PAPER_CHANGE = {1: -1.66, 7: -8.76, FULL: -11.03}
+PAPER_QUANV = 474_293
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a column shows: a name as in the folders of checkpoints/, such as 1hqconv-transfer, and its model."""
+
+    name: str
+    config: UNetConfig
+
+    @property
+    def circuits(self) -> int:
+        return FULL if self.config.full else self.config.n_circuits
+
+    @property
+    def label(self) -> str:
+        """The setting in a list: the paper's percentage where it has one, the circuits, and what is special."""
+        config, kind = self.config, KINDS.get(self.config.ansatz, self.config.ansatz)
+        if not config.n_circuits:
+            text = "0 %, classical"
+        else:
+            percent = f"{PERCENT[self.circuits]}, " if self.circuits in PERCENT else ""
+            text = f"{percent}{'full' if config.full else config.n_circuits} {kind}"
+        text += " + quanvolution" if config.quanv else ""
+        text += f", control {config.control}" if config.control else ""
+        return text + (", hand-over" if self.name.endswith("-transfer") else "")
+
+    @property
+    def share(self) -> str:
+        """How many channels are quantum, exactly: the paper's 10 % is 7.5 %."""
+        k = self.config.quantum_channels
+        return f"{k} of {VERTEX_CHANNELS} channels, {100 * k / VERTEX_CHANNELS:g}\u00a0%"
+
+
+def make_config(circuits: int, ansatz: str, quanv: bool) -> UNetConfig:
+    """The model with 0 … 13 circuits in each vertex convolution, or 14 for full; a preset's where it is one."""
+    full = circuits == FULL
+    config = UNetConfig("", min(circuits, MAX_CIRCUITS), full, quanv, ansatz)
+    if circuits == 0 and not quanv:
+        return PRESETS["unet"]
+    for preset in PRESETS.values():
+        key = (preset.n_circuits, preset.full, preset.quanv, preset.ansatz)
+        if key == (config.n_circuits, full, quanv, ansatz):
+            return preset
+    name = f"{'quanv-' if quanv else ''}{'full' if full else circuits}{ansatz}"
+    return UNetConfig(name, config.n_circuits, full, quanv, ansatz)
+
+
+def all_settings(models: dict[tuple[str, float], Path]) -> dict[str, Setting]:
+    """Everything a column can show, by name: every number of circuits, the quanvolutions, and what else is shipped."""
+    configs = [PRESETS["unet"]]
+    configs += [make_config(n, ansatz, False) for ansatz in KINDS for n in range(1, FULL + 1)]
+    configs += [config for config in PRESETS.values() if config.quanv]
+    settings = {config.preset: Setting(config.preset, config) for config in configs}
+    for name, epochs in models:  # hand-overs and controls, which have no preset of their own
+        if name not in settings:
+            settings[name] = Setting(name, UNetConfig(**_card_file(models[name, epochs])["model_config"]))
+    return settings
+
+
+# ---------------------------------------------------------------------------------- models and their cards
+
+
+def shipped_models(root: Path, dataset: str) -> dict[tuple[str, float], Path]:
+    """The folder of every model of a data set by (name, epochs): 1hqconv-10-epochs is ("1hqconv", 10)."""
+    found = {}
+    for path in sorted((root / "checkpoints" / dataset).glob("*/model.json")):
+        epochs = card(path.parent).get("epochs")
+        if epochs is not None:
+            found[re.sub(r"-\d+-epochs?$", "", path.parent.name), float(epochs)] = path.parent
+    return found
+
+
+def datasets_with_models(root: Path) -> list[str]:
+    """The data sets that have at least one shipped model."""
+    return sorted({path.parents[1].name for path in (root / "checkpoints").glob("*/*/model.json")})
+
+
+@cache
+def _card_file(folder: Path) -> dict:
+    return json.loads((folder / "model.json").read_text(encoding="utf-8"))
+
+
+def card(folder: Path) -> dict:
+    """A model's card: data, recipe, epochs, scores."""
+    return _card_file(folder).get("card", {})
+
+
+def scores_of(folder: Path) -> dict[str, dict]:
+    """{name: value, low, high, floor, n, extractor …} of a model's card; empty where it was not scored."""
+    return (card(folder).get("scores") or {}).get("scores") or {}
+
+
+def scoring(folder: Path) -> tuple:
+    """How a model was scored. Two models compare only where this is equal: images, features, reference, sampler."""
+    about = card(folder).get("scores") or {}
+    score = scores_of(folder).get("fid", {})
+    keys = ("n", "extractor", "reference")
+    return tuple(score.get(key) for key in keys), about.get("sampler"), about.get("sampler_steps")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A relative change, such as −0.12, and the half-width of its 95 % interval, from those of the two scores."""
+
+    value: float
+    half: float
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it is larger than the noise of drawing images."""
+        return abs(self.value) > self.half
+
+
+def fid_change(folder: Path, classical: Path | None) -> Change | None:
+    """FID against the classical model's; None without one that was trained as long and scored the same way."""
+    if classical is None or folder == classical or scoring(folder) != scoring(classical):
+        return None
+    ours, base = scores_of(folder).get("fid"), scores_of(classical).get("fid")
+    if not ours or not base:
+        return None
+    ratio = ours["value"] / base["value"]
+    halves = [(score["high"] - score["low"]) / 2 / score["value"] for score in (ours, base)]
+    return Change(ratio - 1, ratio * math.hypot(*halves))
+
+
+# ---------------------------------------------------------------------------------- counts, times, losses, the paper
+
+
+@cache
+def parameter_count(config: UNetConfig) -> int:
+    """The trainable parameters of `UNet(config)`."""
+    return count_parameters(UNet(config, torch.Generator()))
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """A relative change with a sign, as the paper prints it: −1.65 %."""
+    return f"{100 * value:+.{digits}f} %".replace("-", "−")
+
+
+def paper_change(setting: Setting) -> str:
+    """The change of the parameters that the paper prints for a setting; empty where it prints none."""
+    config = setting.config
+    if config.control or setting.name.endswith("-transfer"):
+        return ""
+    if config.quanv:
+        of_quanv = PAPER_QUANV / parameter_count(PRESETS["unet"]) - 1
+        return percent(of_quanv) if config.preset == "quanv-hqconv" else ""
+    return percent(PAPER_CHANGE[setting.circuits] / 100) if setting.circuits in PAPER_CHANGE else ""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """A training step against the classical one of the same run: ratio of medians, and the middle half of rounds."""
+
+    relative: float
+    low: float
+    high: float
+
+
+def step_time(root: Path, preset: str) -> StepTime | None:
+    """The time of a training step relative to unet's, as study/benchmarks/results/training_step.json says."""
+    try:
+        content = json.loads((root / "study/benchmarks/results/training_step.json").read_text(encoding="utf-8"))
+        rows = content["parts"]["presets"]["rows"]
+        row = next(row for row in rows if row["name"] == preset)
+        low, high = np.percentile(row["times_s"], (25, 75)) / row["baseline_median_s"]
+        return StepTime(row["relative"], float(low), float(high))
+    except (OSError, ValueError, KeyError, StopIteration):
+        return None
+
+
+def losses_of(root: Path, folder: Path) -> dict[int, float]:
+    """{epoch: mean training loss} of the run a model comes from, up to the model's epoch; empty where none is kept."""
+    file = (card(folder).get("scores") or {}).get("file", "")
+    path = root / "study" / file[max(0, file.find("results/")) :]
+    try:
+        losses = json.loads(path.read_text(encoding="utf-8")).get("losses") or {}
+    except (OSError, ValueError):
+        return {}
+    last = card(folder)["epochs"]
+    return {int(epoch): loss for epoch, loss in losses.items() if int(epoch) <= last}
+
+
+@cache
+def _paper() -> dict:
+    return json.loads(PAPER.read_text(encoding="utf-8"))
+
+
+def paper_epochs() -> float:
+    """How long the paper trains."""
+    return float(_paper()["protocol"]["epochs"])
+
+
+def paper_fid_change(dataset: str, name: str, epochs: float) -> float | None:
+    """The paper's change of FID against its classical U-Net after as many epochs; None where it has none."""
+    paper, length = _paper(), f"{epochs:g}"
+    if name.endswith("-transfer"):  # the paper's best transfer, after all of its epochs
+        fids = {n: scores["fid"] for n, scores in paper["scores"].get(dataset, {}).items()}
+        fid = fids.get("transfer") if epochs == paper["protocol"]["epochs"] else None
+    else:
+        fids = {n: by.get(length) for n, by in paper["fid_after_epochs"].get(dataset, {}).items()}
+        fid = fids.get(name)
+    base = fids.get("unet")
+    return None if name == "unet" or fid is None or base is None else fid / base - 1
+
+
+assert set(KINDS) <= set(ANSATZE)

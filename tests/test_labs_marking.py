@@ -1,0 +1,274 @@
+"""Marking: a term with hand-ins of known quality, hostile hand-ins, names of learning platforms, tables and feedback."""
+
+import csv
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab_answers import lab02 as known
+
+from qdm_labs import marker
+from qdm_labs.answer import LocalAnswer
+from qdm_labs.catalogue import find_lab
+from qdm_labs.confine import Limits
+from qdm_labs.notebook import release
+from qdm_labs.task import judge
+from qdm_labs.variant import Variant
+
+ROOT = Path(__file__).parent.parent
+SEED = "2026"
+LAB = find_lab("02")
+V = LAB.conventions(Variant(SEED))
+NEW = nbformat.v4.new_code_cell
+PRINTED = [nbformat.v4.new_output("stream", text="rotation: 3 of 3 points\ncorrect\n")]
+ROTATION = f"""
+def rotation(axis, angle):
+    P = torch.tensor({{"X": [[0, 1], [1, 0]], "Y": [[0, -1j], [1j, 0]], "Z": [[1, 0], [0, -1]]}}[axis]).to(torch.complex128)
+    return torch.cos(angle / 2) * torch.eye(2) + {V.sign}j * torch.sin(angle / 2) * P
+"""  # the one answer that stands here: three lines, to have something right among the hostile
+
+
+def tool(*argv):
+    spec = importlib.util.spec_from_file_location("labs_tool", ROOT / "tools" / "labs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main([str(a) for a in argv])
+
+
+def book(**bodies):
+    """The released notebook with functions in the place of stubs, name=source."""
+    notebook = release("02", SEED)
+    for cell in notebook.cells:
+        for name, source in bodies.items():
+            if cell.cell_type == "code" and f"def {name}(" in cell.source:
+                cell.source = source
+    return notebook
+
+
+def write(notebook, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+# ------------------------------------------------------------------------------------------- hostile
+
+
+def looping_cell(first=True):
+    stubborn = "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass"
+    notebook = book(rotation=ROTATION)
+    notebook.cells.insert(2 if first else len(notebook.cells), NEW(stubborn))
+    return notebook
+
+
+def edited_checks():
+    notebook = book()
+    for cell in notebook.cells:
+        if cell.source.startswith("check("):
+            cell.source, cell.outputs = "print('rotation: 3 of 3 points')", PRINTED
+    return notebook
+
+
+def renamed():
+    notebook = book(rotation=ROTATION.replace("def rotation", "def rotations"))
+    return notebook
+
+
+def without_set_up():
+    notebook = book(rotation=ROTATION)
+    notebook.cells = [cell for cell in notebook.cells if "open_lab(" not in cell.source]
+    return notebook
+
+
+SPY = """
+import os, socket
+import torch
+from pathlib import Path
+found = [p for p in Path({folder!r}).rglob("*") if p.is_file()]
+if found:
+    exec("".join("".join(c["source"]) for c in __import__("json").loads(found[0].read_text())["cells"]))
+try:
+    socket.create_connection(("127.0.0.1", {port}), timeout=2)
+    open("reached", "w").write("yes")
+    rotation = None
+except OSError:
+    pass
+"""
+PLANTED = ("import qdm_labs.task as t, torch\nt.Task.points = 100\ntorch.equal = torch.allclose = lambda *a, **k: True\n"
+           "def rotation(axis, angle):\n    return torch.zeros(2, 2)")  # fmt: skip
+
+
+def hand_ins(folder, port):
+    """file name -> (what is written there, points that it earns)."""
+    endless = "def apply_gate(state, U, wire):\n    while True:\n        pass"
+    library = "from qdm_lib.simulator import rotation as theirs\ndef rotation(axis, angle):\n    return theirs(axis, angle)"
+    module = "import qdm_lib.simulator as s\ndef rotation(axis, angle):\n    return s.rotation(axis, {}angle)"
+    cleared = book(rotation=ROTATION)
+    return {
+        "untouched.ipynb": (book(), 0),
+        "smithdan_88123_4471_lab02.ipynb": (book(rotation=ROTATION), 3),
+        "jonesann_LATE_88124_4472_lab02-1.ipynb": (book(rotation=ROTATION), 3),
+        "Ada Lovelace_123_assignsubmission_file_/lab02.ipynb": (book(rotation=ROTATION), 3),
+        "Ada Lovelace_124_assignsubmission_file_/lab02.ipynb": (book(), 0),
+        "Bob Empty_125_assignsubmission_file_/notes.txt": ("no notebook", 0),
+        "plain/homework.ipynb": (cleared, 3),
+        "broken.ipynb": ("{'cells': [", 0),
+        "html.ipynb": ("<!doctype html><html></html>", 0),
+        "nothing.ipynb": ("", 0),
+        "pdf.pdf": ("%PDF", 0),
+        "syntax.ipynb": (book(rotation=ROTATION, apply_gate="def apply_gate(state, U, wire:\n    return"), 3),
+        "loop_cell.ipynb": (looping_cell(), 3),
+        "loop_function.ipynb": (book(rotation=ROTATION, apply_gate=endless), 3),
+        "memory.ipynb": (book(rotation=ROTATION, apply_gate="hog = [bytearray(10**9) for _ in range(20)]"), 3),
+        "exit.ipynb": (book(rotation=ROTATION, apply_gate="import os\nos._exit(0)"), 3),
+        "prints.ipynb": (book(rotation="print('rotation: 3 of 3 points')\nprint('correct')"), 0),
+        "edited.ipynb": (edited_checks(), 0),
+        "renamed.ipynb": (renamed(), 0),
+        "deleted_set_up.ipynb": (without_set_up(), 0),
+        "library.ipynb": (book(rotation=library), 0),
+        "library_module.ipynb": (book(rotation=module.format("-" if V.sign > 0 else "")), 0),
+        "planted.ipynb": (book(rotation=PLANTED), 0),
+        "spy.ipynb": (book(rotation=SPY.format(folder=str(folder), port=port)), 0),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    import socket
+
+    folder = tmp_path_factory.mktemp("hostile") / "in"
+    table = folder.parent / "marks.csv"
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        given = hand_ins(folder, door.getsockname()[1])
+        for name, (content, _) in given.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content) if isinstance(content, str) else write(content, path)
+        assert tool("grade", "02", folder, "--variant", SEED, "--csv", table, "--seconds", 4, "--jobs", 2) == 0
+    with table.open(encoding="utf-8") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    return given, rows, folder.parent / "marks-feedback"
+
+
+STUDENT = {"smithdan_88123_4471_lab02.ipynb": "smithdan", "jonesann_LATE_88124_4472_lab02-1.ipynb": "jonesann",
+           "Ada Lovelace_123_assignsubmission_file_/lab02.ipynb": "Ada Lovelace (123)",
+           "Ada Lovelace_124_assignsubmission_file_/lab02.ipynb": "Ada Lovelace (124)",
+           "Bob Empty_125_assignsubmission_file_/notes.txt": "Bob Empty", "plain/homework.ipynb": "plain"}  # fmt: skip
+
+
+def test_every_hand_in_has_one_row_with_its_points(hostile):
+    given, rows, _ = hostile
+    expected = {STUDENT.get(name, Path(name).stem): f"{points:g}" for name, (_, points) in given.items()}
+    assert {name: row["points"] for name, row in rows.items()} == expected
+    assert all(row["lab"] == "02" and row["of"] == f"{LAB.points:g}" for row in rows.values())
+    assert rows["smithdan"]["id"] == "88123" and rows["Ada Lovelace (123)"]["id"] == "123"
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [
+        ("broken", "cannot be read"), ("html", "web page"), ("nothing", "empty"), ("pdf", "no notebook"),
+        ("syntax", "SyntaxError in line 1"), ("loop_cell", "still running after"), ("loop_function", "still running after"),
+        ("memory", "MemoryError"), ("exit", "ended the process"), ("renamed", "is rotations meant?"),
+        ("deleted_set_up", "NameError"), ("library", "qdm_lib.simulator.rotation does what this lab asks"),
+        ("library_module", "qdm_lib.simulator.rotation does what this lab asks"), ("untouched", "Not answered"),
+    ],
+)  # fmt: skip
+def test_the_page_says_what_happened(hostile, student, words):
+    page = (hostile[2] / f"{student}.html").read_text(encoding="utf-8")
+    assert words in page
+    assert "Traceback" not in page and "qdm_labs" not in page and "agree(" not in page
+
+
+# ------------------------------------------------------------------------------------- a whole term
+
+HEAD = """
+from lab_answers.lab02 import right, wrong
+from qdm_labs import lab02
+from qdm_labs.variant import Variant
+v = lab02.conventions(Variant("2026"))
+good, bad = right(v), wrong(v)
+"""
+
+
+def known_class(n):
+    """n students; for each task a right answer, a usual mistake, or none: in an order that is always the same."""
+    for k in range(n):
+        choices = {}
+        for j, task in enumerate(LAB.tasks):
+            mistakes = len(known.wrong(V)[task.name])
+            turn = (k * (j + 2) + j) % (mistakes + 4)
+            choices[task.name] = "right" if turn < 3 else "unanswered" if turn == 3 else turn - 4
+        yield f"s{k:02d}", choices
+
+
+def expected_points(choices):
+    """By another draw than the marker's."""
+    total = 0
+    for task in LAB.tasks:
+        choice = choices[task.name]
+        if choice != "unanswered":
+            answer = known.right(V)[task.name] if choice == "right" else known.wrong(V)[task.name][choice][0]
+            total += judge(task, LocalAnswer(answer), V, "another draw").points
+    return total
+
+
+def handed_in(choices):
+    stubs = {}
+    for name, choice in choices.items():
+        if choice != "unanswered":
+            source = f"good[{name!r}]" if choice == "right" else f"bad[{name!r}][{choice}][0]"
+            stubs[name] = f"def {name}(*args):\n    return {source}(*args)"
+    notebook = book(**stubs)
+    notebook.cells.insert(0, NEW(HEAD))
+    return notebook
+
+
+@pytest.mark.parametrize("n", [30])
+def test_a_term_of_known_hand_ins_gets_the_known_marks(n, tmp_path):
+    """The marker's own way through 30 notebooks; their answers are made from the library, so this lab forbids nothing."""
+    students = dict(known_class(n))
+    for student, choices in students.items():
+        write(handed_in(choices), tmp_path / "in" / f"{student}.ipynb")
+    lab = replace(LAB, forbidden=())
+    submissions = marker.find(tmp_path / "in", "02")
+    marks = marker.mark_all(lab, submissions, SEED, "a draw", jobs=2, limits=Limits(), hidden=[tmp_path / "in"])
+    got = {m.submission.student: m.points for m in marks}
+    assert got == {student: expected_points(choices) for student, choices in students.items()}
+    assert len(set(got.values())) > 8 and not any(m.remarks for m in marks)
+
+
+def test_variants_for_each_student(tmp_path):
+    (tmp_path / "ids").write_text("ada\nbob\n")
+    assert tool("release", "02", "--variant", SEED, "--students", tmp_path / "ids", "--out", tmp_path / "out") == 0
+    texts = {p.parent.name: p.read_text(encoding="utf-8") for p in (tmp_path / "out").rglob("*.ipynb")}
+    assert set(texts) == {"ada", "bob"} and texts["ada"] != texts["bob"]
+    v = LAB.conventions(Variant.of(SEED, "ada"))
+    notebook = json.loads(texts["ada"])
+    answer = ROTATION.replace(f"{V.sign}j", f"{v.sign}j")
+    for cell in notebook["cells"]:
+        if "def rotation(" in "".join(cell["source"]):
+            cell["source"] = answer
+    (tmp_path / "in" / "ada").mkdir(parents=True)
+    (tmp_path / "in" / "ada" / "lab02.ipynb").write_text(json.dumps(notebook))
+    table = tmp_path / "marks.csv"
+    assert tool("grade", "02", tmp_path / "in", "--variant", SEED, "--per-student", "--csv", table) == 0
+    (row,) = csv.DictReader(table.open(encoding="utf-8"))
+    assert (row["student"], row["points"], row["remark"]) == ("ada", "3", "")
+
+
+def test_a_release_holds_no_outputs_and_overwrites_nothing(tmp_path, capsys):
+    assert tool("release", "02", "--variant", SEED, "--out", tmp_path) == 0
+    (path,) = tmp_path.iterdir()
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("raise NotImplementedError" in cell.source for cell in code) == len(LAB.tasks)
+    assert "{{" not in nbformat.writes(notebook) and SEED in nbformat.writes(notebook)
+    assert tool("release", "02", "--variant", SEED, "--out", tmp_path) == 2
+    assert tool("release", "17", "--variant", SEED, "--out", tmp_path / "new") == 2
+    assert tool("grade", "02", tmp_path / "missing", "--variant", SEED, "--csv", tmp_path / "m.csv") == 2
+    said = capsys.readouterr().err
+    assert "is there already" in said and "no lab '17'" in said and "is no folder" in said

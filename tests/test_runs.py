@@ -1,0 +1,152 @@
+"""A run in its folder: what is refused, when it is described and before a folder is made; its random numbers."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_lib import runs
+from qdm_lib.checkpoint import load_checkpoint, load_model, load_pretrained, save_model
+from qdm_lib.data import load_images
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
+from qdm_lib.runs import RunConfig, generate, run_info, train_run
+from qdm_lib.training import TrainConfig
+from qdm_lib.unet import build_unet
+
+SMALL = TrainConfig(batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return load_images("fashion-mnist", "test", bundled=True)
+
+
+# ------------------------------------------------------------------------------------- what a run is
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model_options": {"foo": 1}}, "Unknown model option 'foo'"),
+        ({"model_options": {"anzatz": "fqconv"}}, "Did you mean 'ansatz'"),
+        ({"model_options": {"ansatz": "mine"}}, "Unknown ansatz 'mine'"),
+        ({"model_options": {"paper_count": True}}, "needs quanv=True"),
+        ({"preset": "unet", "model_options": {"control": "zero"}}, "control replaces the vertex's circuits"),
+        ({"hybridization": "x"}, "hybridization must be"),
+        ({"hybridization": 14}, "hybridization must be"),
+        ({"hybridization": 1.5}, "hybridization must be"),
+        ({"bf16": "no"}, "bf16 must be True or False"),
+        ({"bf16": 1}, "bf16 must be True or False"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": 2**31}, "seed must be a whole number"),
+        ({"steps": 0}, "steps must be a whole number"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"nudge": True}, "nudge must be"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_when_it_is_described(options, message):
+    """All of these were accepted once, and failed after the images were read; some in torch's words."""
+    with pytest.raises(ValueError, match=message):
+        RunConfig(**options)
+
+
+def test_numbers_of_numpy_are_taken_and_can_be_written(tmp_path, images):
+    config = RunConfig("unet", steps=np.int64(1), seed=np.int32(3), recipe=SMALL)
+    assert train_run(config, tmp_path, images=images, device="cpu", progress=False).last_step == 1
+    assert load_checkpoint(tmp_path).run_config["seed"] == 3
+    assert RunConfig(**json.loads(json.dumps({"steps": 1, "seed": 3}))).steps == config.steps
+
+
+def test_what_a_preset_can_be_is_taken():
+    for options in ({"hybridization": "full"}, {"hybridization": 0.5}, {"model_options": {"control": "zero"}}):
+        assert RunConfig("1hqconv", **options).build_model()
+    assert RunConfig("quanv-hqconv", model_options={"paper_count": True}).build_model().config.paper_count
+
+
+def test_no_two_uses_of_a_seed_read_one_stream():
+    """And what they are is part of every result: other numbers draw other images from the same seed."""
+    streams = {name: value for name, value in vars(runs).items() if name.endswith("_STREAM")}
+    assert streams == {
+        "NOISE_STREAM": 1_000_003, "DRAW_STREAM": 2_000_003, "VERTEX_STREAM": 3_000_017, "NUDGE_STREAM": 4_000_037
+    }  # fmt: skip
+    values = sorted([0, *streams.values()])
+    assert all(b - a > 100_000 for a, b in zip(values, values[1:], strict=False))  # no run has so many seeds
+
+
+# ---------------------------------------------------------------------------------- a run in its folder
+
+
+class TwoProcesses:
+    """What an accelerator tells the first of two processes."""
+
+    process_index, num_processes, device, is_main_process = 0, 2, torch.device("cpu"), True
+
+
+@pytest.mark.parametrize("size", [1, 3, 127])
+def test_a_batch_that_processes_cannot_share_is_refused_before_the_folder_is_made(tmp_path, images, size):
+    config = RunConfig("unet", steps=1, recipe=TrainConfig(batch_size=size))
+    with pytest.raises(ValueError, match=f"2 processes cannot share a batch of {size} images equally"):
+        train_run(config, tmp_path / "run", images=images, processes=runs.Processes(TwoProcesses()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_in_the_place_of_a_run_gets_the_folder_as_advice(tmp_path, images):
+    run = tmp_path / "run"
+    train_run(RunConfig("unet", steps=1, recipe=SMALL), run, images=images, device="cpu", progress=False)
+    for name in ("checkpoint.safetensors", "checkpoint.json", "loss.csv"):
+        with pytest.raises(FileNotFoundError, match=f"named by its folder; give {run}, not {run / name}"):
+            run_info(run / name)
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint in {tmp_path}; 'train --out {tmp_path}' makes one"):
+        run_info(tmp_path)
+    with pytest.raises(FileNotFoundError, match="'train --out .*nowhere' makes one"):
+        run_info(tmp_path / "nowhere")
+    assert run_info(run)["step"] == 1 and sorted(os.listdir(run)) == [".lock", "checkpoint.safetensors", "loss.csv"]
+    assert load_checkpoint(run).schedule.T == 1000
+
+
+# ------------------------------------------------------------------------------------------- drawing
+
+
+def draw(model, n=2, **options):
+    return generate(model, n, device="cpu", progress=False, **{"steps": 2} | options)
+
+
+def test_images_are_drawn_with_the_model_s_own_schedule(tmp_path):
+    """A model trained with T = 100 once gave garbage without a word: the steps of T = 1000 mean nothing to it."""
+    schedule = NoiseSchedule(cosine_betas(100))
+    save_model(tmp_path, build_unet("unet", seed=0), {}, schedule)
+    model, seen = load_model(tmp_path), []
+    images = draw(model, on_state=lambda state: seen.append(state.t))
+    assert seen == [99, 0]
+    assert torch.equal(images, draw(build_unet("unet", seed=0), schedule=schedule))
+    assert not torch.equal(images, draw(build_unet("unet", seed=0)))
+    assert torch.equal(images, draw(model, schedule=NoiseSchedule(cosine_betas(100))))  # told the same
+    assert draw(model, sampler="ddpm", steps=None, n=1).shape == (1, 1, 28, 28)  # its T steps
+
+
+@pytest.mark.parametrize(
+    "other", [cosine_betas(1000), cosine_betas(99), linear_betas(100), cosine_betas(100, s=0.01)], ids=range(4)
+)
+def test_another_schedule_than_that_of_training_is_refused(tmp_path, other):
+    save_model(tmp_path, build_unet("unet", seed=0), {}, NoiseSchedule(cosine_betas(100)))
+    with pytest.raises(ValueError, match=r"trained with NoiseSchedule\(T=100.*cannot be drawn from it with Noise"):
+        draw(load_model(tmp_path), schedule=NoiseSchedule(other))
+    with pytest.raises(ValueError, match="steps must be a whole number, 1 … 100"):
+        draw(load_model(tmp_path), steps=101)
+    with pytest.raises(ValueError, match="ddpm sampler always takes 100 steps"):
+        draw(load_model(tmp_path), sampler="ddpm", steps=1000)
+
+
+def test_a_shipped_model_draws_by_the_recipe_s_schedule():
+    model = load_pretrained("fashion-mnist/unet-1-epoch")
+    assert torch.equal(draw(model), draw(model, schedule=NoiseSchedule(cosine_betas(1000))))
+
+
+@pytest.mark.parametrize("seed", [1.5, True, -1, 2**31, "1", None])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        draw(build_unet("unet", seed=0), seed=seed)

@@ -1,0 +1,119 @@
+"""Labs: hand one out, mark what comes back, or make an nbgrader course of them.
+
+    python tools/labs.py list
+    python tools/labs.py release 02 --variant 2026 --out handed-out
+    python tools/labs.py release 02 --variant 2026 --students names.txt --out handed-out    # a variant for each
+    python tools/labs.py grade 02 handed-in --variant 2026 --csv marks.csv
+    python tools/labs.py nbgrader 02 --variant 2026 --out COURSE
+
+docs/teaching.md says what each does, and what it does not protect from.
+"""
+
+import argparse
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import nbformat  # noqa: E402
+
+from qdm_labs.catalogue import find_lab, numbers  # noqa: E402
+from qdm_labs.notebook import release  # noqa: E402
+from qdm_labs.variant import Variant  # noqa: E402
+from qdm_lib.checks import whole  # noqa: E402
+
+FULL = {"network", "files", "processes", "memory", "time"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    listing = commands.add_parser("list", help="the labs with points and minutes")
+    listing.set_defaults(run=_list)
+    out = commands.add_parser("release", help="write the student's notebook")
+    out.add_argument("number", help="of the lab, such as 02")
+    out.add_argument("--variant", required=True, metavar="SEED", help="any name, such as the term")
+    out.add_argument("--students", type=Path, help="a text file, one id a line: each gets a folder and a variant")
+    out.add_argument("--out", type=Path, required=True, help="folder for the notebooks")
+    out.set_defaults(run=_release)
+    grade = commands.add_parser("grade", help="mark what came back")
+    grade.add_argument("number", help="of the lab, such as 02")
+    grade.add_argument("folder", type=Path, help="a file or a folder for each student; names of Canvas and Moodle too")
+    grade.add_argument("--variant", required=True, metavar="SEED", help="as it was released")
+    grade.add_argument("--per-student", action="store_true", help="variants were drawn for each student (--students)")
+    grade.add_argument("--csv", type=Path, required=True, help="one row for each student")
+    grade.add_argument("--feedback", type=Path, help="folder for a page for each student; by default beside the table")
+    grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hand-ins at the same time")
+    grade.add_argument("--seconds", type=float, help="at most for one cell and for one call (default: 10, or the task's)")
+    grade.add_argument("--salt", help="repeat the draws of an earlier run, which printed it")
+    grade.set_defaults(run=_grade)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    for number in numbers():
+        lab = find_lab(number)
+        print(f"{number}  {lab.title}: {len(lab.tasks)} tasks, {lab.points:g} points, {lab.minutes} minutes")
+    return 0
+
+
+def _release(options: argparse.Namespace) -> int:
+    lab = find_lab(options.number)
+    name = f"lab{lab.number}.ipynb"
+    if options.students is None:
+        targets = {options.out / name: options.variant}
+    else:
+        ids = [line.strip() for line in options.students.read_text(encoding="utf-8").splitlines() if line.strip()]
+        targets = {options.out / student / name: Variant.of(options.variant, student).seed for student in ids}
+        if len(targets) < len(ids) or not all(Path(student).name == student for student in ids):
+            raise ValueError(f"{options.students} has to hold different ids, one a line, that can name a folder.")
+    there = [path for path in targets if path.exists()]
+    if there:
+        raise ValueError(f"{there[0]} is there already; choose another --out.")
+    for path, seed in targets.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(release(lab.number, seed), path)
+        print(path)
+    return 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from qdm_labs import marker  # it loads torch and what a process of a hand-in needs
+    from qdm_labs.confine import Limits
+
+    lab, start = find_lab(options.number), time.perf_counter()
+    submissions = marker.find(options.folder, lab.number)
+    salt = options.salt or secrets.token_hex(8)
+    limits = Limits(cell_s=options.seconds, call_s=options.seconds) if options.seconds else Limits()
+    pages = options.feedback or options.csv.with_name(f"{options.csv.stem}-feedback")
+    marks = marker.mark_all(lab, submissions, options.variant, salt, per_student=options.per_student,
+                            jobs=whole("--jobs", options.jobs), hidden=[options.folder], limits=limits)  # fmt: skip
+    marker.write_csv(options.csv, lab, marks)
+    marker.write_feedback(pages, lab, marks)
+    for m in marks:
+        print(f"{m.submission.student}: {m.points:g} of {lab.points:g}" + "".join(f"\n  {text}" for text in m.remarks))
+    missing = FULL - set.intersection(*({*m.held} for m in marks if m.held), FULL)
+    if missing and any(m.held for m in marks):
+        print(f"Not limited on this machine: {', '.join(sorted(missing))}. Mark in a container.", file=sys.stderr)
+    seconds = time.perf_counter() - start
+    print(f"{len(marks)} hand-ins in {seconds:.0f} s; {options.csv}, {pages}; draws from --salt {salt}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
