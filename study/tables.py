@@ -297,22 +297,26 @@ def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = (
 def costs_of_runs(path: Path, groups: Iterable[Group]) -> dict[str, dict[str, dict[str, float]]]:
     """{machine: {kind of model: {"step": CPU seconds of a training step, "call": seconds of a model call an image}}}.
 
-    The least of the results that noted both, as other programs on the machine and older versions only add to it; else
-    what the file results/seconds.json says.
+    The least that any result noted, as other programs on the machine and older versions only add to it; else what the
+    file results/seconds.json says. Kinds of which one of the two is not known are left out.
     """
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    noted: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    noted: dict[str, dict[str, dict[str, float]]] = {}
     for result in (result for group in groups for result in group.results()):
         config, seconds = result.config, result.seconds_per_step
+        mine = noted.setdefault(f"{result.place}, batch {config.batch_size}", {}).setdefault(kind(config), {})
         drawing = [e.sampling_seconds for e in result.by_epoch.values() if e.sampling_seconds is not None]
-        if seconds and drawing and config.sampler_steps:
-            call = sum(drawing) / len(drawing) / config.n_images / config.sampler_steps
-            where = f"{result.place}, batch {config.batch_size}", kind(config)
-            noted.setdefault(where, []).append((seconds.get("cpu_seconds", seconds["seconds"]), call))
-    for (machine, name), pairs in noted.items():
-        step, call = (min(values) for values in zip(*pairs, strict=True))
-        found = found | {machine: found.get(machine, {}) | {name: {"step": step, "call": call}}}
-    return found
+        values = {"step": [seconds.get("cpu_seconds", seconds["seconds"])] if seconds else [],
+                  "call": [d / config.n_images / (config.sampler_steps or 1) for d in drawing]}  # fmt: skip
+        for key, several in values.items():
+            if several:
+                mine[key] = min([*several, mine.get(key, math.inf)])
+    costs = {}
+    for machine in (*found, *(set(noted) - set(found))):
+        both = {name: found.get(machine, {}).get(name, {}) | noted.get(machine, {}).get(name, {})
+                for name in (*found.get(machine, {}), *noted.get(machine, {}))}  # fmt: skip
+        costs[machine] = {name: cost for name, cost in both.items() if {"step", "call"} <= set(cost)}
+    return costs
 
 
 def _scored(path: Path) -> list[int]:
