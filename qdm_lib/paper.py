@@ -125,7 +125,7 @@ def course_table(folder: str = "../notebooks/") -> str:
         f"{SOURCE}.",
         "",
         "Where the course builds or checks each equation, figure, table and claim of the paper. A notebook names each",
-        'by a fixed wording, "Paper, eq. 7", "Paper, Fig. 4", "Paper, Table 1", so that a search finds it. This file is',
+        'by a fixed wording, "Paper, eq. 7", "Paper, Fig. 4", "Paper, Table 1", so that a search finds it. It is',
         "written by `python -m qdm_lib.paper > docs/paper.md`; what the figures show is said in our words.",
         "",
     ]

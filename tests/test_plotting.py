@@ -1,5 +1,9 @@
 """Figures: what they show is checked on the drawn objects; that they look well was checked by eye."""
 
+import base64
+import io
+import re
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,20 +12,29 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
-from qdm_lib.diffusion import SampleState
+from qdm_lib.diffusion import NoiseSchedule, SampleState, cosine_betas
 from qdm_lib.metrics import Score
 from qdm_lib.plots import (
+    block_boxes,
     circuit_text,
     columns_of,
+    describe_resnet_block,
+    draw_chain,
     draw_circuit,
+    draw_hand_over,
+    draw_loop,
+    draw_resnet_block,
     film_strip,
     image_grid,
     loss_curve,
     save_figure,
     score_table,
+    show_described,
 )
+from qdm_lib.unet import PRESETS, build_unet, count_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +182,103 @@ def test_save_figure_writes_whole_files_and_closes(tmp_path):
     with pytest.raises(ValueError):
         save_figure(loss_curve([1.0, 2.0]), tmp_path / "loss.nonsense")
     assert plt.get_fignums() == []
+
+
+def shown(figure, description, monkeypatch) -> dict:
+    """What `show_described` hands to the notebook."""
+    bundles = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
+    show_described(figure, description)
+    (bundle,) = bundles
+    return bundle
+
+
+def picture_in(html: str) -> tuple[str, bytes]:
+    kind, data = re.search(r'src="data:image/([\w+]+);base64,([^"]+)"', html).groups()
+    return kind, base64.b64decode(data)
+
+
+def test_a_described_figure_carries_its_description_wherever_it_is_shown(monkeypatch):
+    bundle = shown(draw_circuit(basic()), 'Four wires & a "ring".', monkeypatch)
+    assert bundle["text/plain"] == 'Four wires & a "ring".'
+    assert 'alt="Four wires &amp; a &quot;ring&quot;."' in bundle["text/html"]
+    kind, data = picture_in(bundle["text/html"])
+    assert kind == "svg+xml" and data.startswith(b"<?xml") and plt.get_fignums() == []
+    again = shown(draw_circuit(basic()), 'Four wires & a "ring".', monkeypatch)
+    assert again == bundle  # the same figure gives the same bytes
+
+
+def test_a_figure_with_images_is_a_png_of_twice_its_size(monkeypatch):
+    html = shown(image_grid(torch.rand(4, 1, 28, 28)), "Noise.", monkeypatch)["text/html"]
+    kind, data = picture_in(html)
+    width, height = (int(re.search(rf'{side}="(\d+)"', html)[1]) for side in ("width", "height"))
+    picture = Image.open(io.BytesIO(data))
+    assert kind == "png" and abs(picture.width - 2 * width) <= 1 and abs(picture.height - 2 * height) <= 1
+
+
+def test_a_figure_that_would_be_a_large_svg_is_a_png(monkeypatch):
+    _, ax = plt.subplots()
+    ax.plot(np.arange(40_000) % 7 + np.random.default_rng(0).normal(size=40_000), "o", rasterized=False)
+    assert picture_in(shown(ax, "Many dots.", monkeypatch)["text/html"])[0] == "png"
+
+
+# ------------------------------------------------------------------------------- the paper's figures
+
+
+def words(ax) -> str:
+    return "\n".join(text.get_text() for text in ax.texts)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_resnet_block_of_every_preset_is_drawn_from_the_model(preset):
+    config = PRESETS[preset]
+    ax = draw_resnet_block(preset)
+    block = build_unet(preset, seed=0).vertex_block1
+    assert f"convolution 1: {count_parameters(block.conv1):,} weights" in words(ax)
+    name = {"hqconv": "HQConv", "fqconv": "FQConv"}[config.ansatz]
+    assert (f"{config.n_circuits} × {name}\nchannels 0–{3 * config.n_circuits - 1}" in words(ax)) == bool(
+        config.n_circuits
+    )
+    assert ("3×3 convolution" in words(ax)) != config.full and ("1 × Basic\nchannel 39" in words(ax)) == config.full
+    assert ax.get_title().startswith("Paper, Fig. 4") == bool(config.n_circuits)
+    assert all(part in describe_resnet_block(preset) for part in ("GroupNorm in 10 groups", preset))
+
+
+def test_the_quanvolutional_block_and_words_that_are_wrong():
+    ax = draw_resnet_block("quanv-fqconv", level="encoder")
+    assert "1 × FQConv\nchannels 0–2" in words(ax) and "3×3 convolution\nchannels 3–9" in words(ax)
+    assert ax.get_title().startswith("Paper, Fig. 8") and "10 groups\nof 1" in words(ax)
+    assert draw_resnet_block("1hqconv", level="encoder").get_title().startswith("1hqconv: the ResNet block")
+    with pytest.raises(ValueError, match="level"):
+        draw_resnet_block("unet", level="decoder")
+    with pytest.raises(ValueError, match="preset"):
+        draw_resnet_block("9hqconv")
+
+
+def test_boxes_surround_the_gates_of_their_block_and_no_others():
+    for circuit, expected in ((hqconv(1), "AAAB"), (fqconv(1), "CDCDCD")):
+        boxes = block_boxes(circuit, 99)
+        assert sorted(block for block, *_ in boxes) == sorted(expected)
+        for column, gate in columns_of(circuit):
+            inside = [
+                block for block, first, last, high, low in boxes
+                if first <= column <= last and high <= min(gate.wires) and max(gate.wires) <= low
+            ]  # fmt: skip
+            assert inside == ([gate.block] if gate.block != "encoding" else [])
+    drawn = [text for text in draw_circuit(hqconv(1), boxed=True).texts if text.get_text() in ("A", "B")]
+    assert len(drawn) == 4
+
+
+def test_the_chain_the_loop_and_the_hand_over_say_what_they_show():
+    schedule, x_0 = NoiseSchedule(cosine_betas()), torch.zeros(1, 1, 28, 28)
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+    ax = draw_chain(schedule, x_0, eps, steps=(0, 999))
+    assert ax.get_title().startswith("Paper, Fig. 1") and len(ax.images) == 3
+    noisy = schedule.q_sample(x_0, torch.tensor([999]), eps)[0, 0].clamp(-1, 1)
+    assert np.allclose(ax.images[2].get_array(), noisy)
+    ax = draw_loop(fqconv(3))
+    assert ax.get_title().startswith("Paper, Fig. 2") and "72 weights" in words(ax) and "RX(x)" in words(ax)
+    ax = draw_hand_over("1hqconv", dataset="mnist")
+    assert "19 epochs" in words(ax) and "1 more" in words(ax) and ax.get_title().startswith("Paper, Fig. 9")
+    with pytest.raises(ValueError, match="data set"):
+        draw_hand_over(dataset="cifar")
