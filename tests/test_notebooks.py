@@ -84,7 +84,7 @@ def descriptions(output) -> list[str]:
     pictures = re.findall(r"<img\b[^>]*>", data.get("text/html", ""))
     texts = [html.unescape(found[1]) if (found := re.search(r'alt="([^"]*)"', p)) else "" for p in pictures]
     # A picture beside no HTML was not shown by `show_described`, or by an older one, whose text is in the metadata.
-    return texts + [output.metadata.get("image/png", {}).get("alt", "")] * ("image/png" in data)
+    return texts + [output.get("metadata", {}).get("image/png", {}).get("alt", "")] * ("image/png" in data)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)

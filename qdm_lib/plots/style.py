@@ -32,7 +32,7 @@ BLOCK_COLOURS = {
     "": "#999999",
 }
 PIXELS = 96  # of a screen, for an inch of a figure
-LARGEST_SVG = 150_000  # bytes
+SMALL_SVG = 60_000  # bytes; a larger one is kept if the PNG is not much smaller
 
 
 def tint(colour: str) -> tuple[float, ...]:
@@ -56,8 +56,8 @@ def show_described(figure, description: str) -> None:
     """Display a Figure (or the figure of an Axes) once in a notebook, with a description for those who cannot see it.
 
     The picture is an <img> whose alternative text is the description, as JupyterLab, exported pages and a website keep
-    it; where only text is shown, the description stands alone. Line drawings are SVG; what holds images, or would be
-    larger than `LARGEST_SVG`, is a PNG at twice the resolution of a screen.
+    it; where only text is shown, the description stands alone. Line drawings are SVG; what holds images, or is far
+    smaller as a PNG, is a PNG at twice the resolution of a screen.
     """
     from IPython.display import display
 
@@ -70,17 +70,15 @@ def show_described(figure, description: str) -> None:
 
 def described_picture(figure: Figure, description: str) -> str:
     """The figure as HTML: an <img> that holds the picture itself and has the description as its alternative text."""
-    kind, data, width, height = _svg(figure) if not _images(figure) else ("svg+xml", b"", 0, 0)
-    if not data or len(data) > LARGEST_SVG:
-        kind, data, width, height = _png(figure)
+    picture = None if any(ax.images for ax in figure.get_axes()) else _svg(figure)
+    if picture is None or len(picture[1]) > SMALL_SVG:
+        small = _png(figure)
+        picture = small if picture is None or 2 * len(picture[1]) > 3 * len(small[1]) else picture
+    kind, data, width, height = picture
     return (
         f'<img alt="{escape(description)}" width="{width}" height="{height}" style="max-width: 100%; height: auto" '
         f'src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
     )
-
-
-def _images(figure: Figure) -> bool:
-    return any(ax.images for ax in figure.get_axes())
 
 
 def _svg(figure: Figure) -> tuple[str, bytes, int, int]:
@@ -88,11 +86,13 @@ def _svg(figure: Figure) -> tuple[str, bytes, int, int]:
     buffer = io.BytesIO()
     with plt.rc_context({"svg.hashsalt": "qdm_lib"}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
-    head = buffer.getvalue()[:2000]  # its size in points stands at the top
+    # Two decimals of a point are enough for lines; matplotlib writes six.
+    data = re.sub(rb' d="[^"]*"', lambda path: re.sub(rb"(\.\d\d)\d+", rb"\1", path[0]), buffer.getvalue())
+    head = data[:2000]  # its size in points stands at the top
     width, height = (
         round(float(re.search(rb' %s="([\d.]+)pt"' % side, head)[1]) * PIXELS / 72) for side in (b"width", b"height")
     )
-    return "svg+xml", buffer.getvalue(), width, height
+    return "svg+xml", data, width, height
 
 
 def _png(figure: Figure) -> tuple[str, bytes, int, int]:
