@@ -25,7 +25,8 @@ def test_a_rotation_is_its_exponential(axis):
 
 
 def test_fixed_gates_are_related_as_they_should_be():
-    gate = {name: gate_matrix(Gate(name, (0,)), NOTHING, NOTHING) for name in ("Hadamard", "S", "T", "PauliZ", "PauliX")}
+    names = ("Hadamard", "S", "T", "PauliZ", "PauliX")
+    gate = {name: gate_matrix(Gate(name, (0,)), NOTHING, NOTHING) for name in names}
     torch.testing.assert_close(gate["T"] @ gate["T"], gate["S"])
     torch.testing.assert_close(gate["S"] @ gate["S"], gate["PauliZ"])
     torch.testing.assert_close(gate["Hadamard"] @ gate["PauliX"] @ gate["Hadamard"], gate["PauliZ"])
