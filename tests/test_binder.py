@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ BINDER = ROOT / "binder"
 
 
 def requirements() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return dict(re.fullmatch(r"([\w.-]+)>=([\d.]+)", line).groups() for line in lines if line and line[0] != "#")
+    """The lower bounds of what the library, the course and the study need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["course"], *extras["inception"], *extras["study"]]
+    return dict(re.fullmatch(r"([\w.-]+)>=([\d.]+)", line).groups() for line in lines)
 
 
 def test_one_folder_with_the_three_files():
