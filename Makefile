@@ -1,4 +1,4 @@
-# make demo: train, draw and score.  make test: lint and tests.  make lab: JupyterLab.  make app: a widget as a web page.
+# make demo: train, draw and score.  make test: lint and tests.  make lab: JupyterLab, on a copy.  make app: a widget as a web page.
 # make site: the website, in _site/.  make notebooks: run them all and store what they show.
 PYTHON ?= python3
 VENV   := .venv
@@ -14,7 +14,8 @@ demo: $(VENV)/user
 	$(BIN)/python -m qdm_lib demo
 
 lab: $(VENV)/user
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/python tools/lab.py
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/work/00_welcome.ipynb
 
 app: $(VENV)/user
 	$(BIN)/voila app/hybridization.ipynb

@@ -1,12 +1,17 @@
 """What make does before it installs anything; pip and JupyterLab are stand-ins that note how they were called."""
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import lab  # noqa: E402
+
 PYTHON = """#!/bin/bash
 echo "$0 $@" >> "{calls}"
 case "$1 $2" in
@@ -76,3 +81,48 @@ def test_an_environment_of_the_same_version_stays(clone):
     (clone / ".venv" / "user").unlink()
     assert make(clone, "demo", "3.12").returncode == 0
     assert (clone / ".venv" / "mine").exists() and calls(clone).count("-m venv") == 1
+
+
+# ------------------------------------------------------------------------------------------- make lab
+
+
+def test_lab_opens_the_first_notebook_of_the_copy(clone):
+    assert make(clone, "lab", "3.12").returncode == 0
+    said = calls(clone).splitlines()
+    assert said[-2].endswith("tools/lab.py")
+    url = said[-1].partition("--LabApp.default_url=")[2]
+    assert url == "/lab/tree/work/00_welcome.ipynb" and (ROOT / "notebooks" / Path(url).name).is_file()
+    assert "--ServerApp.root_dir=." in said[-1]  # README and docs are in sight
+
+
+def test_work_survives_an_update(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_a", "01_b"):
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text("first edition")
+    assert lab.copy_notebooks(tmp_path) == []
+    mine = tmp_path / "work" / "00_a.ipynb"
+    mine.write_text("my answers")
+    assert lab.copy_notebooks(tmp_path) == [] and mine.read_text() == "my answers"
+
+    (tmp_path / "notebooks" / "00_a.ipynb").write_text("second edition")  # git pull
+    (tmp_path / "notebooks" / "02_c.ipynb").write_text("new")
+    assert lab.copy_notebooks(tmp_path) == ["00_a.ipynb"]
+    assert mine.read_text() == "my answers" and (tmp_path / "work" / "02_c.ipynb").read_text() == "new"
+
+    mine.rename(tmp_path / "work" / "00_a-mine.ipynb")  # as it advises
+    assert lab.copy_notebooks(tmp_path) == []
+    assert mine.read_text() == "second edition" and (tmp_path / "work" / "00_a-mine.ipynb").read_text() == "my answers"
+
+
+def test_the_copy_is_not_tracked():
+    ignored = subprocess.run(["git", "check-ignore", "-q", "work/00_welcome.ipynb"], cwd=ROOT)
+    assert ignored.returncode in (0, 128)  # 128: no clone, as in a downloaded archive
+
+
+def test_no_question_about_news_and_own_settings_stay(tmp_path):
+    lab.ask_nothing(tmp_path)
+    file = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    assert json.loads(file.read_text()) == {lab.NEWS: {"fetchNews": "false"}}
+    file.write_text("{}")
+    lab.ask_nothing(tmp_path)
+    assert file.read_text() == "{}"
