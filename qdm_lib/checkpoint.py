@@ -84,8 +84,7 @@ def save_checkpoint(
     classes in it are written as dictionaries). generators: by name, each saved in its present state. schedule: the one
     it is trained with; `load_model` gives it to the model, and images are then drawn with no other.
 
-    Raises TypeError or ValueError, writing nothing, for a run_config or an optimiser that cannot be written;
-    OSError where the folder cannot. The folder's earlier checkpoint stands until the new one is whole.
+    Raises TypeError or ValueError, writing nothing, for what cannot be written; OSError where the folder cannot.
     """
     model, folder = unwrap(model), Path(folder)
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -165,9 +164,8 @@ def _to_json(info: dict) -> str:
 
 def _remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed save left behind."""
-    for name in ("state-", "checkpoint.", "model."):
-        for path in folder.glob(f".{name}*.tmp"):
-            path.unlink(missing_ok=True)
+    for path in (p for name in ("state-", "checkpoint.", "model.") for p in folder.glob(f".{name}*.tmp")):
+        path.unlink(missing_ok=True)
 
 
 # -------------------------------------------------------------------------------------------- loading
