@@ -25,7 +25,7 @@ def server() -> Any:
     """The context whose processes are forked from a server that has loaded torch once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["qdm_labs.student_side"])
+    context.set_forkserver_preload(["__main__", "qdm_labs.student_side"])
     return context
 
 

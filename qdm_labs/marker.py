@@ -50,7 +50,7 @@ class Marks:
 
 
 def find(folder: Path, number: str) -> list[Submission]:
-    """A submission for every entry of the folder: a folder or a file each, as they are or as Canvas and Moodle name them.
+    """A submission for every entry of the folder: folders or files, as they are or as Canvas and Moodle name them.
 
     Raises ValueError where there is no folder or nothing in it.
     """

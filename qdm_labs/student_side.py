@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import torch
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -27,7 +27,7 @@ from qdm_labs.confine import Limits, confine
 from qdm_labs.task import Mistake, Unanswered
 from qdm_labs.wire import LARGEST, as_json, at_student, plain
 
-matplotlib.use("Agg")
+plt.switch_backend("Agg")  # loaded here, once for all hand-ins, with its fonts
 
 
 class TimeLimit(BaseException):
@@ -85,7 +85,9 @@ class _Side:
             message["value"] = plain(perform(function, tuple(args), ask), self.keep)
 
         said = _timed(seconds, call)
-        self.send(message if not said and len(str(message)) < LARGEST else said or {"mistake": "The result is too large."})
+        if not said and len(as_json(message)) >= LARGEST:
+            said = {"mistake": "The result is too large."}
+        self.send(said or message)
 
     def keep(self, function: Callable) -> int:
         self.kept.append(function)

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_lib.circuits import Circuit, Gate
 from qdm_labs.task import Mistake
+from qdm_lib.circuits import Circuit, Gate
 
 DTYPES = {"float32", "float64", "complex64", "complex128", "int8", "int16", "int32", "int64", "uint8", "bool"}
 LARGEST = 2**26  # bytes of one message
@@ -115,7 +115,9 @@ def from_student(value: Any, function: Callable[[int], Callable]) -> Any:
         return {from_student(k, function): from_student(v, function) for k, v in body}
     if kind == "circuit":
         return _circuit(body)
-    return {"complex": lambda: complex(*body), "function": lambda: function(int(body)), "other": lambda: Other(body)}[kind]()
+    if kind == "function":
+        return function(int(body))
+    return complex(*body) if kind == "complex" else Other(body)
 
 
 def _circuit(body: list) -> Circuit:

@@ -13,7 +13,8 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,15 @@ def check_device(device: str | torch.device) -> torch.device:
     import torch
 
     try:
-        picked = torch.device(device)
-        torch.empty(1, device=picked)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about names that it no longer knows: the error says it too
+            picked = torch.device(device)
+            torch.empty(1, device=picked).cpu()  # meta and the like make tensors that hold no numbers
     except (RuntimeError, AssertionError, TypeError) as error:  # an unknown name, or a device that is not there
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"torch cannot use the device {device!r} here ({reason}).") from None
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # torch writes a page
+        raise ValueError(f"torch cannot use the device {str(device)!r} here ({reason}).") from None
+    if picked.type == "cpu" and picked.index:  # torch takes any number and means the one CPU
+        raise ValueError(f"There is one device cpu, without a number; got {str(device)!r}.")
     return picked
 
 
@@ -64,10 +69,62 @@ def keep_memory() -> bool:
     return bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
+def release_memory() -> bool:
+    """Hand the memory that is kept free back to the system: after a job, where `keep_memory` helps between steps.
+
+    Without it a process that draws and scores again and again holds, at last, the most that every size of job ever
+    needed. Returns True where something was handed back: on Linux with glibc.
+    """
+    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))
+
+
+def free_memory(root: str | os.PathLike = "/") -> float:
+    """Bytes that this process can still get: the least of what the system, its control groups and `ulimit -v` leave.
+
+    inf where nothing says so. root: see `cpu_quota`. Sources: proc(5), and the kernel's documents on `memory.max`
+    (cgroup v2) and `memory.limit_in_bytes` (v1).
+    """
+    root = Path(root)
+    return min(_available(root), _address_space(), *map(_room_of, _groups(root, "memory")), math.inf)
+
+
+def _available(root: Path) -> float:
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", (root / "proc/meminfo").read_text())
+    except OSError:  # not Linux
+        return math.inf
+    return 1024 * int(found[1]) if found else math.inf
+
+
+def _address_space() -> float:
+    """What `ulimit -v` leaves; inf without such a limit."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return math.inf
+        return max(0, limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())
+    except (ImportError, OSError):  # Windows; no proc
+        return math.inf
+
+
+def _room_of(group: Path) -> float:
+    """What one control group leaves, the files it could forget counted as free; inf without a limit."""
+    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        try:
+            limit, used = (int((group / name).read_text()) for name in (limit, used))
+            cached = re.search(r"inactive_file (\d+)", (group / "memory.stat").read_text())
+            return max(0, limit - used + (int(cached[1]) if cached else 0))
+        except (OSError, ValueError):  # not there; "max" is no number
+            continue
+    return math.inf
+
+
 # ---------------------------------------------------------------------------------- the processor's share
 
-# Where Linux shows the control groups of version 2, and the cpu controller of version 1.
-_GROUPS = {2: ("", "unified"), 1: ("cpu", "cpu,cpuacct", "cpuacct,cpu")}
+# Where Linux shows the control groups: all of version 2, and the controllers of version 1.
+_GROUPS = {"": ("", "unified"), "cpu": ("cpu", "cpu,cpuacct", "cpuacct,cpu"), "memory": ("memory",)}
 
 
 def affinity() -> int:
@@ -84,20 +141,23 @@ def cpu_quota(root: str | os.PathLike = "/") -> float:
     root: the folder that holds `proc` and `sys`. Source: the kernel's documents on `cpu.max` (cgroup v2) and
     `cpu.cfs_quota_us` (v1).
     """
-    root, limit = Path(root), math.inf
+    return min(map(_limit_of, _groups(Path(root), "cpu")), default=math.inf)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The control groups that this process is in, as far as they can limit what a controller hands out."""
     try:
-        groups = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
     except OSError:  # not Linux
-        return limit
-    for line in groups:
+        return
+    for line in lines:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        for place in _GROUPS[1 if controllers else 2]:
+        for place in _GROUPS[controller if controllers else ""]:
             # In a container the path may be the host's: its levels are not there, and the top is our own group.
             for level in (PurePosixPath(path), *PurePosixPath(path).parents):
-                limit = min(limit, _limit_of(root / "sys/fs/cgroup" / place / str(level).lstrip("/")))
-    return limit
+                yield root / "sys/fs/cgroup" / place / str(level).lstrip("/")
 
 
 def _limit_of(group: Path) -> float:

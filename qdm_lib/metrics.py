@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from qdm_lib.checks import whole
 from qdm_lib.features import Features, check_images, extract, load_extractor
+from qdm_lib.machine import release_memory
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # the defaults of torchmetrics
 IS_SPLITS = 10  # likewise, and of the original paper
@@ -353,4 +354,5 @@ def score_features(
         scores[key] = Score(
             key.upper(), value, low, high, floor, n, extractor_name, reference_name, m, len(a), note.strip()
         )
+    release_memory()
     return scores

@@ -117,33 +117,52 @@ def scores() -> dict:
     return json.loads((ASSETS / "paper_tables.json").read_text(encoding="utf-8"))
 
 
-def course_table(folder: str = "../notebooks/") -> str:
-    """The table paper ↔ course in Markdown, as docs/paper.md holds it. folder: of the notebooks, seen from the file."""
-    lines = [
-        "# The paper, page by page",
-        "",
-        f"{SOURCE}.",
-        "",
-        "Where the course builds or checks each equation, figure, table and claim of the paper. A notebook names each",
-        'by a fixed wording, "Paper, eq. 7", "Paper, Fig. 4", "Paper, Table 1", so that a search finds it. This page is',
-        "written by `python -m qdm_lib.paper > docs/paper.md`; what the figures show is said in our words.",
-        "",
-    ]
-    for title, entries in (("Equations", EQUATIONS), ("Blocks of the circuits", BLOCKS), ("Figures", FIGURES),
-                           ("Tables", TABLES)):  # fmt: skip
-        rows = [(e.name, e.title, e.places(folder)) for e in entries.values()]
-        lines += _section(title, ("paper", "what it is", "in the course"), rows)
-    rows = [(c["says"], c["course"], Entry("figure", 0, "", c["where"]).places(folder)) for c in CLAIMS]
-    lines += _section("Claims, in our words", ("the paper", "the course", "where"), rows)
+def index(folder: str = "") -> str:
+    """The table of every equation, block, figure and table, with links to notebooks. folder: where these lie."""
+    entries = [*EQUATIONS.values(), *BLOCKS.values(), *FIGURES.values(), *TABLES.values()]
+    return _table(
+        ("paper", "what it is or shows", "in the course"), [(e.name, e.title, e.places(folder)) for e in entries]
+    )
+
+
+def claims(folder: str = "") -> str:
+    """The table of the paper's claims, in our words, and of what the course has to say to each."""
+    rows = [(c["says"], c["course"], Entry("claim", c["key"], "", c["where"]).places(folder)) for c in CLAIMS]
+    return _table(("the paper", "the course", "where"), rows)
+
+
+def differences() -> str:
+    """The table of the places where the paper's text or tables, its figures and its released code disagree."""
     rows = [(d["about"], d["text"], d["figure"], d["code"]) for d in DIFFERENCES]
-    head = ("what", "text or table", "figure", "released code")
-    lines += _section("Where text, figures and released code disagree", head, rows)
-    return "\n".join(lines).rstrip() + "\n"
+    return _table(("what", "text or table", "figure", "released code"), rows)
 
 
-def _section(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    body = [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
-    return [f"## {title}", "", *body, ""]
+def course_table(folder: str = "../notebooks/") -> str:
+    """docs/paper.md: paper ↔ course in Markdown. folder: of the notebooks, seen from the file."""
+    return f"""# The paper, page by page
+
+{SOURCE}.
+
+Where the course builds or checks each equation, figure, table and claim of the paper. A notebook names each by a fixed
+wording, "Paper, eq. 7", "Paper, Fig. 4", "Paper, Table 1", so that a search finds it. This file is written by
+`python -m qdm_lib.paper > docs/paper.md`; what the figures show is said in our words.
+
+## Equations, blocks, figures and tables
+
+{index(folder)}
+
+## Claims, in our words
+
+{claims(folder)}
+
+## Where text, figures and released code disagree
+
+{differences()}
+"""
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
 
 
 if __name__ == "__main__":

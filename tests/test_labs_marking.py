@@ -1,4 +1,4 @@
-"""Marking: a term with hand-ins of known quality, hostile hand-ins, names of learning platforms, tables and feedback."""
+"""Marking: a term of hand-ins of known quality, hostile hand-ins, names of learning platforms, tables, feedback."""
 
 import csv
 import importlib.util
@@ -26,8 +26,8 @@ NEW = nbformat.v4.new_code_cell
 PRINTED = [nbformat.v4.new_output("stream", text="rotation: 3 of 3 points\ncorrect\n")]
 ROTATION = f"""
 def rotation(axis, angle):
-    P = torch.tensor({{"X": [[0, 1], [1, 0]], "Y": [[0, -1j], [1j, 0]], "Z": [[1, 0], [0, -1]]}}[axis]).to(torch.complex128)
-    return torch.cos(angle / 2) * torch.eye(2) + {V.sign}j * torch.sin(angle / 2) * P
+    pauli = {{"X": [[0, 1], [1, 0]], "Y": [[0, -1j], [1j, 0]], "Z": [[1, 0], [0, -1]]}}[axis]
+    return torch.cos(angle / 2) * torch.eye(2) + {V.sign}j * torch.sin(angle / 2) * torch.tensor(pauli)
 """  # the one answer that stands here: three lines, to have something right among the hostile
 
 
@@ -103,7 +103,7 @@ PLANTED = ("import qdm_labs.task as t, torch\nt.Task.points = 100\ntorch.equal =
 def hand_ins(folder, port):
     """file name -> (what is written there, points that it earns)."""
     endless = "def apply_gate(state, U, wire):\n    while True:\n        pass"
-    library = "from qdm_lib.simulator import rotation as theirs\ndef rotation(axis, angle):\n    return theirs(axis, angle)"
+    library = "from qdm_lib.simulator import rotation as r\ndef rotation(axis, angle):\n    return r(axis, angle)"
     module = "import qdm_lib.simulator as s\ndef rotation(axis, angle):\n    return s.rotation(axis, {}angle)"
     cleared = book(rotation=ROTATION)
     return {
@@ -170,7 +170,8 @@ def test_every_hand_in_has_one_row_with_its_points(hostile):
     ("student", "words"),
     [
         ("broken", "cannot be read"), ("html", "web page"), ("nothing", "empty"), ("pdf", "no notebook"),
-        ("syntax", "SyntaxError in line 1"), ("loop_cell", "still running after"), ("loop_function", "still running after"),
+        ("syntax", "SyntaxError in line 1"), ("loop_cell", "still running after"),
+        ("loop_function", "still running after"),
         ("memory", "MemoryError"), ("exit", "ended the process"), ("renamed", "is rotations meant?"),
         ("deleted_set_up", "NameError"), ("library", "qdm_lib.simulator.rotation does what this lab asks"),
         ("library_module", "qdm_lib.simulator.rotation does what this lab asks"), ("untouched", "Not answered"),
@@ -228,7 +229,7 @@ def handed_in(choices):
 
 @pytest.mark.parametrize("n", [30])
 def test_a_term_of_known_hand_ins_gets_the_known_marks(n, tmp_path):
-    """The marker's own way through 30 notebooks; their answers are made from the library, so this lab forbids nothing."""
+    """The marker's own way; the answers are made from the library, so this copy of the lab forbids nothing."""
     students = dict(known_class(n))
     for student, choices in students.items():
         write(handed_in(choices), tmp_path / "in" / f"{student}.ipynb")

@@ -1,8 +1,8 @@
 """The paper as data: complete, right in its mathematics, shown in a box, and named where it says it is."""
 
-import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -11,6 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from qdm_lib import paper
+from qdm_lib.audit import audit_circuit
 from qdm_lib.circuits import fqconv, hqconv
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.unet import PRESETS, build_unet, count_parameters
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 ENTRIES = [
     *paper.EQUATIONS.values(), *paper.BLOCKS.values(), *paper.FIGURES.values(), *paper.TABLES.values()
 ]  # fmt: skip
+CLAIMS = [paper.Entry("claim", claim["key"], claim["says"], tuple(claim["where"])) for claim in paper.CLAIMS]
 
 
 def test_nothing_of_the_paper_is_left_out():
@@ -55,7 +57,7 @@ def test_equation_7_is_the_posterior_mean_of_the_unclamped_guess():
 
 
 def test_equation_10_in_our_form_has_the_coefficients_of_the_four_term_rule():
-    """c = (1 ± √2)/(4√2)·(+1, +1), as the box says, solves the two conditions for the frequencies ½ and 1."""
+    """c = (1 ± √2)/(4√2), as the box says, solves the two conditions for the frequencies ½ and 1."""
     c = [(1 + math.sqrt(2)) / (4 * math.sqrt(2)), (1 - math.sqrt(2)) / (4 * math.sqrt(2))]
     for frequency in (0.5, 1.0):
         wave = sum(2 * k * math.sin(frequency * s) for k, s in zip(c, (math.pi / 2, 3 * math.pi / 2), strict=True))
@@ -98,8 +100,48 @@ def test_the_written_table_is_the_data():
     )
 
 
+NAMING = ["00", "01", "02", "03", "04"]  # the notebooks that name what of the paper they build
+
+
 def said_in(notebook: str) -> str:
-    """Everything that a notebook says: its text and what its cells have shown."""
+    """Everything that a notebook says: its text and what its cells have shown, without the index of notebook 00."""
     book = nbformat.read(ROOT / "notebooks" / f"{paper.NOTEBOOKS[notebook]}.ipynb", as_version=4)
-    shown = [json.dumps(o.get("data", {}), ensure_ascii=False) for c in book.cells for o in c.get("outputs", ())]
-    return "\n".join([*(cell.source for cell in book.cells if cell.cell_type == "markdown"), *shown])
+    said = [cell.source for cell in book.cells if cell.cell_type == "markdown"]
+    for output in (output for cell in book.cells for output in cell.get("outputs", ())):
+        text = output.get("data", {}).get("text/markdown", "")
+        said += [text] if "| Paper, eq. 1 |" not in text else []
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize("notebook", NAMING)
+def test_a_notebook_names_what_the_table_says_it_has(notebook):
+    said = said_in(notebook)
+    for entry in ENTRIES:
+        if any(place.partition("/")[0] == notebook for place in entry.where):
+            assert re.search(rf"{re.escape(entry.name)}\b", said), f"{notebook} does not name {entry.name}"
+
+
+def test_sections_that_the_table_names_are_there():
+    for place in {place for entry in [*ENTRIES, *CLAIMS] for place in entry.where}:
+        notebook, _, section = place.partition("/")
+        text = (ROOT / "notebooks" / "src" / f"{paper.NOTEBOOKS[notebook]}.py").read_text(encoding="utf-8")
+        assert not section or re.search(rf"^# ## {section} · ", text, re.MULTILINE), place
+
+
+def test_the_index_in_notebook_00_has_everything_with_what_it_shows():
+    book = nbformat.read(ROOT / "notebooks" / "00_welcome.ipynb", as_version=4)
+    shown = "".join(o.get("data", {}).get("text/markdown", "") for c in book.cells for o in c.get("outputs", ()))
+    for entry in ENTRIES:
+        assert f"| {entry.name} | {entry.title} |" in shown
+
+
+@pytest.mark.parametrize("turned, seen, exact", [("", [12] * 12, 20), ("A", [12] * 9 + [10] * 3, 4)])
+def test_with_the_texts_direction_three_layers_do_not_join_everything(turned, seen, exact):
+    """HQConv as the code has it, and with block A as the paper's text has it: inputs behind outputs, two-term rule."""
+    circuit = hqconv(3)
+    gates = tuple(replace(g, wires=g.wires[::-1]) if g.block == turned else g for g in circuit.gates)
+    circuit = replace(circuit, gates=gates)
+    audit = audit_circuit(circuit)
+    assert [len(audit.inputs_of(w)) for w in range(12)] == seen
+    weights = [(k, g) for k, g in enumerate(gates) if g.param[0] == "weight"]
+    assert sum(all(g.controls[0] not in h.targets for h in gates[k + 1 :]) for k, g in weights) == exact

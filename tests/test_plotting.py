@@ -1,5 +1,13 @@
 """Figures: what they show is checked on the drawn objects; that they look well was checked by eye."""
 
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,20 +16,35 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
-from qdm_lib.diffusion import SampleState
+from qdm_lib.data import ASSETS
+from qdm_lib.diffusion import NoiseSchedule, SampleState, cosine_betas
 from qdm_lib.metrics import Score
 from qdm_lib.plots import (
+    block_boxes,
+    circuit_data,
     circuit_text,
     columns_of,
+    describe_resnet_block,
+    draw_chain,
     draw_circuit,
+    draw_hand_over,
+    draw_loop,
+    draw_resnet_block,
     film_strip,
     image_grid,
     loss_curve,
+    moving_qubit,
+    moving_shift,
     save_figure,
     score_table,
+    shift_circuits,
+    show_described,
 )
+from qdm_lib.simulator import simulate, statevector
+from qdm_lib.unet import PRESETS, build_unet, count_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +192,190 @@ def test_save_figure_writes_whole_files_and_closes(tmp_path):
     with pytest.raises(ValueError):
         save_figure(loss_curve([1.0, 2.0]), tmp_path / "loss.nonsense")
     assert plt.get_fignums() == []
+
+
+def shown(figure, description, monkeypatch) -> dict:
+    """What `show_described` hands to the notebook."""
+    bundles = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
+    show_described(figure, description)
+    (bundle,) = bundles
+    return bundle
+
+
+def picture_in(html: str) -> tuple[str, bytes]:
+    kind, data = re.search(r'src="data:image/([\w+]+);base64,([^"]+)"', html).groups()
+    return kind, base64.b64decode(data)
+
+
+def test_a_described_figure_carries_its_description_wherever_it_is_shown(monkeypatch):
+    bundle = shown(draw_circuit(basic()), 'Four wires & a "ring".', monkeypatch)
+    assert bundle["text/plain"] == 'Four wires & a "ring".'
+    assert 'alt="Four wires &amp; a &quot;ring&quot;."' in bundle["text/html"]
+    kind, data = picture_in(bundle["text/html"])
+    assert kind == "svg+xml" and data.startswith(b"<?xml") and plt.get_fignums() == []
+    again = shown(draw_circuit(basic()), 'Four wires & a "ring".', monkeypatch)
+    assert again == bundle  # the same figure gives the same bytes
+
+
+def test_a_figure_with_images_is_a_png_of_twice_its_size(monkeypatch):
+    html = shown(image_grid(torch.rand(4, 1, 28, 28)), "Noise.", monkeypatch)["text/html"]
+    kind, data = picture_in(html)
+    width, height = (int(re.search(rf'{side}="(\d+)"', html)[1]) for side in ("width", "height"))
+    picture = Image.open(io.BytesIO(data))
+    assert kind == "png" and abs(picture.width - 2 * width) <= 1 and abs(picture.height - 2 * height) <= 1
+
+
+def test_a_figure_that_would_be_a_large_svg_is_a_png(monkeypatch):
+    _, ax = plt.subplots()
+    ax.plot(np.arange(40_000) % 7 + np.random.default_rng(0).normal(size=40_000), "o", rasterized=False)
+    assert picture_in(shown(ax, "Many dots.", monkeypatch)["text/html"])[0] == "png"
+
+
+# ------------------------------------------------------------------------------- the paper's figures
+
+
+def words(ax) -> str:
+    return "\n".join(text.get_text() for text in ax.texts)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_resnet_block_of_every_preset_is_drawn_from_the_model(preset):
+    config = PRESETS[preset]
+    ax = draw_resnet_block(preset)
+    block = build_unet(preset, seed=0).vertex_block1
+    assert f"convolution 1: {count_parameters(block.conv1):,} weights" in words(ax)
+    name = {"hqconv": "HQConv", "fqconv": "FQConv"}[config.ansatz]
+    assert (f"{config.n_circuits} × {name}\nchannels 0–{3 * config.n_circuits - 1}" in words(ax)) == bool(
+        config.n_circuits
+    )
+    assert ("3×3 convolution" in words(ax)) != config.full and ("1 × Basic\nchannel 39" in words(ax)) == config.full
+    assert ax.get_title().startswith("Paper, Fig. 4") == bool(config.n_circuits)
+    assert all(part in describe_resnet_block(preset) for part in ("GroupNorm in 10 groups", preset))
+
+
+def test_the_quanvolutional_block_and_words_that_are_wrong():
+    ax = draw_resnet_block("quanv-fqconv", level="encoder")
+    assert "1 × FQConv\nchannels 0–2" in words(ax) and "3×3 convolution\nchannels 3–9" in words(ax)
+    assert ax.get_title().startswith("Paper, Fig. 8") and "10 groups\nof 1" in words(ax)
+    assert draw_resnet_block("1hqconv", level="encoder").get_title().startswith("1hqconv: the ResNet block")
+    with pytest.raises(ValueError, match="level"):
+        draw_resnet_block("unet", level="decoder")
+    with pytest.raises(ValueError, match="preset"):
+        draw_resnet_block("9hqconv")
+
+
+def test_boxes_surround_the_gates_of_their_block_and_no_others():
+    for circuit, expected in ((hqconv(1), "AAAB"), (fqconv(1), "CDCDCD")):
+        boxes = block_boxes(circuit, 99)
+        assert sorted(block for block, *_ in boxes) == sorted(expected)
+        for column, gate in columns_of(circuit):
+            inside = [
+                block for block, first, last, high, low in boxes
+                if first <= column <= last and high <= min(gate.wires) and max(gate.wires) <= low
+            ]  # fmt: skip
+            assert inside == ([gate.block] if gate.block != "encoding" else [])
+    drawn = [text for text in draw_circuit(hqconv(1), boxed=True).texts if text.get_text() in ("A", "B")]
+    assert len(drawn) == 4
+
+
+def test_the_chain_the_loop_and_the_hand_over_say_what_they_show():
+    schedule, x_0 = NoiseSchedule(cosine_betas()), torch.zeros(1, 1, 28, 28)
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+    ax = draw_chain(schedule, x_0, eps, steps=(0, 999))
+    assert ax.get_title().startswith("Paper, Fig. 1") and len(ax.images) == 3
+    noisy = schedule.q_sample(x_0, torch.tensor([999]), eps)[0, 0].clamp(-1, 1)
+    assert np.allclose(ax.images[2].get_array(), noisy)
+    ax = draw_loop(fqconv(3))
+    assert ax.get_title().startswith("Paper, Fig. 2") and "72 weights" in words(ax) and "RX(x)" in words(ax)
+    ax = draw_hand_over("1hqconv", dataset="mnist")
+    assert "19 epochs" in words(ax) and "1 more" in words(ax) and ax.get_title().startswith("Paper, Fig. 9")
+    with pytest.raises(ValueError, match="data set"):
+        draw_hand_over(dataset="cifar")
+
+
+# ------------------------------------------------------------------------------- figures that move without a kernel
+
+SCRIPT = ASSETS / "moving.js"
+NODE = shutil.which("node")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = os.environ.get("QDM_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def by_node(expression: str):
+    """The value of a JavaScript expression in which `moving` is the script of the figures."""
+    code = f"const moving = require({json.dumps(str(SCRIPT))}); console.log(JSON.stringify({expression}))"
+    done = subprocess.run([NODE, "-e", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(not NODE, reason="no node on the PATH")
+@pytest.mark.parametrize("circuit", [hqconv(3), fqconv(3)], ids=lambda c: c.name)
+def test_the_scripts_circuits_are_those_of_the_simulator(circuit):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 12, generator=g, dtype=torch.float64)
+    theta = torch.rand(circuit.n_weights, generator=g, dtype=torch.float64)
+    data = json.dumps(circuit_data(circuit))
+    theirs = by_node(f"moving.simulate({data}, {x[0].tolist()}, {theta.tolist()})")
+    assert np.allclose(theirs, simulate(circuit, x, theta)[0], atol=1e-12)
+
+
+@pytest.mark.skipif(not NODE, reason="no node on the PATH")
+def test_the_scripts_slopes_are_those_of_autograd_and_of_the_two_rules():
+    for name, circuit in shift_circuits().items():
+        angles = torch.tensor([0.4, 1.1], dtype=torch.float64, requires_grad=True)
+        x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+        (gradient,) = torch.autograd.grad(simulate(circuit, x, angles)[0, 0], angles)
+        f = f"(a) => moving.simulate({json.dumps(circuit_data(circuit))}, [1, 2], [a, 1.1])[0]"
+        slopes = by_node(f"moving.slopes({f}, 0.4)")
+        truth = gradient[0].item()
+        assert abs(slopes["truth"] - truth) < 1e-6 and abs(slopes["four"] - truth) < 1e-9
+        assert (abs(slopes["two"] - truth) < 1e-9) == (name == "RX")
+
+
+@pytest.mark.skipif(not NODE, reason="no node on the PATH")
+def test_the_scripts_qubit_and_shots():
+    after = by_node("moving.qubit([['Hadamard', 0], ['RZ', 0.7], ['RX', 1.2], ['RY', -0.4]])")
+    gates = [Gate("Hadamard", (0,)), *(Gate(n, (0,), offset=a) for n, a in (("RZ", 0.7), ("RX", 1.2), ("RY", -0.4)))]
+    psi = statevector(Circuit(tuple(gates), 1, 0, 0), torch.zeros(1, 0), torch.zeros(0)).flatten().numpy()
+    assert np.allclose([complex(*a) for a in after["amplitudes"]], psi, atol=1e-6)
+    pauli = [np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])]
+    assert np.allclose(after["bloch"], [(psi.conj() @ p @ psi).real for p in pauli], atol=1e-6)
+    assert abs(by_node("moving.shots(0.3, 20000, 5)") - 6000) < 4 * (20000 * 0.21) ** 0.5
+    assert by_node("[moving.shots(0, 50, 1), moving.shots(1, 50, 1)]") == [0, 50]
+
+
+@pytest.mark.parametrize("make", [moving_qubit, moving_shift])
+def test_a_moving_figure_has_a_still_picture_with_words_and_downloads_nothing(make):
+    bundle = make()._repr_mimebundle_()
+    html = bundle["text/html"]
+    assert len(bundle["text/plain"]) > 50 and f'alt="{bundle["text/plain"]}"' in html and html.index("<img") < 200
+    assert not re.findall(r"(?:src|href)=\"(?!data:)|\bimport\b|fetch\(|https?://(?!www\.w3\.org/2000/svg)", html)
+    assert len(html) < 80_000
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH")
+def test_the_moving_figures_answer_to_the_keyboard():
+    playwright = pytest.importorskip("playwright.sync_api")
+    html = "".join(make()._repr_mimebundle_()["text/html"] for make in (moving_qubit, moving_shift))
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page, errors = browser.new_page(), []
+        page.on("pageerror", lambda error: errors.append(error))
+        page.set_content(f"<meta charset=utf-8>{html}")
+        qubit, shift = page.locator("#qdm-qubit output"), page.locator("#qdm-shift output")
+        assert "⟨Z⟩ = 0.500" in qubit.inner_text() and "φ = 0.40" in shift.inner_text()
+        assert page.locator("img").count() == 0  # the still pictures have given their places to the live ones
+        page.keyboard.press("Tab")  # the first control is the button RX
+        page.keyboard.press("Enter")
+        assert "RX(1.05), RX(1.05)" in qubit.inner_text()
+        page.get_by_label("angle φ").focus()
+        before = shift.inner_text()
+        page.keyboard.press("ArrowRight")
+        assert "φ = 0.41" in shift.inner_text() and shift.inner_text() != before
+        page.get_by_label("gate", exact=True).select_option("RX")
+        numbers = re.findall(r"(?:slope|points\)|green\)) (−?[\d.]+)", shift.inner_text())
+        assert len(numbers) == 3 and len(set(numbers)) == 1  # with RX both rules give the slope
+        browser.close()
+    assert not errors

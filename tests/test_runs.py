@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from qdm_lib import runs
 from qdm_lib.checkpoint import load_checkpoint, load_model, load_pretrained, save_model
 from qdm_lib.data import load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
-from qdm_lib.runs import RunConfig, generate, run_info, train_run
+from qdm_lib.runs import RunConfig, generate, run_info, sampling, train_run
 from qdm_lib.training import TrainConfig
 from qdm_lib.unet import build_unet
 
@@ -150,3 +152,61 @@ def test_a_shipped_model_draws_by_the_recipe_s_schedule():
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(ValueError, match="seed must be a whole number"):
         draw(build_unet("unet", seed=0), seed=seed)
+
+
+@pytest.mark.parametrize(("room", "pieces"), [(1e9, [8]), (24e6, [3, 3, 2]), (8e6, [1] * 8), (0, [1] * 8)])
+def test_pieces_follow_from_the_memory_that_is_free(monkeypatch, room, pieces):
+    model = build_unet("unet", seed=0)
+    whole = draw(model, 8)
+    sizes = []
+    model.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    monkeypatch.setattr(sampling, "free_memory", lambda: room)
+    images = draw(model, 8, steps=1)
+    assert sizes == pieces
+    assert images.shape == whole.shape
+    difference = (draw(model, 8).int() - whole.int()).abs().float()  # the same images, up to rounding
+    assert difference.mean() < 0.01 and difference.max() < 10
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), MemoryError("std::bad_alloc"), RuntimeError("std::bad_alloc"),
+              RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError("CUDA out of memory")],
+    ids=range(5),
+)  # fmt: skip
+def test_memory_that_ran_out_is_one_error(error):
+    def greedy(x_t, t):
+        raise error
+
+    model = build_unet("unet", seed=0)
+    model.forward = greedy
+    with pytest.raises(MemoryError, match="no memory to draw 250 images at a time"):
+        draw(model)
+    model.forward = lambda x_t, t: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        draw(model)
+
+
+GROWTH = """
+import resource, torch
+from qdm_lib.machine import keep_memory
+from qdm_lib.runs import generate
+from qdm_lib.unet import build_unet
+torch.set_num_threads(1)
+print(keep_memory())
+model = build_unet("unet", seed=0)
+for n in (8, 96, 8, 60, 8):
+    generate(model, n, steps=1, device="cpu", progress=False)
+    with open("/proc/self/statm") as file:
+        print(int(file.read().split()[1]) * resource.getpagesize())
+"""
+
+
+def test_a_process_that_draws_again_and_again_does_not_grow():
+    """`keep_memory` keeps what it has for the next step; what a finished job leaves goes back to the system."""
+    done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    worked, *sizes = done.stdout.split()
+    if worked == "False":
+        pytest.skip("keep_memory works with glibc alone")
+    sizes = [int(size) for size in sizes]
+    assert max(sizes[1:]) - sizes[0] < 25e6, sizes  # 45 MB stayed where nothing was handed back

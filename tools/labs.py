@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--csv", type=Path, required=True, help="one row for each student")
     grade.add_argument("--feedback", type=Path, help="folder for a page for each student; by default beside the table")
     grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hand-ins at the same time")
-    grade.add_argument("--seconds", type=float, help="at most for one cell and for one call (default: 10, or the task's)")
+    grade.add_argument("--seconds", type=float, help="for one cell or call; by default 10, or the task's")
     grade.add_argument("--salt", help="repeat the draws of an earlier run, which printed it")
     grade.set_defaults(run=_grade)
     return parser

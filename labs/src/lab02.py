@@ -7,8 +7,8 @@
 # **{{points}} points, about {{minutes}} minutes.** Variant `{{variant}}`: signs, wire order, units and shifts are drawn
 # for it, so read them here and not elsewhere. Each task is one function; below it `check` tries it on fresh random
 # draws and says what is right and what is not yet. The marker does the same with other draws and counts nothing else:
-# not what a cell printed, and not a function that lets `qdm_lib` or PennyLane do the task. You may add cells and functions; keep
-# the names of the tasks.
+# not what a cell printed, and not a function that lets `qdm_lib` or PennyLane do the task. You may add cells and
+# functions; keep the names of the tasks.
 #
 # {{table}}
 

@@ -4,7 +4,9 @@
 # This course takes you from the mathematics of diffusion models to a **quantum hybrid diffusion
 # model**: a neural network that turns noise into pictures of clothes, with small quantum circuits
 # in its middle. The models are those of De Falco et al., *Towards Efficient Quantum Hybrid
-# Diffusion Models* (arXiv:2402.16147), with the exact parameter counts of the paper.
+# Diffusion Models* ([arXiv:2402.16147](https://arxiv.org/abs/2402.16147)), with the exact parameter counts of the
+# paper. If you read it beside the course: everything of it that a notebook builds or checks is named there by a fixed
+# wording, such as "Paper, eq. 7" or "Paper, Fig. 4", and the table below says where.
 #
 # You need to know Python and PyTorch. You do not need to know quantum computing or diffusion
 # models: notebooks 1 and 2 start from zero.
@@ -27,8 +29,9 @@ import os
 
 import matplotlib.pyplot as plt
 import torch
+from IPython.display import Markdown
 
-from qdm_lib import circuits, data, diffusion, plots, unet
+from qdm_lib import circuits, data, diffusion, paper, plots, unet
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.cli import report
 
@@ -57,62 +60,40 @@ for line in report():
 #
 # $\bar\alpha_t$ is the share of the picture's variance that is left at step $t$: close to 1 at the
 # start, close to 0 at the end. A network is shown $x_t$ and $t$ and has to guess $\varepsilon$.
-# To draw a new picture, start from pure noise and take the guessed noise away, step by step.
+# To draw a new picture, start from pure noise and take the guessed noise away, step by step. The first diffusion model
+# was that of Sohl-Dickstein et al. 2015 ([1503.03585](https://arxiv.org/abs/1503.03585)); Ho et al. 2020
+# ([2006.11239](https://arxiv.org/abs/2006.11239)) made it draw well.
+#
+# The network is a **U-Net** (Ronneberger et al. 2015, [1505.04597](https://arxiv.org/abs/1505.04597)): it shrinks the
+# picture from 28×28 to 2×2 pixels, works on 40 channels there, and grows it back, with *skips* that carry detail
+# across. The 2×2 part is called the **vertex**. In a *hybrid* model, some of the channels of the vertex's convolutions
+# are processed by quantum circuits of 12 qubits, 3 channels × 4 pixels each. The paper calls the network a **QVU-Net**
+# (quantum vertex), its blocks with circuits **QResNet** blocks, and a network that also has circuits at the second
+# level of the encoder a **QuanvU-Net**.
 
-# %%
+# %% jupyter={"source_hidden": true}
 clothes = data.load_images("fashion-mnist", "train", bundled=True)
 schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
 x_0 = data.to_model_range(clothes.images[3:4])
 eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
-steps = [0, 200, 400, 600, 800, 999]
-
-figure, axes = plt.subplots(1, 6, figsize=(9, 2), layout="constrained")
-for ax, t in zip(axes, steps, strict=True):
-    x_t = schedule.q_sample(x_0, torch.tensor([t]), eps)
-    ax.imshow(x_t[0, 0].clamp(-1, 1).numpy(), cmap="gray", vmin=-1, vmax=1)
-    ax.set_title(f"t = {t}", fontsize=10)
-    ax.axis("off")
-figure.suptitle("training: noise is added, the network guesses it  →", fontsize=11)
-plots.show_described(figure, "One Fashion-MNIST picture at six steps, from clean at t = 0 to only noise at t = 999.")
+figure, axes = plt.subplots(2, 1, figsize=(10.4, 7.4), height_ratios=(2.5, 4.9), layout="constrained")
+plots.draw_chain(schedule, x_0, eps, axes[0])
+plots.draw_unet("1hqconv", axes[1], title=f"{paper.figure(3).name} · the network that takes the way back: 1hqconv")
+text = "Above, a garment that turns into noise in four steps, arrows to the right, and arrows back to the left. Below, "
+plots.show_described(figure, text + plots.describe_unet("1hqconv"))
 
 # %% [markdown]
-# *Figure: one Fashion-MNIST picture at six steps. At t = 0 it is clean, at t = 400 grainy but easy
-# to recognise, at t = 600 barely visible; at t = 800 and 999 the eye sees only noise.*
-#
-# The network is a **U-Net**: it shrinks the picture from 28×28 to 2×2 pixels, works on 40 channels
-# there, and grows it back. The 2×2 part is called the **vertex**. In a *hybrid* model, some of the
-# vertex's convolutions are replaced by quantum circuits of 12 qubits: 3 channels × 4 pixels.
-
-# %%
-sizes = [28, 14, 7, 2, 2, 2, 7, 14, 28]
-figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
-for k, size in enumerate(sizes):
-    quantum = k == 4
-    colour = plots.OKABE_ITO["orange" if quantum else "blue"]
-    height = 0.3 + size / 28
-    ax.add_patch(plt.Rectangle((k, -height / 2), 0.6, height, color=colour, alpha=0.8))
-    name = "vertex\n2×2×40\nwith circuits" if quantum else f"{size}×{size}"
-    ax.text(k + 0.3, -height / 2 - 0.07, name, ha="center", va="top", fontsize=9)
-    if k:
-        ax.annotate("", (k, 0), (k - 0.4, 0), arrowprops={"arrowstyle": "->", "color": "black"})
-ax.text(-0.15, 0, "$x_t, t$", ha="right", va="center", fontsize=12)
-ax.text(8.75, 0, r"guess of $\varepsilon$", ha="left", va="center", fontsize=12)
-ax.set(xlim=(-0.8, 10), ylim=(-1.1, 0.75))
-ax.axis("off")
-text = "Nine boxes in a row, shrinking from 28×28 to 2×2 and growing back; the middle one, the vertex, is orange."
-plots.show_described(figure, text)
-
-# %% [markdown]
-# *Figure: nine boxes from left to right, shrinking from 28×28 to 2×2 and growing back. The small
-# box in the middle, the vertex, is orange: it is where the circuits are.*
+# *Figure: the pipeline (Paper, Fig. 1, and Paper, Fig. 3). Above, one Fashion-MNIST picture, clean on the left and only
+# noise on the right. Blue arrows: the forward process adds noise, no network is needed. Red arrows: the way back, where
+# the network is asked at every step. Below, that network, to scale: a box's height is the number of pixels, its width
+# the number of channels. The low boxes in the middle are the vertex; the orange, hatched sliver in them is the
+# circuit's three channels. Dashed: skips.*
 #
 # ## The models of the paper
 #
 # A *preset* is a model of the paper by name. `7hqconv` means: 7 circuits of the HQConv kind, on
-# 21 of the 40 vertex channels. Fewer parameters than the classical `unet` is the paper's point. The
-# first circuit of a convolution brings 84 weights (HQConv) or 72 (FQConv), and the convolution of 40
-# channels becomes one of 37, with 2,082 weights less. Notebook 3 asks how much of that saving is the
-# circuit's.
+# 21 of the 40 vertex channels. Fewer parameters than the classical `unet` is one of the paper's points; notebook 3 asks
+# how much of that saving is the circuit's.
 
 # %%
 classical = unet.count_parameters(unet.build_unet("unet", seed=0))
@@ -121,8 +102,8 @@ for name, config in unet.PRESETS.items():
     print(f"{name:13}{count:>9,}{count / classical - 1:>9.2%}   {config.describe()}")
 
 # %% [markdown]
-# These counts are held by tests. Five of them are printed in the paper: those of `unet`, `1hqconv`,
-# `7hqconv`, `fullhqconv` and `1fqconv`. For a sixth, `quanv-hqconv`, its QuanvU-Net, it gives 474,293,
+# These counts are held by tests. Four of them are printed in the paper: those of `unet`, `1hqconv`,
+# `7hqconv` and `fullhqconv`. For a fifth, `quanv-hqconv`, its QuanvU-Net, it gives 474,293,
 # where its released code has 473,817; notebook 4 says why there are two.
 #
 # ## A trained hybrid model draws clothes
@@ -142,10 +123,10 @@ generator = torch.Generator().manual_seed(7)
 states = list(diffusion.ddim_sample(model, schedule, (n, 1, 28, 28), steps=10 if FAST else 50, generator=generator))
 figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
 plots.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
-plots.show_described(figure, "32 grey pictures of clothes that the model drew from noise; most can be named.")
+plots.show_described(figure, f"{n} grey pictures of clothes that the model drew from noise; most can be named.")
 
 # %% [markdown]
-# *Figure: 32 pictures that the model drew from noise. The training was as long as the paper's: twenty
+# *Figure: pictures that the model drew from noise. The training was as long as the paper's: twenty
 # passes over the data.*
 #
 # And this is how it got there. In each pair of rows, the upper shows what the network sees, $x_t$;
@@ -163,27 +144,28 @@ plots.show_described(figure, text)
 #
 # ## The circuit inside
 #
-# One layer of the HQConv circuit. Each line is a qubit, holding one pixel of one channel. The
-# first gate of each line writes the pixel's value into the qubit as a rotation angle; the orange
-# gates couple the pixels of one channel, the green ones couple neighbouring channels. On the
-# right, ⟨Z⟩ is the number that is read out of each qubit. Notebooks 2 and 3 explain all of it.
+# One layer of the HQConv circuit (Jing et al. 2021, [2107.11099](https://arxiv.org/abs/2107.11099), from where the
+# paper takes it). Each line is a qubit, holding one pixel of one channel. The first gate of each line writes the
+# pixel's value into the qubit as a rotation angle; the orange gates couple the pixels of one channel, the green ones
+# couple neighbouring channels. On the right, ⟨Z⟩ is the number that is read out of each qubit. Notebooks 2 and 3
+# explain all of it.
 
 # %%
-figure, ax = plt.subplots(figsize=(11, 5), layout="constrained")
-plots.draw_circuit(circuits.hqconv(layers=1), ax)
+ax = plots.draw_circuit(circuits.hqconv(layers=1), boxed=True, title=f"{paper.figure(5).name} · HQConv, one layer")
 text = "Circuit diagram of one HQConv layer: twelve wires in three groups of four, coloured by block."
-plots.show_described(figure, text)
+plots.show_described(ax, text)
 
 # %% [markdown]
-# *Figure: twelve horizontal lines in three groups of four. After the encoding, each group has four
-# pairs of controlled rotations in a ring; then two pairs connect the first lines of the groups.*
+# *Figure (Paper, Fig. 5): twelve horizontal lines in three groups of four. After the encoding, each group has four
+# pairs of controlled rotations in a ring (boxes A); then two pairs connect the first lines of the groups (box B).*
 #
 # ## Does the quantum part help?
 #
 # That is the question to keep in mind. The paper reports small differences from one run of each
 # model, and its own classical controls move by as much. This course gives you the means to judge:
 # exact circuits, controls in which the circuit is switched off, several seeds, and error bars.
-# We do not know the answer in advance, and results that disappoint stay in.
+# We do not know the answer in advance, and results that disappoint stay in. One is in this notebook already: the model
+# above draws clothes, and notebook 4 measures how little of that its four circuits do.
 #
 # ## The course
 #
@@ -200,8 +182,52 @@ plots.show_described(figure, text)
 # | [09 · Towards hardware](09_towards_hardware.ipynb) | give the circuits shots and noise; count runs | 02 |
 #
 # Each opens with its prerequisites and with the time and memory it took, and ends with exercises that check themselves.
+# Words of the field and of the paper are in the [glossary](../docs/glossary.md), sources in the
+# [bibliography](../docs/bibliography.md).
+
+# %% jupyter={"source_hidden": true}
+NEEDS = {"03": ["02"], "04": ["03"], "05": ["01", "04"], "06": ["01"], "07": ["06"], "08": ["06"], "09": ["02"]}
+AT = {"01": (0, 1), "02": (0, 0), "03": (1, 0), "04": (2, 0), "05": (3, 0.5), "06": (1, 1.5), "07": (2, 2),
+      "08": (2, 1), "09": (1, -0.8)}  # fmt: skip
+figure, ax = plt.subplots(figsize=(9, 3.4), layout="constrained")
+for name, (x, y) in AT.items():
+    words = paper.NOTEBOOKS[name][3:].replace("_", " ")
+    colour = "#D6EAF8" if name in ("02", "03", "04", "09") else "#F2F2F2"
+    ax.text(2.6 * x, y, f"{name}\n{words}", ha="center", va="center", fontsize=9,
+            bbox={"boxstyle": "round", "facecolor": colour})  # fmt: skip
+    for other in NEEDS.get(name, ()):
+        ax.annotate("", (2.6 * x - 0.85, y), (2.6 * AT[other][0] + 0.85, AT[other][1]), arrowprops={"arrowstyle": "->"})
+ax.set(xlim=(-1.2, 9.2), ylim=(-1.3, 2.5), title="What needs what")
+ax.axis("off")
+text = "Map of the course: 02 leads to 03, to 04, and with 01 to 05; 01 leads to 06, and that to 07 and 08; 02 to 09."
+plots.show_described(figure, text)
 
 # %% [markdown]
+# *Figure: a map of the course. An arrow leads from a notebook to one that needs it. Blue: about circuits.*
+#
+# ## The paper beside the course
+#
+# Everything that is numbered in the paper, and where it is built, drawn or checked. The same table with the paper's
+# claims, and with the places where its text, figures and code disagree, is in [docs/paper.md](../docs/paper.md).
+
+# %%
+Markdown(paper.index())
+
+# %% [markdown]
+# ## Summary
+#
+# - A diffusion model adds noise by a formula and removes it with a network, step by step.
+# - The network here is a U-Net; a hybrid one has circuits at its vertex, on 3 of 40 channels each.
+# - Fewer parameters are certain, better pictures are a question for experiments with controls.
+#
+# **A little history.** Diffusion models were proposed in 2015 out of non-equilibrium physics, drew convincing images
+# from 2020 on, and were everywhere by 2022. Circuits as trainable layers go back to 2018 (Mitarai et al.,
+# [1803.00745](https://arxiv.org/abs/1803.00745)), circuits as convolutions to 2019 (Henderson et al.,
+# [1904.04767](https://arxiv.org/abs/1904.04767)). The paper, of 2024, put the second into the first.
+#
+# **Further reading.** Ho et al., the paper that everybody builds on; the paper of this course itself, in one go,
+# without stopping at what you do not know yet; then the [bibliography](../docs/bibliography.md).
+#
 # ## Exercises
 #
 # Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.

@@ -18,8 +18,8 @@
 #
 # **Prerequisites.** PyTorch with autograd, complex numbers, matrices. Notebook 01 is not needed.
 #
-# **Measured** on two CPU cores, including the start of Python: 30 s of processor time and 1.0 GB of memory; with
-# `QDM_FAST=1` 18 s and 0.9 GB. A busy machine takes longer. No network is needed.
+# **Measured** on two CPU cores, including the start of Python: 40 s of processor time and 1.0 GB of memory; with
+# `QDM_FAST=1` 20 s and 0.9 GB. A busy machine takes longer. No network is needed.
 
 # %%
 import math
@@ -31,13 +31,14 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pennylane as qml
 import torch
-from IPython.display import display
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_lib import paper
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plots import OKABE_ITO, draw_circuit
+from qdm_lib.plots import OKABE_ITO, draw_circuit, draw_loop, moving_qubit, moving_shift
+from qdm_lib.plots import show_described as show
 from qdm_lib.quantum import QuantumLayer, to_qnode
 from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import build_unet
@@ -56,19 +57,12 @@ TIMED_LAYERS = 1 if FAST else 3  # of HQConv, where gradients are timed
 N_GRADIENTS = 20 if FAST else 60  # gradients that PennyLane takes with shots
 REPEATS = 200 if FAST else 1000  # of every experiment with shots
 torch.set_num_threads(1)  # the tensors here are small: a second thread would cost more than it brings
-plt.rcParams["figure.dpi"] = 90
 BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "green", "vermilion")), "#777777")
 
 
 def seeded(seed):
     """A source of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(seed)
-
-
-def show(figure, description):
-    """Display a figure once, with a description for screen readers."""
-    display(figure, metadata={"image/png": {"alt": description}})
-    plt.close(figure)
 
 
 def check(answer, right):
@@ -80,7 +74,8 @@ def check(answer, right):
 # ## 1 · One qubit
 #
 # **State.** A qubit is described by two complex numbers ψ_0 and ψ_1, its *amplitudes*, with |ψ_0|² + |ψ_1|² = 1.
-# Every circuit starts in the state called |0⟩, which is (1, 0); |1⟩ is (0, 1).
+# Every circuit starts in the state called |0⟩, which is (1, 0); |1⟩ is (0, 1). A state in which both amplitudes are not
+# zero is a *superposition* of the two; the space of all such vectors is called a *Hilbert space*.
 #
 # **Measurement.** One cannot read amplitudes. A measurement returns one bit: 0 with probability |ψ_0|², 1 with
 # probability |ψ_1|². One such run is a *shot*.
@@ -118,8 +113,11 @@ print("RX(2π)|0⟩ =", [round(a, 3) for a in full_turn.real.tolist()], " a full
 assert_close(full_turn, -zero)
 
 # %% [markdown]
-# Two facts to keep. **RX(x) turns a number x into ⟨Z⟩ = cos x**: this is how the paper feeds numbers into its
-# circuits, its *encoding*. And **a full turn gives a minus sign.** On one qubit that sign is invisible, since only
+# Two facts to keep. **RX(x) turns a number x into ⟨Z⟩ = cos x**: this is how the paper feeds numbers into its circuits.
+# It is called **angle encoding**: one number a qubit, one gate each. The alternative, *amplitude encoding*, writes
+# numbers into the amplitudes themselves: 2ⁿ numbers fit on n qubits, but preparing such a state takes about as many
+# gates, and the numbers have to be normalised together, so that their common scale is lost. The paper chose angles. And
+# **a full turn gives a minus sign.** On one qubit that sign is invisible, since only
 # |ψ|² is measured. It comes back in section 6.
 #
 # With N shots, ⟨Z⟩ is known up to noise. One shot is ±1, so its variance is 1 − ⟨Z⟩² and that of the average is
@@ -146,6 +144,17 @@ show(figure, "Measured values scatter around the cosine; much less with 1000 sho
 # *Figure: ⟨Z⟩ after RX(φ). Blue the exact cosine, orange what 20 (left) and 1000 shots (right) measure, grey the
 # expected scatter.*
 #
+# Play with one qubit. Press gates (RX, RY and RZ turn by the angle of the slider), choose the number of shots, measure
+# again. The arrow is the state's point on the **Bloch sphere**: |0⟩ at the top, |1⟩ at the bottom, and ⟨Z⟩ is its
+# height. The figure needs no running kernel; where no script runs, a still picture stands in its place.
+
+# %%
+moving_qubit()
+
+# %% [markdown]
+# *Figure: a qubit on the Bloch sphere, and what shots return (bars) beside what they should (black lines). Try: RX
+# twice with π/2, then RZ in between. Why does RZ matter now?*
+#
 # ## 2 · Several qubits, control and entanglement
 #
 # The state of n qubits has one amplitude for every string of n bits: 2ⁿ complex numbers, stored as a tensor with n
@@ -170,9 +179,20 @@ z0, z1, z0z1 = p[0].sum() - p[1].sum(), p[:, 0].sum() - p[:, 1].sum(), p[0, 0] +
 print(f"⟨Z⟩ of wire 0: {z0:.3f}, of wire 1: {z1:.3f}, of the product of both: {z0z1:.3f}")
 assert_close(z0z1, torch.ones_like(z0z1))
 
+X = torch.tensor([[0, 1], [1, 0]], dtype=torch.complex128)  # another question to a qubit: exchange 0 and 1
+xx = (psi.conj().flatten() @ torch.kron(X, X) @ psi.flatten()).real
+coin = torch.tensor(
+    [0.5, 0, 0, 0.5], dtype=torch.complex128
+)  # the classical coin: 00 or 11, probabilities, not amplitudes
+xx_coin = torch.trace(torch.diag(coin) @ torch.kron(X, X)).real
+print(f"⟨X⟩ of the product: {xx:.3f}; for two copies of one classical coin it would be {xx_coin:.3f}")
+assert_close(xx, -torch.ones_like(xx))
+
 # %% [markdown]
-# Each wire alone is a fair coin, and yet the two bits always agree. A state that cannot be described wire by wire is
-# called **entangled**. Notebook 03 measures how much of it the circuits of the paper create.
+# Each wire alone is a fair coin, and yet the two bits always agree. So would two copies of one classical coin. What
+# tells them apart is another measurement: asked for X in the place of Z, the two wires of our state always *disagree*,
+# while copies of a coin would answer at random. A state that cannot be described wire by wire is called **entangled**.
+# Notebook 03 measures how much of it the circuits of the paper create.
 #
 # ## 3 · A circuit, in a dozen lines
 #
@@ -201,6 +221,49 @@ show(ax.figure, "Circuit diagram: four wires, four RX gates, then CRZ and CRX fr
 # *Figure: time runs from left to right, one line a wire. Blue boxes: the encoding. A dot is a control, the orange box
 # at the other end of its line the rotation, θ_k the weight. ⟨Z⟩ is read on every wire.*
 #
+# What is such a circuit for? It is a function with weights, and it is trained like one. In a loop: numbers go in as
+# angles, the ansatz turns the state, a measurement returns numbers, a loss judges them, an optimiser changes the
+# weights.
+
+# %%
+text = (
+    "A loop: encoding, ansatz and measurement on the quantum side; loss and optimiser below lead back to the weights."
+)
+show(draw_loop(hqconv(3)), text)
+
+# %% [markdown]
+# *Figure (Paper, Fig. 2): a variational circuit in its loop, with the numbers of the paper's HQConv. Above, what a
+# quantum computer or a simulator does; below, in blue, what an ordinary program does.* The idea is that of Mitarai et
+# al. 2018 ([arXiv:1803.00745](https://arxiv.org/abs/1803.00745)).
+#
+# What the upper row computes is equation 9 of the paper. An **observable** $\hat O$ is a matrix that equals its
+# conjugate transpose; its eigenvalues are the numbers that a measurement can return, and its expectation value is their
+# average.
+
+# %%
+paper.equation(9)
+
+# %% [markdown]
+# For $Z$, the matrix with +1 and −1 on its diagonal, that average is P(0) − P(1), which is why we can read it from
+# bits. Both forms, for one qubit with RX(x) as the encoding and RX(θ) as the ansatz; and an observable that is not
+# diagonal:
+
+# %%
+Z = torch.diag(torch.tensor([1, -1], dtype=torch.complex128))
+x, theta = (torch.tensor(v, dtype=torch.float64) for v in (0.7, 1.9))
+phi = rx(x) @ zero  # the encoded state |φ(x)⟩
+U = rz(theta) @ rx(theta)  # the ansatz U_W
+for name, observable in {"Z": Z, "X": X, "(Z + X)/√2": (Z + X) / 2**0.5}.items():
+    expectation = (phi.conj() @ U.conj().T @ observable @ U @ phi).real  # equation 9
+    values, vectors = torch.linalg.eigh(observable)  # what can be returned, and in which states for sure
+    chances = (vectors.conj().T @ U @ phi).abs() ** 2
+    average, outcomes = (chances * values).sum(), [round(v, 2) for v in values.tolist()]
+    print(f"{name:10} equation 9: {expectation:+.4f}   average of the outcomes {outcomes}: {average:+.4f}")
+    assert_close(expectation, average)
+p0, p1 = (U @ phi).abs() ** 2
+assert_close((phi.conj() @ U.conj().T @ Z @ U @ phi).real, p0 - p1)
+
+# %% [markdown]
 # And the dozen lines that run any circuit made of such gates. `torch.where` keeps the old state where the control bit
 # is 0.
 
@@ -328,8 +391,9 @@ show(figure, "Training losses of the circuit and of logistic regression, both fa
 #
 # $$ f(x) = a + b\cos x + c\sin x . $$
 #
-# The circuit and its weights choose a, b, c; nothing else can come out, however many layers follow. With 12 inputs
-# that holds for each of them. A Fourier transform over x shows which frequencies are there.
+# The circuit and its weights choose a, b, c; nothing else can come out, however many layers follow (Schuld, Sweke and
+# Meyer 2020, [arXiv:2008.08605](https://arxiv.org/abs/2008.08605), from whom this section is). With 12 inputs that
+# holds for each of them. A Fourier transform over x shows which frequencies are there.
 
 # %%
 sweep = torch.arange(16, dtype=torch.float64) * TWO_PI / 16  # one period, 16 points
@@ -353,8 +417,8 @@ assert largest[1] > 0.01 and largest[2:].max() < 1e-12
 # Frequencies 0 and 1, and beyond them only rounding errors. Two consequences for the paper's model: in each of its
 # inputs a circuit is a constant plus one sine wave, and it cannot tell x from x + 2π.
 #
-# **Re-uploading** lifts the limit: if x is encoded r times, with trainable gates in between, frequencies up to r
-# appear. One wire is enough to see it.
+# **Re-uploading** (Pérez-Salinas et al. 2019, [arXiv:1907.02085](https://arxiv.org/abs/1907.02085)) lifts the limit: if
+# x is encoded r times, with trainable gates in between, frequencies up to r appear. One wire is enough to see it.
 
 
 # %%
@@ -421,7 +485,14 @@ show(figure, "A target curve with three waves: one upload fits one sine, two com
 # $$ f(\varphi+\tfrac\pi2) - f(\varphi-\tfrac\pi2) = -2b\sin\varphi + 2c\cos\varphi
 # \quad\Longrightarrow\quad f'(\varphi) = \tfrac12\big[f(\varphi+\tfrac\pi2)-f(\varphi-\tfrac\pi2)\big]. $$
 #
-# This is the **two-term parameter-shift rule**, equation 10 of the paper. It looks like a finite difference, but it
+# This is the **two-term parameter-shift rule** (Mitarai et al.; Schuld et al. 2018,
+# [arXiv:1811.11184](https://arxiv.org/abs/1811.11184)), equation 10 of the paper:
+
+# %%
+paper.equation(10)
+
+# %% [markdown]
+# It looks like a finite difference, but it
 # is exact, with shifts so large that noise does not drown them. It needs one thing: that f has only frequencies 0 and
 # 1.
 
@@ -504,7 +575,9 @@ show(
 # Ω cos(Ωφ). The ratio is 1 for Ω = 1 and √2 for Ω = 1/2: **the half-frequency part of the gradient comes out 41 % too
 # large.**
 #
-# The repair: two more runs. With shifts s_1 = π/2 and s_2 = 3π/2 and coefficients c_1, c_2,
+# The repair: two more runs (Anselmetti et al. 2021, [arXiv:2104.05695](https://arxiv.org/abs/2104.05695); Wierichs et
+# al. 2021, [arXiv:2107.12390](https://arxiv.org/abs/2107.12390), for any set of frequencies). With shifts s_1 = π/2 and
+# s_2 = 3π/2 and coefficients c_1, c_2,
 #
 # $$ f'(\varphi) = \sum_{j=1,2} c_j\,\big[f(\varphi+s_j) - f(\varphi-s_j)\big] \quad\text{if}\quad
 # \sum_j 2\,c_j\sin(\Omega s_j) = \Omega \ \text{ for } \Omega = \tfrac12 \text{ and } \Omega = 1, $$
@@ -534,6 +607,16 @@ half_wave = lambda angles: torch.sin(angles / 2).sum(1)  # noqa: E731
 assert_close(two_term(half_wave, angles[:1]), math.sqrt(2) * autograd(half_wave, angles[:1]))
 
 # %% [markdown]
+# Drag the angle, and change the gate. With RX the two rules agree with the slope everywhere. With CRX the red points
+# alone miss it; with the green ones it is exact.
+
+# %%
+moving_shift()
+
+# %% [markdown]
+# *Figure: f, the expectation value of wire 0, against the angle of one gate, over four turns of π to each side. Black:
+# the angle and the slope there. Red: the points of the two-term rule. Green: the two more of the four-term rule.*
+#
 # ## 7 · How wrong is the two-term rule on HQConv?
 #
 # All 84 weights of the paper's three-layer HQConv sit in CRZ and CRX gates. A loss is some function of its 12
@@ -794,6 +877,25 @@ print(f"noise and bias are equal at {noise / bias**2:.0f} shots a run")
 # With fewer shots than that in each run, the error of one gradient is mostly noise; with more, mostly bias. (Over many
 # training steps noise averages out and bias does not, which speaks for the four-term rule earlier.) On a simulator
 # there is no reason to use either: backpropagation and adjoint are exact and cheaper.
+#
+# ## Summary
+#
+# - A circuit is a function: encode by angles, turn by an ansatz, measure an observable (equation 9). It trains like a
+#   layer.
+# - In each input, encoded once, it is a constant and one sine wave. Re-uploading adds frequencies.
+# - Equation 10 is exact for RX and RZ. The paper's circuits are made of CRX and CRZ, which need four terms: with two,
+#   64 of 84 weights of HQConv get a wrong derivative.
+# - On a quantum computer a gradient costs hundreds of runs an image; on a simulator it costs two.
+#
+# **A little history.** In 2018 Mitarai et al. trained circuits as functions and found that derivatives can be measured
+# with shifted angles; the same year's Schuld et al. said for which gates. In 2020 the Fourier picture of section 5
+# settled what such a function can be, and in 2021 general shift rules what its derivative costs.
+#
+# **Further reading.** Schuld, Sweke and Meyer, sections 1 and 2, with their figures, are the best start; Wierichs et
+# al. for the rules. Something that this notebook leaves out: in deep circuits with random weights gradients vanish with
+# the number of wires, the *barren plateaus* of McClean et al. 2018
+# ([arXiv:1803.11173](https://arxiv.org/abs/1803.11173)). All sources are in the
+# [bibliography](../docs/bibliography.md), all words in the [glossary](../docs/glossary.md).
 #
 # ## Exercises
 #

@@ -2,9 +2,10 @@
 # # 3 · HQConv and FQConv, taken apart
 #
 # The paper ([arXiv:2402.16147](https://arxiv.org/abs/2402.16147)) puts one of two circuits in the place of a
-# convolution: **HQConv** or **FQConv**. Both take the 12 numbers of a 2×2 patch of
-# three channels and return 12 numbers. This notebook takes them apart, gate by gate: what they join, how much
-# entanglement they make, what they cost, and what the code that the authors released really runs.
+# convolution: **HQConv** or **FQConv**, two circuits of Jing et al. 2021
+# ([arXiv:2107.11099](https://arxiv.org/abs/2107.11099)), who made them for the three colours of an image. Both take the
+# 12 numbers of a 2×2 patch of three channels and return 12 numbers. This notebook takes them apart, gate by gate: what
+# they join, how much entanglement they make, what they cost, and what the code that the authors released really runs.
 #
 # **Objectives.** After this notebook you can
 #
@@ -23,14 +24,17 @@
 import os
 import platform
 import time
+from dataclasses import replace
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pennylane as qml
 import torch
+from IPython.display import Markdown
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_lib import paper
 from qdm_lib.audit import audit_circuit, interaction_graph
 from qdm_lib.blocks import CircuitConv, WeightStandardizedConv2d
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv, hqconv_released
@@ -60,7 +64,6 @@ STATES = 8 if FAST else 100  # random states behind every average of entanglemen
 MAX_LAYERS = 4 if FAST else 6  # up to which entanglement is measured
 TIMED_ROWS = 8 if FAST else 16  # patches in the batch that is timed
 torch.set_num_threads(1)  # the tensors here are small: a second thread would cost more than it brings
-plt.rcParams["figure.dpi"] = 76
 BLUE, ORANGE, GREEN, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "green")), "#777777")
 
 
@@ -121,10 +124,18 @@ print("wire 4·c + p holds channel c, pixel p; outputs return to the place of th
 # %% [markdown]
 # ## 2 · HQConv
 #
-# HQConv works in two stages. **Block A** stays inside a channel and joins its
-# four pixels in a ring. **Block B** joins neighbouring channels by one wire each, their pixel 0. Each join is a CRZ
-# and then a CRX from the same control to the same target, with a weight each; angles are 2π·θ. Written out for one
-# layer, in the order of the paper:
+# HQConv works in two stages. **Block A** stays inside a channel (*intra-channel*) and joins its four pixels in a ring.
+# **Block B** joins neighbouring channels (*inter-channel*) by one wire each, their pixel 0. Each join is a CRZ and then
+# a CRX from the same control to the same target, with a weight each; angles are 2π·θ. The paper's formulas beside ours:
+
+# %%
+paper.block("A")
+
+# %%
+paper.block("B")
+
+# %% [markdown]
+# Written out for one layer, in the order and the direction of the released code:
 
 
 # %%
@@ -152,15 +163,17 @@ assert hqconv_by_hand(3).gates == hqconv(3).gates  # the library's ansatz is the
 print("one layer:", [f"{c}→{t} {block}" for c, t, block in hqconv_pairs()])
 
 # %%
-ax = draw_pennylane(hqconv(1))
-show_described(ax, "Circuit diagram of one HQConv layer: a staircase of gates in each channel, then two joins.")
-show_described(draw_circuit(hqconv(1)), "The same circuit in the library's own drawing, channels as grey bands.")
+show_described(
+    draw_circuit(hqconv(1), boxed=True, title=f"{paper.figure(5).name} · HQConv, one layer"),
+    "One HQConv layer: a dashed box A in each of three channels, a staircase of gates; then box B with two joins.",
+)
+show_described(draw_pennylane(hqconv(1)), "The same layer as PennyLane draws it, with barriers between blocks.")
 
 # %% [markdown]
-# *Figures: one layer of HQConv, above as PennyLane draws it, below in the library's own drawing, where grey bands tell
-# the channels apart. Label "c1 p0" is channel 1, pixel 0: wire 4. Blue: the encoding. Orange: block A, a staircase in
-# each of the three channels, side by side in time. Green: block B, channel 1 → 2 and then 0 → 1. Dots are controls; RZ
-# and RX at the other end of a line are CRZ and CRX; θ_k is the weight.*
+# *Figures (Paper, Fig. 5): one layer of HQConv, above in the library's own drawing, where grey bands tell the channels
+# apart, below as PennyLane draws it. Label "c1 p0" is channel 1, pixel 0: wire 4. Blue: the encoding. Orange: block A,
+# a staircase in each of the three channels, side by side in time. Green: block B, channel 1 → 2 and then 0 → 1. Dots
+# are controls; RZ and RX at the other end of a line are CRZ and CRX; $\theta_k$ is the weight.*
 #
 # Both drawings, PennyLane's program, the simulators and the audit below read one list of gates.
 #
@@ -168,6 +181,12 @@ show_described(draw_circuit(hqconv(1)), "The same circuit in the library's own d
 #
 # FQConv has one stage: it joins each pixel of a channel with **the same pixel of the next channel**, all channels in a
 # ring 0 → 2 → 1 → 0. First four CRZ (**block C**), then four CRX on the same pairs (**block D**).
+
+# %%
+paper.block("C")
+
+# %%
+paper.block("D")
 
 
 # %%
@@ -183,17 +202,17 @@ def fqconv_by_hand(layers):
 
 
 assert fqconv_by_hand(3).gates == fqconv(3).gates
-ax = draw_pennylane(fqconv(1))
-show_described(ax, "Circuit diagram of one FQConv layer: three groups of four CRZ and four CRX between channels.")
-show_described(draw_circuit(fqconv(1)), "The same FQConv layer in the library's own drawing.")
+show_described(
+    draw_circuit(fqconv(1), boxed=True, title=f"{paper.figure(6).name} · FQConv, one layer"),
+    "One FQConv layer: dashed boxes C and D in turn, three times; four CRZ in each C, four CRX in each D.",
+)
 
 # %% [markdown]
-# *Figures: one layer of FQConv, by PennyLane and by the library. Orange-red: block C, the CRZ gates; pink: block D,
-# the CRX gates. Every line joins two channels, and always the same pixel: p3 with p3, p2 with p2, …*
+# *Figure (Paper, Fig. 6): one layer of FQConv. Orange-red: block C, the CRZ gates; pink: block D, the CRX gates. Every
+# line joins two channels, and always the same pixel: p3 with p3, p2 with p2, …*
 #
-# A remark for readers of the paper: its text describes each join with the control on one wire and the target s wires
-# further on (s is its *stride*), its code with control and target the other way round. The library follows the code.
-# Both are circuits of the same kind; only the numbers differ.
+# The boxes above say that the paper's text and its code do not turn all joins the same way. Section 5 asks whether that
+# matters.
 #
 # ## 4 · Counting weights
 #
@@ -252,7 +271,7 @@ for circuit in (hqconv(3), fqconv(3)):
     assert tuple(parts(circuit)) == interaction_graph(circuit).components
 assert parts(fqconv(3)) == [(p, p + 4, p + 8) for p in range(4)]
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained")
 for ax, circuit in zip(axes, (hqconv(3), fqconv(3)), strict=True):
     draw_interaction_graph(circuit, ax)
@@ -307,6 +326,57 @@ show_described(
 # channel 1. In a quantum circuit influence runs both ways through a controlled gate: it also turns the control's
 # state, a *phase kickback*, and a later gate makes that visible in ⟨Z⟩. Here it is the last join of block B, 0 → 4.
 #
+# ### Which way do the joins point?
+#
+# In the paper's text a join of block A has its control on wire p and its target s wires further on (s is the *stride*);
+# in the code control and target are the other way round. So it is in blocks C and D. For block B text and code agree.
+# These and the other places where text, figures and code differ:
+
+# %%
+Markdown(paper.differences())
+
+# %% [markdown]
+# The figure's direction is for you to look at: hold your copy of Figures 5 and 6 beside ours and compare the dots,
+# which are the controls. Does it matter? Turn the joins of a block, leave everything else as it is, and count two
+# things: how many inputs stand behind each output (by derivatives, as above), and for how many weights the two-term
+# rule is exact (by the criterion of notebook 02: the control is never a target again).
+
+
+# %%
+def turned(circuit, blocks):
+    """The same circuit with control and target exchanged in some blocks."""
+    gates = tuple(replace(g, wires=g.wires[::-1]) if g.block in blocks else g for g in circuit.gates)
+    return Circuit(gates, 12, 12, circuit.n_weights, circuit.name)
+
+
+def two_term_exact(circuit):
+    trainable = [(k, g) for k, g in enumerate(circuit.gates) if g.param[0] == "weight"]
+    return sum(all(g.controls[0] not in h.targets for h in circuit.gates[k + 1 :]) for k, g in trainable)
+
+
+rows = {
+    "HQConv as in the code, ours": hqconv(3),
+    "HQConv, block A as in the text": turned(hqconv(3), "A"),
+    "HQConv, A and B turned": turned(hqconv(3), "AB"),
+    "FQConv as in the code, ours": fqconv(3),
+    "FQConv, C and D as in the text": turned(fqconv(3), "CD"),
+}
+print(f"{'three layers':32}{'inputs behind outputs 0 … 11':40}two-term rule exact")
+counts = {}
+for name, circuit in rows.items():
+    audit = audit_circuit(circuit)
+    seen = [len(audit.inputs_of(w)) for w in range(12)]
+    counts[name] = seen, two_term_exact(circuit)
+    print(f"{name:32}{' '.join(f'{n:2}' for n in seen):40}{counts[name][1]:3} of {circuit.n_weights} weights")
+assert counts["HQConv as in the code, ours"] == ([12] * 12, 20)
+assert counts["HQConv, block A as in the text"] == ([12] * 9 + [10] * 3, 4)
+
+# %% [markdown]
+# It matters for HQConv. With the direction of the text three layers do *not* join everything: outputs 9, 10 and 11 see
+# 10 of the 12 inputs, and the two-term rule is exact for 4 weights in the place of 20. So "three layers, until every
+# output depends on every input" above, and the 20 of notebook 02, are facts about the direction of the released code,
+# which this library follows. FQConv stays four triangles, whichever way its joins point.
+#
 # ## 6 · Entanglement between channels
 #
 # Notebook 02 called a state entangled if it cannot be described wire by wire. How much? Take a group of wires, say the
@@ -359,7 +429,7 @@ for make in (hqconv, fqconv, hqconv_released):
     ranks = {n: [r for _, r in measured[make.__name__, n]] for n in range(1, 5)}
     print(f"{make.__name__:16}", "  ".join(f"L = {n}: {r}" for n, r in ranks.items()))
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
 steps = list(range(1, MAX_LAYERS + 1))
 for ax, name in zip(axes, ("hqconv", "fqconv"), strict=True):
@@ -438,9 +508,10 @@ print(f"4 states of 8 amplitudes instead of one of {2**12:,}: the same numbers")
 
 # %% [markdown]
 # **HQConv** does not fall apart, but section 6 says that the rank between neighbouring channels is small. Keep only 2ᴸ
-# terms of the cut after channel 0, and 2ᴸ of that before channel 2; nothing is lost. (Such a chain of small tensors is
-# called a *matrix product state*.) Check the first cut for L = 1, 2, 3 layers, by ending the sum over singular vectors
-# after 2ᴸ terms:
+# terms of the cut after channel 0, and 2ᴸ of that before channel 2; nothing is lost. Such a chain of small tensors is
+# called a *matrix product state*; that weakly entangled circuits are easy this way is due to Vidal 2003
+# ([quant-ph/0301063](https://arxiv.org/abs/quant-ph/0301063)). Check the first cut for L = 1, 2, 3 layers, by ending
+# the sum over singular vectors after 2ᴸ terms:
 
 # %%
 for layers in (1, 2, 3):
@@ -593,6 +664,22 @@ show_described(
 # %% [markdown]
 # *Figure: what the widget shows. Above, the gates. Below left, the interaction graph, each wire filled by its ⟨Z⟩.
 # Below right, ⟨Z⟩ as bars, and as circles cos(x), what the encoding alone would give.*
+#
+# ## Summary
+#
+# - HQConv joins pixels inside each channel (block A) and channels through pixel 0 (block B); FQConv joins channels
+#   pixel by pixel (blocks C and D) and never mixes pixels.
+# - A saving of parameters comes from splitting the channels; a small classical convolution has as many weights.
+# - The rank between channels is small after three layers: an exact simulation on a laptop is cheap.
+# - Weights can be there and do nothing. Derivatives show it, counts do not.
+#
+# **A little history.** Convolutions made of circuits began with one grey channel (Henderson et al. 2019,
+# [1904.04767](https://arxiv.org/abs/1904.04767)). Jing et al. asked in 2021 how a circuit should treat the channels of
+# a colour image, together or one after the other, and proposed both circuits of this notebook; the paper used them for
+# hidden channels of a U-Net. That a simulation gets cheap where entanglement is small has been known since 2003.
+#
+# **Further reading.** Jing et al. for the two ansätze and their first use; Vidal for matrix product states; the
+# [bibliography](../docs/bibliography.md) for the rest, and the [glossary](../docs/glossary.md) for the words.
 #
 # ## Exercises
 #

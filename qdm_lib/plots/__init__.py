@@ -5,6 +5,7 @@ the figure with `show_described`, a script saves it with `save_figure`. What a f
 docstring after "What you see:".
 """
 
+from qdm_lib.plots.circuits import block_boxes as block_boxes
 from qdm_lib.plots.circuits import block_colours as block_colours
 from qdm_lib.plots.circuits import block_name as block_name
 from qdm_lib.plots.circuits import circuit_text as circuit_text
@@ -14,7 +15,17 @@ from qdm_lib.plots.images import film_strip as film_strip
 from qdm_lib.plots.images import image_grid as image_grid
 from qdm_lib.plots.images import loss_curve as loss_curve
 from qdm_lib.plots.images import score_table as score_table
+from qdm_lib.plots.moving import circuit_data as circuit_data
+from qdm_lib.plots.moving import moving_qubit as moving_qubit
+from qdm_lib.plots.moving import moving_shift as moving_shift
+from qdm_lib.plots.moving import shift_circuits as shift_circuits
+from qdm_lib.plots.paper_figures import describe_resnet_block as describe_resnet_block
+from qdm_lib.plots.paper_figures import draw_chain as draw_chain
+from qdm_lib.plots.paper_figures import draw_hand_over as draw_hand_over
+from qdm_lib.plots.paper_figures import draw_loop as draw_loop
+from qdm_lib.plots.paper_figures import draw_resnet_block as draw_resnet_block
 from qdm_lib.plots.style import OKABE_ITO as OKABE_ITO
+from qdm_lib.plots.style import described_picture as described_picture
 from qdm_lib.plots.style import new_axes as new_axes
 from qdm_lib.plots.style import save_figure as save_figure
 from qdm_lib.plots.style import show_described as show_described

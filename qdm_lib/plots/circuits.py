@@ -8,7 +8,7 @@ from itertools import cycle, groupby
 from textwrap import wrap
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle, FancyBboxPatch, Patch
+from matplotlib.patches import Circle, FancyBboxPatch, Patch, Rectangle
 
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate
 from qdm_lib.plots.style import BLOCK_COLOURS, OKABE_ITO, new_axes, tint
@@ -26,13 +26,16 @@ def columns_of(circuit: Circuit) -> list[tuple[int, Gate]]:
     return placed
 
 
-def draw_circuit(circuit: Circuit, ax: Axes | None = None, *, fold: int = 25, title: str | None = None) -> Axes:
+def draw_circuit(
+    circuit: Circuit, ax: Axes | None = None, *, fold: int = 25, title: str | None = None, boxed: bool = False
+) -> Axes:
     """A circuit diagram, coloured by block.
 
     What you see: one line a wire, time from left to right. First the encoding: RX turned by input x_k. Then the
     trainable gates: a dot is the control, the box with R… the rotation it switches on, and θ_k the weight that
     sets its angle. Grey bands join the wires of one channel (labels "c0 p2": channel 0, pixel 2). ⟨Z⟩ at
     the right end is what is read out. Diagrams of more than `fold` columns go on in a second strip below.
+    boxed: a dashed box with the block's letter around the gates of each trainable block.
     """
     placed = columns_of(circuit)
     n_columns = 1 + max((column for column, _ in placed), default=-1)
@@ -47,6 +50,13 @@ def draw_circuit(circuit: Circuit, ax: Axes | None = None, *, fold: int = 25, ti
         _draw_wires(ax, circuit, -strip * pitch, columns, last=strip == strips - 1)
     for column, gate in placed:
         _draw_gate(ax, gate, column % per_strip, -(column // per_strip) * pitch, colours[gate.block])
+    for block, first, last, high, low in block_boxes(circuit, per_strip) if boxed else ():
+        top = -(first // per_strip) * pitch
+        corner = (first % per_strip - 0.46, top - low - 0.46)
+        ax.add_patch(Rectangle(corner, last - first + 0.92, low - high + 0.92, fill=False, ls=(0, (4, 2)), lw=1.3,
+                               edgecolor=colours[block], zorder=5))  # fmt: skip
+        ax.text(corner[0] + 0.06, top - high + 0.43, block, ha="left", va="top", fontsize=11, fontweight="bold",
+                color=colours[block], zorder=6)  # fmt: skip
     if any(colours):
         handles = [
             Patch(facecolor=tint(colours[b]), edgecolor=colours[b], lw=1.5, label=block_name(b)) for b in colours
@@ -59,6 +69,26 @@ def draw_circuit(circuit: Circuit, ax: Axes | None = None, *, fold: int = 25, ti
     ax.set_aspect("auto")
     ax.set_axis_off()
     return ax
+
+
+def block_boxes(circuit: Circuit, per_strip: int) -> list[tuple[str, int, int, int, int]]:
+    """(block, first column, last column, first wire, last wire) of each run of gates of one trainable block.
+
+    Gates of a run whose wires do not overlap, such as block A in three channels, get a box each.
+    """
+    boxes = []
+    runs = groupby(columns_of(circuit), key=lambda item: (item[1].block, item[0] // per_strip))
+    for (block, _), run in runs:
+        spans = sorted((min(g.wires), max(g.wires), column) for column, g in run) if block != "encoding" else []
+        groups: list[list] = []
+        for low, high, column in spans:
+            if not groups or low > groups[-1][1]:
+                groups.append([low, high, column, column])
+            else:
+                _, end, first, last = groups[-1]
+                groups[-1][1:] = [max(end, high), min(first, column), max(last, column)]
+        boxes += [(block, first, last, low, high) for low, high, first, last in groups]
+    return boxes
 
 
 def _draw_wires(ax: Axes, circuit: Circuit, top: float, columns: int, last: bool) -> None:
@@ -94,7 +124,7 @@ def _draw_gate(ax: Axes, gate: Gate, x: float, top: float, colour: str) -> None:
                                  facecolor=tint(colour), edgecolor=colour, lw=1.4, zorder=3)  # fmt: skip
             ax.add_patch(box)
             text = "\n".join(part for part in (_short(gate), angle_source(gate)) if part)
-            ax.text(x, y - 0.02, text, ha="center", va="center", fontsize=8, linespacing=0.95, zorder=4)
+            ax.text(x, y - 0.02, text, ha="center", va="center", fontsize=8.5, linespacing=0.95, zorder=4)
 
 
 def circuit_text(circuit: Circuit, width: int = 100) -> str:

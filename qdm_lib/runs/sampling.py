@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,12 @@ from qdm_lib.diffusion import (
 )
 from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_json, write_npz
-from qdm_lib.machine import pick_device
+from qdm_lib.machine import free_memory, pick_device, release_memory
 from qdm_lib.runs.streams import DRAW_STREAM
 from qdm_lib.transfer import unwrap
 
+# Bytes that an image needs on its way through the model, at most: 1 to 3 MB, the statevector backend with quanvolution.
+IMAGE_MEMORY = 4e6
 SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
 
 
@@ -63,13 +66,14 @@ def generate(
     All start noise is drawn at once on the CPU from the seed. So with ddim and dpm, which add no noise on the way,
     image k is the same for any n > k, batch size and device, up to rounding.
 
+    batch_size: images at a time, at most; fewer where less memory is free (see `free_memory`).
     sampler, steps: see `check_sampler`. on_state: gets the states of the first batch, for a film strip.
     part: a file for the batches that are done. If it is there, from the same call and the same weights, drawing goes
     on after them; the images are those of an uninterrupted call. It stays when all is drawn: remove it once the images
     are safe.
     schedule: of the noise that the model was trained with. Left out, it is the model's own (a model of `load_model`
     knows it), else the recipe's, cosine with T = 1000.
-    Raises ValueError for a wrong argument, and for another schedule than the model's own, before any work.
+    Raises ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
     """
     whole("n", n)
     whole("batch_size", batch_size)
@@ -80,13 +84,15 @@ def generate(
 
     device = pick_device(device)
     model = model.to(device).eval()
+    if device.type == "cpu":
+        batch_size = int(max(1, min(batch_size, free_memory() / 2 / IMAGE_MEMORY)))
     generator = torch.Generator().manual_seed(seed + DRAW_STREAM)
     starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
     options = {} if sampler == "ddpm" else {"steps": steps}
     about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
     done = _read_part(part, about, generator)
     with tqdm(total=len(starts) * steps, initial=len(done) * steps, desc=f"draw {n} by {sampler}", unit="step",
-              disable=not progress) as bar:  # fmt: skip
+              disable=not progress) as bar, _memory_errors(batch_size):  # fmt: skip
         for k, x_T in enumerate(starts[len(done) :], len(done)):
             states = SAMPLERS[sampler](
                 model, schedule, x_T.shape, x_T=x_T, generator=generator, device=device, **options
@@ -99,7 +105,20 @@ def generate(
             if part is not None:
                 images = {str(number): one.numpy() for number, one in enumerate(done)}
                 write_npz(Path(part), about=np.array(about), generator=generator.get_state().numpy(), **images)
+    release_memory()
     return torch.cat(done)
+
+
+@contextmanager
+def _memory_errors(batch_size: int) -> Iterator[None]:
+    """Memory that ran out is one kind of error, whoever says so: Python, torch's allocator or C++."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, MemoryError) or "bad_alloc" in text or "memory" in text.lower():
+            raise MemoryError(f"no memory to draw {batch_size} images at a time") from error
+        raise
 
 
 def _schedule_of(model: nn.Module, told: NoiseSchedule | None) -> NoiseSchedule:

@@ -81,7 +81,8 @@ class _Hybridization(LastingWidget):
         options = [(setting.label, name) for name, setting in self.settings.items()]
         self.columns = [Column(k + 1, [*options, ("(not used)", NOTHING)] if k > 1 else options) for k in range(4)]
         self.controls = self._controls(dataset) | {f"column{k + 1}": c.choice for k, c in enumerate(self.columns)}
-        self.status, self.footer, self.picture = widgets.HTML(), widgets.HTML(), Picture()
+        self.status, self.footer = widgets.HTML(), widgets.HTML()
+        self.picture = Picture("max-width: min(100%, 760px); height: auto")
         self.progress = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width="120px", display="none"))
         c = self.controls
         super().__init__([

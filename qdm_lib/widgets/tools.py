@@ -62,7 +62,8 @@ def row(children, **layout) -> widgets.HBox:
 
 def scrolling(html: str) -> str:
     """A table that scrolls by itself where it is wider than the page; Tab reaches it, arrow keys move it."""
-    return f'<div style="overflow-x:auto" tabindex="0" role="group" aria-label="numbers">{html}</div>'
+    style = "overflow-x: auto; width: 0; min-width: 100%"  # as wide as the page lets it be, whatever the table wants
+    return f'<div style="{style}" tabindex="0" role="group" aria-label="numbers">{html}</div>'
 
 
 # ---------------------------------------------------------------------------------- widgets that last
@@ -153,6 +154,8 @@ class LastingWidget(widgets.VBox):
         return WAKE
 
     def _ipython_display_(self) -> None:
+        if self.comm is None:  # closed
+            return
         display(self._repr_mimebundle_(), raw=True)
         html = f'{STILL_STYLE}<div class="qdm-still"><p>{WAKE} As it was shown at first:</p>{self.still()}</div>'
         display({"text/html": html, "text/plain": WAKE}, raw=True)
