@@ -29,6 +29,7 @@ from study.figures import (
     sampling_figures,
 )
 from study.job_files import read_picture, write_picture
+from study.remaining import open_table
 from study.results import SCORES, Entry, Result, Settings, read_result
 from study.spec import load_experiment
 from study.tables import (
@@ -42,7 +43,6 @@ from study.tables import (
     mean_text,
     null_table,
     number,
-    open_table,
     paper_table,
     score_table,
     seed_table,

@@ -398,11 +398,11 @@ print(f"\nthe control moves FID by {moves[0]:.2f} and {moves[1]:.2f}; the best o
 # %% [markdown]
 # The best hybrid is better than `unet` by no more than the classical control is worse, and it is the best of five.
 # Points 4 and 5 of section 6 both apply. The table cannot tell a gain from chance, nor exclude one: there is no scatter
-# in it. And the scores do not agree: on Fashion-MNIST the control, worse than `unet` in FID, is better in KID, and in IS
-# better than every other row.
+# in it. And the scores do not agree: on Fashion-MNIST the control, worse than `unet` in FID, is better in KID, and its IS
+# is the highest of all rows.
 #
-# **Ours.** Results of this project lie as JSON files under `study/results/`, one for each model, control and seed. The next
-# cell reads what your copy has. *Protocol* says how long was trained; the short one (2 epochs) is not the paper's.
+# **Ours.** Results of this project lie as JSON files under `study/results/`, one for each model, control and seed. The
+# next cell reads what your copy has. *Protocol* says how long was trained; the short one (2 epochs) is not the paper's.
 
 # %%
 RESULTS = SHIPPED.parent / "study" / "results"
@@ -638,18 +638,21 @@ for protocol, dataset, label, key in sorted(ours):
 # on MNIST.
 
 # %%
-compared = 0
+compared, group = 0, None
 for protocol, dataset, label in rows:
     base, other = ours.get((protocol, dataset, "unet", "fid"), {}), ours[protocol, dataset, label, "fid"]
     seeds = sorted(base.keys() & other.keys())
     if label == "unet" or not seeds:
         continue
     d = [other[s]["value"] - base[s]["value"] for s in seeds]
-    line = f"{protocol:10} {label:{wide}} FID − unet: {', '.join(f'{v:+.1f}' for v in d)}"
+    margin = smallest_effect(dataset, {s: (base[s]["value"], 0.0) for s in base})
+    if group != (protocol, dataset):
+        group = protocol, dataset
+        print(f"\n{protocol}, {dataset}: FID − unet by seed; margin {margin:.2f}")
+    line = f"   {label:{wide}} {', '.join(f'{v:+.1f}' for v in d)}"
     if len(d) in STUDENT:
-        margin = smallest_effect(dataset, {s: (base[s]["value"], 0.0) for s in base})
         low, high, word = verdict(d, margin)
-        line += f"; interval {low:+.2f} … {high:+.2f}, margin {margin:.2f}: {word}"
+        line += f"; interval {low:+.1f} … {high:+.1f}: {word}"
         compared += 1
     print(line)
 if not compared:
@@ -659,10 +662,9 @@ if not compared:
 # Two things to notice. A row that says *better* is one of many (section 6, point 5): of rows where nothing differs, one
 # in twenty says *better* or *worse*, whatever its number of seeds. `control-identity`, where no circuit is left at all,
 # had −7.5 and −6.6 on its first two seeds: a narrow interval, and *better*. The third seed, +2.3, took that back. And
-# the `transfer` rows, hand-overs after one
-# epoch as in notebook 07, gain much against `unet`, the one into a hybrid model and the one without any circuit: only
-# the difference of these two is about circuits. The one row that this page's results call *better*,
-# `transfer-unet-1-raw-restart-carry`, has no circuit in it.
+# the `transfer` rows, hand-overs after one epoch as in notebook 07, gain much against `unet`, the one into a hybrid
+# model and the one without any circuit: only the difference of these two is about circuits. The one row that this
+# page's results call *better*, `transfer-unet-1-raw-restart-carry`, has no circuit in it.
 #
 # **Write yours.** Fill in the five entries in your own words, from what this page has shown you. There is no right
 # answer, but there are answers without support; the check only asks that each entry says something.
