@@ -1,6 +1,7 @@
 """The package: what it says of itself, what it needs, and that every place with the address or a version agrees."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 sys.path.insert(0, str(ROOT / "tools"))
+import lock  # noqa: E402
 import set_address  # noqa: E402
 
 
@@ -134,3 +136,43 @@ def test_an_address_that_makes_no_link_is_refused(url, clone):
     (clone / "pyproject.toml").write_text(text.replace(set_address.address(clone), url), encoding="utf-8")
     with pytest.raises(ValueError, match="must be https://github.com/OWNER/REPO"):
         set_address.main([], clone)
+
+
+# ------------------------------------------------------------------------------------- what is loaded, what is locked
+
+
+def test_nothing_heavy_is_loaded_before_it_is_used():
+    """A kernel that draws no circuit by PennyLane and computes no FID does not pay for them: 80 and 160 MB."""
+    parts = ["unet", "quantum", "training", "diffusion", "data", "checkpoint", "metrics", "features", "plots", "runs"]
+    heavy = ["pennylane", "torchmetrics", "torchvision", "torch_fidelity", "scipy.stats", "torch._dynamo", "IPython"]
+    code = (
+        f"import importlib, sys; [importlib.import_module('qdm_lib.' + part) for part in {parts}];"
+        f"sys.exit(', '.join(set({heavy}) & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lock_holds_all_that_is_needed_within_its_bounds():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    versions = dict(line.split("==") for line in lines)
+    assert list(versions) == sorted(versions)
+    for requirement in lock.wanted():
+        assert requirement.specifier.contains(versions[requirement.name]), requirement
+    assert {"markupsafe", "ipykernel", "sympy", "traitlets"} <= set(versions)  # also what nobody asked for by name
+    assert not [name for name in versions if name.startswith(lock.LEFT_OUT)]
+    assert all(re.fullmatch(r"[\w.]+", version) for version in versions.values())  # no +cpu, which PyPI does not have
+
+
+def test_a_lock_is_not_made_of_an_environment_that_does_not_fit():
+    with pytest.raises(LookupError, match="numpy>=9999 is asked for"):
+        lock.locked([lock.Requirement("numpy>=9999")])
+    with pytest.raises(LookupError, match="no-such-package is not installed"):
+        lock.locked([lock.Requirement("no-such-package")])
+
+
+def test_the_dev_container_installs_what_is_required():
+    command = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"]
+    assert command.endswith("pip install -r requirements.txt")
+    cpu = command.partition(" && ")[0]
+    assert "whl/cpu" in cpu and {"torch", "torchvision"} <= set(cpu.split())  # from one index, both
