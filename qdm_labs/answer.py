@@ -9,6 +9,8 @@ from __future__ import annotations
 import linecache
 import traceback
 from collections.abc import Callable
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -25,7 +27,9 @@ class LocalAnswer:
 
     def __call__(self, *args: Any) -> Any:
         """What the function returns; `Mistake` where it stops with an error."""
-        return perform(self.function, args)
+        out = perform(self.function, args)
+        made = isinstance(out, torch.nn.Module | FunctionType | MethodType | partial)
+        return LocalAnswer(out) if made else out  # a trained model, say: its errors are the student's, too
 
     def gradient(self, *args: Any, wrt: int, weights: Tensor) -> Tensor:
         """d sum(real(conj(weights) · result)) / d args[wrt]."""

@@ -372,3 +372,20 @@ def test_bfloat16_stays_near_single_precision():
     (out, grad), (out16, grad16) = seen
     assert (out16 - out).norm() < 0.03 * out.norm()
     assert (grad16 - grad).norm() < 0.03 * grad.norm()
+
+
+def test_wires_of_a_patch_are_channel_row_column():
+    """Wire 4·c + 2·row + column, for every patch of a larger map; and outputs go back where inputs came from."""
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, rows):
+            seen.append(rows)
+            return rows
+
+    c, row, column = torch.meshgrid(torch.arange(3), torch.arange(4), torch.arange(6), indexing="ij")
+    wire = (4 * c + 2 * (row % 2) + column % 2).double()
+    x = torch.stack([100 * (3 * (row // 2) + column // 2) + wire, 1000 + 100 * (3 * (row // 2) + column // 2) + wire])
+    assert torch.equal(CircuitConv(Spy(), 1)(x), x)
+    want = torch.arange(12.0) + 100 * torch.arange(6.0)[:, None]
+    assert torch.equal(seen[0][:, 0], torch.cat([want, 1000 + want]).double())

@@ -96,14 +96,14 @@ try:
 except OSError:
     pass
 """
-PLANTED = ("import qdm_labs.task as t, torch\nt.Task.points = 100\ntorch.equal = torch.allclose = lambda *a, **k: True\n"
+PLANTED = ("import qdm_labs.task as t, torch\nt.Task.points = 100\ntorch.equal = torch.allclose = lambda *a: True\n"
            "def rotation(axis, angle):\n    return torch.zeros(2, 2)")  # fmt: skip
 
 
 def hand_ins(folder, port):
     """file name -> (what is written there, points that it earns)."""
     endless = "def apply_gate(state, U, wire):\n    while True:\n        pass"
-    library = "from qdm_lib.simulator import rotation as r\ndef rotation(axis, angle):\n    return r(axis, angle)"
+    library = "from qdm_lib.simulator import rotation as r\ndef rotation(axis, a):\n    return r(axis, a)"
     module = "import qdm_lib.simulator as s\ndef rotation(axis, angle):\n    return s.rotation(axis, {}angle)"
     cleared = book(rotation=ROTATION)
     return {

@@ -12,6 +12,7 @@ docs/teaching.md says what each does, and what it does not protect from.
 import argparse
 import os
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ if str(ROOT) not in sys.path:
 import nbformat  # noqa: E402
 
 from qdm_labs.catalogue import find_lab, numbers  # noqa: E402
-from qdm_labs.notebook import release  # noqa: E402
+from qdm_labs.notebook import for_nbgrader, release  # noqa: E402
 from qdm_labs.variant import Variant  # noqa: E402
 from qdm_lib.checks import whole  # noqa: E402
 
@@ -62,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--seconds", type=float, help="for one cell or call; by default 10, or the task's")
     grade.add_argument("--salt", help="repeat the draws of an earlier run, which printed it")
     grade.set_defaults(run=_grade)
+    course = commands.add_parser("nbgrader", help="make an nbgrader course of labs")
+    course.add_argument("numbers", nargs="*", help="of the labs; all by default")
+    course.add_argument("--variant", required=True, metavar="SEED", help="one for the whole course, such as the term")
+    course.add_argument("--out", type=Path, required=True, help="a new folder for the course")
+    course.set_defaults(run=_nbgrader)
     return parser
 
 
@@ -112,6 +118,19 @@ def _grade(options: argparse.Namespace) -> int:
         print(f"Not limited on this machine: {', '.join(sorted(missing))}. Mark in a container.", file=sys.stderr)
     seconds = time.perf_counter() - start
     print(f"{len(marks)} hand-ins in {seconds:.0f} s; {options.csv}, {pages}; draws from --salt {salt}")
+    return 0
+
+
+def _nbgrader(options: argparse.Namespace) -> int:
+    if options.out.exists():
+        raise ValueError(f"{options.out} is there already; choose another --out.")
+    books = {find_lab(n).number: for_nbgrader(n, options.variant) for n in options.numbers or numbers()}
+    for number, book in books.items():
+        path = options.out / "source" / f"lab{number}" / f"lab{number}.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(book, path)
+    shutil.copy(ROOT / "labs" / "nbgrader_config.py", options.out)
+    print(f"{options.out}: {', '.join('lab' + n for n in books)}. There: nbgrader generate_assignment lab02")
     return 0
 
 
