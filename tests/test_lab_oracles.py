@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qdm_labs import lab04, lab08
+from qdm_labs import lab04, lab06, lab08
 from qdm_labs.draw import Draw
 from qdm_labs.variant import Variant
 from qdm_lib.blocks import ResnetBlock, WeightStandardizedConv2d
+from qdm_lib.diffusion import NoiseSchedule, ddim_sample
 from qdm_lib.metrics import interval
 from qdm_lib.statistics import paired_difference
+from qdm_lib.training import EMA, TrainConfig
 
 PLAIN = lab04.Conventions(1e-5, True, 0, False, "h·(1 + scale) + shift, then SiLU", True, next(iter(lab04.WIRES)), True)
 
@@ -50,7 +52,7 @@ def test_lab_04_s_wires_are_the_words_of_the_variant():
             assert eval(place[name].replace("·", "*"), names) == wire
 
 
-@pytest.mark.parametrize("lab", [lab04, lab08])
+@pytest.mark.parametrize("lab", [lab04, lab06, lab08])
 def test_variants_differ(lab):
     assert len({lab.conventions(Variant(f"2026/{k}")) for k in range(20)}) > 15
 
@@ -75,3 +77,31 @@ def test_lab_08_s_given_sets_are_one_true_and_one_null():
         v = lab08.conventions(Variant(f"2026/{k}"))
         kinds = [word in ("better", "worse") for word in lab08.given_verdicts(v)]
         assert sorted(kinds) == [False, True] and lab08.naive(v) != lab08.given_verdicts(v)
+
+
+@pytest.mark.parametrize("seed", ["a", "b"])
+def test_lab_06_s_average_is_the_library_s(seed):
+    """In every variant: all its numbers are options of the library's."""
+    v, model = lab06.conventions(Variant(seed)), nn.Linear(3, 2).double()
+    library = EMA(model, TrainConfig(ema_start=v.start, ema_every=v.every, ema_decay=v.most, ema_power=v.power))
+    average = {k: x.detach().clone() for k, x in model.named_parameters()}
+    for step in range(100):
+        nn.init.normal_(model.weight)
+        weights = {k: x.detach().clone() for k, x in model.named_parameters()}
+        average = lab06.averaged(v, average, weights, step)
+        library.update(model, step)
+        assert all(torch.allclose(average[k], library.state_dict()[k]) for k in average)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_lab_06_s_ddim_is_the_library_s(eta):
+    v = replace(lab06.conventions(Variant("a")), anew=True, grid=next(iter(lab06.GRIDS)))
+    schedule, x = NoiseSchedule(torch.linspace(0.001, 0.1, 60)), Draw("e").normal(2, 5)
+
+    def model(x, t):
+        return torch.sin(3 * x + torch.as_tensor(t).reshape(-1, 1) / 10)
+
+    mine = lab06.sampled(v, model, schedule.alphas_cumprod, x, 7, eta, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    *_, last = ddim_sample(model, schedule, x.shape, steps=7, eta=eta, generator=generator, x_T=x)
+    assert torch.allclose(mine, last.x_0, atol=1e-6)
