@@ -285,7 +285,7 @@ def choose(page, control, text) -> None:
     control.focus()
     for key in ("Space", *text, "Enter"):
         page.keyboard.press(key)
-        time.sleep(0.02)
+        time.sleep(0.15)  # a list opens and closes at its own pace
     wait_for(lambda: chosen(control).startswith(text), 10, f"choosing {text}")
 
 
