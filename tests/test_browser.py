@@ -1,8 +1,9 @@
 """The widgets in a real browser: Chromium against a real JupyterLab, and the app with two visitors at once.
 
-Every notebook with a widget is opened and run; each control is reached with Tab and moved with the keyboard, and the
-picture or the numbers have to change, with no error anywhere. Screenshots are left in tests/output. Skipped, saying so,
-where there is no Chromium (Debian: `apt-get install chromium`; any other by QDM_CHROMIUM=/path/to/it).
+One notebook holds the widgets as the course's notebooks call them; each control is reached with Tab and moved with the
+keyboard, and the picture or the numbers have to change, with no error anywhere; then their cells are run again, the
+kernel is restarted, and the notebook is saved and opened again. Screenshots are left in tests/output. Skipped, saying
+so, where there is no Chromium (Debian: `apt-get install chromium`; any other by QDM_CHROMIUM=/path/to/it).
 """
 
 import os
@@ -17,7 +18,11 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
+
+from qdm_lib.widgets.columns import interval
+from qdm_lib.widgets.evidence import scores_of, shipped_models
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "tests" / "output"
@@ -26,13 +31,12 @@ CHROMIUM = os.environ.get("QDM_CHROMIUM") or next(filter(None, map(shutil.which,
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=f"no Chromium: none of {', '.join(NAMES)} is on the PATH")
 
-WIDGETS = {  # notebook: the cell that shows the widget
-    "01_ddpm": "forward_process(",
-    "03_hqconv_fqconv": "circuit_explorer(",
-    "05_hybrid_unet": "hybridization(",
+CELLS = {  # of the notebook: the widgets as they stand in notebooks 01, 03, 05 and 06
+    "forward": "from qdm_lib.widgets import forward_process\nforward_process(t=300)",
+    "explorer": 'from qdm_lib.widgets import circuit_explorer\ncircuit_explorer("HQConv", layers=1)',
+    "hybridization": 'from qdm_lib.widgets import hybridization\nhybridization("1hqconv")',
+    "training": "from qdm_lib.widgets import training_job\ntraining_job(steps=100)",
 }
-TRAINING = "06_training"  # its widget has a test of its own: its controls start and stop a run
-WIDGETS = {name: cell for name, cell in WIDGETS.items() if (ROOT / "notebooks" / f"{name}.ipynb").exists()}
 PATIENCE = 600_000  # ms for a notebook to run, on a busy machine
 CONTROLS = "select, input, button"
 
@@ -83,11 +87,13 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A JupyterLab on copies of the notebooks, since it saves what it opens; its address."""
+    """A JupyterLab on a notebook with the widgets; its address."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    for name in (*WIDGETS, TRAINING):
-        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder / "notebooks")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata["kernelspec"] = kernel
+    nbformat.write(notebook, folder / "notebooks" / "widgets.ipynb")
     settings = {
         "notebook-extension/tracker": '{"windowingMode": "none", "autosaveInterval": 0}',
         "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
@@ -107,8 +113,8 @@ def lab(tmp_path_factory):
 
 
 def new_page(browser):
-    """A page of a fresh visitor, and the list of errors that its scripts will have raised."""
-    page = browser.new_context(viewport={"width": 1400, "height": 1000}).new_page()
+    """A page of a fresh visitor on a lecture's projector, and the list of errors that its scripts will have raised."""
+    page = browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     return page, errors
@@ -173,8 +179,8 @@ def move(page, control) -> None:
         page.keyboard.press("Space")
 
 
-def drive(page, widget) -> list[str]:
-    """Reach every control of a widget with Tab and move it with the keyboard; names of those that changed nothing."""
+def tab_through(page, widget):
+    """Reach every control that is enabled with Tab, in order; returns the controls and their names."""
     controls = widget.locator(CONTROLS)
     names = [label_of(controls.nth(k)) for k in range(controls.count())]
     assert names and all(names), f"a control has no name: {names}"
@@ -185,7 +191,12 @@ def drive(page, widget) -> list[str]:
         page.keyboard.press("Tab")
     enabled = [name for k, name in enumerate(names) if controls.nth(k).is_enabled()]
     assert [name for name in reached if name in names][: len(enabled)] == enabled
+    return controls, names
 
+
+def drive(page, widget) -> list[str]:
+    """Move every control of a widget with the keyboard; names of those that changed nothing."""
+    controls, names = tab_through(page, widget)
     idle = []
     for k, name in enumerate(names):
         if not controls.nth(k).is_enabled():
@@ -228,19 +239,31 @@ def prompts(page) -> str:
     )
 
 
-@pytest.mark.parametrize("name", WIDGETS)
-def test_widget_in_jupyterlab(browser, lab, name):
-    page, errors = new_page(browser)
-    open_and_run(page, lab, name)
-    cell = page.locator(".jp-CodeCell").filter(has=page.locator(".jupyter-widgets")).first
-    widget = cell.locator(".jp-OutputArea .jupyter-widgets").first
+@pytest.fixture(scope="module")
+def page(browser, lab):
+    """The notebook, opened and run; all tests of the lab look at it, one after the other."""
+    page, page.errors = new_page(browser)
+    open_and_run(page, lab, "widgets")
+    yield page
+    page.context.close()
 
-    def shown():  # JupyterLab draws a cell when it comes near the window
-        cell.evaluate("e => e.scrollIntoView()")
-        return seen(widget)[0]
 
-    wait_for(shown, what="a picture")
-    assert WIDGETS[name] in cell.locator(".jp-InputArea").text_content()
+def cell_of(page, name):
+    return page.locator(".jp-CodeCell").nth(list(CELLS).index(name))
+
+
+def widget_of(page, name):
+    """A living widget, moved into the window and drawn."""
+    widget = cell_of(page, name).locator(".qdm-widget")
+    wait_for(
+        lambda: widget.count() and (widget.evaluate("e => e.scrollIntoView()") or seen(widget)[0]), what="a picture"
+    )
+    return widget
+
+
+@pytest.mark.parametrize("name", ["forward", "explorer"])
+def test_every_control_moves_the_widget(page, name):
+    widget = widget_of(page, name)
     widget.screenshot(path=OUTPUT / f"{name}-start.png")
     start = seen(widget)
     idle = drive(page, widget)
@@ -248,19 +271,99 @@ def test_widget_in_jupyterlab(browser, lab, name):
     assert not idle, f"controls that changed nothing: {idle}"
     end = seen(widget)
     assert start[0] != end[0] and start[1] != end[1]
-    assert widget.locator("img:visible").count() <= 2  # nothing plotted twice
-    assert_no_error(page, errors)
-    page.screenshot(path=OUTPUT / f"{name}-page.png")
-    page.context.close()
+    assert widget.locator("img:visible").count() == 1  # nothing plotted twice
+    assert_no_error(page, page.errors)
 
 
-def test_training_in_jupyterlab(browser, lab):
+def chosen(control) -> str:
+    """What a list shows."""
+    return control.evaluate("e => e.selectedOptions[0].text").replace("\u00a0", " ")
+
+
+def choose(page, control, text) -> None:
+    """Choose an entry of a list with the keyboard, by the beginning of its text."""
+    control.focus()
+    for key in ("Space", *text, "Enter"):
+        page.keyboard.press(key)
+        time.sleep(0.15)  # a list opens and closes at its own pace
+    wait_for(lambda: chosen(control).startswith(text), 10, f"choosing {text}")
+
+
+def read(widget, text, seconds=60) -> None:
+    """Wait until a widget says so."""
+    wait_for(lambda: text in seen(widget)[1].replace("\u00a0", " "), seconds, text)
+
+
+def changes(page, widget, act, what) -> None:
+    before = seen(widget)
+    act()
+    wait_for(lambda: seen(widget) != before, 60, what)
+
+
+def test_the_comparison_by_keyboard(page):
+    """What stands on the screen at 1280×720; every control by keyboard; silencing the circuits, and stopping it."""
+    widget = widget_of(page, "hybridization")
+    page.screenshot(path=OUTPUT / "hybridization-lab-1280.png")
+    assert widget.locator("img:visible").count() >= 4  # three columns or all have a model of 20 epochs; and the U-Net
+    images, field = widget.locator("img:visible"), widget.get_by_label
+    for needed in (images.nth(0), images.nth(2), widget.get_by_text("Scores of")):
+        box = needed.bounding_box()
+        assert 0 <= box["y"] and box["y"] + box["height"] < 696  # above the status bar
+    tab_through(page, widget)
+
+    models = shipped_models(ROOT, "fashion-mnist")
+    for epochs in ("20", "10"):
+        choose(page, field("Epochs"), epochs)
+        read(widget, f"FID\t{interval(scores_of(models['unet', float(epochs)])['fid'])}")
+    choose(page, field("Epochs"), "20")
+    choose(page, field("Compare"), "hand")
+    wait_for(lambda: chosen(field("Column 4")).endswith("hand-over"), what="other columns")
+    choose(page, field("Compare"), "0")
+    wait_for(lambda: chosen(field("Column 4")).startswith("100 %"), what="the first columns")
+    choose(page, field("Column 4"), "2")
+    read(widget, "2hqconv is not trained to 20 epochs yet")
+    changes(page, widget, lambda: write(page, field("Frame"), "0"), "the start")
+    starts = seen(widget)[0].split()[:2]
+    assert starts[0] == starts[1]  # the columns begin at the same picture
+    changes(page, widget, lambda: press(page, "Play", widget), "the animation")
+    for name in ("circuit", "nothing", "U-Net"):
+        changes(page, widget, lambda name=name: press(page, name, widget), name)
+    changes(page, widget, lambda: choose(page, field("of column"), "1"), "the classical U-Net")
+
+    press(page, "zeros", widget)
+    read(widget, "circuits: zeros", 120)
+    read(widget, "All columns start from the same noise", 120)
+    page.screenshot(path=OUTPUT / "hybridization-zeros.png")
+    assert "% of the range" in seen(widget)[1]
+    press(page, "as trained", widget)
+    write(page, field("Seed"), "9")
+    read(widget, "drawing unet")
+    press(page, "Stop", widget)
+    read(widget, "Stopped.")
+    stopped = seen(widget)
+    time.sleep(2)
+    assert seen(widget) == stopped
+    write(page, field("Seed"), "0")
+    assert_no_error(page, page.errors)
+
+
+def test_nothing_is_cut_on_a_small_screen(page):
+    for width, height in ((800, 600), (1920, 1080)):
+        page.set_viewport_size({"width": width, "height": height})
+        for name in CELLS:
+            widget = widget_of(page, name)
+            page.screenshot(path=OUTPUT / f"{name}-lab-{width}.png")
+            edge = widget.evaluate("e => e.closest('.jp-OutputArea').getBoundingClientRect().right")
+            rights = "es => es.filter(e => e.offsetParent).map(e => e.getBoundingClientRect().right)"
+            controls = widget.locator(f"{CONTROLS}, img")
+            assert max(controls.evaluate_all(rights)) <= edge + 1, name
+    page.set_viewport_size({"width": 1280, "height": 720})
+
+
+def test_training(page):
     """Start trains and draws, Stop stops, Start goes on from there, From scratch forgets; all by keyboard."""
-    page, errors = new_page(browser)
-    open_and_run(page, lab, TRAINING)
-    widget = page.locator(".jp-CodeCell").filter(has=page.locator(".jupyter-widgets")).first
-    wait_for(lambda: widget.evaluate("e => e.scrollIntoView()") or seen(widget)[0], what="a picture")
-    widget.screenshot(path=OUTPUT / f"{TRAINING}-start.png")
+    widget = widget_of(page, "training")
+    widget.screenshot(path=OUTPUT / "training-start.png")
     assert "Not started." in seen(widget)[1]
     empty = seen(widget)[0]
 
@@ -271,7 +374,7 @@ def test_training_in_jupyterlab(browser, lab):
             time.sleep(0.1)
         assert widget.get_by_label(name).input_value() == choice
     write(page, widget.get_by_label("Steps"), "1000")
-    press(page, "Start")
+    press(page, "Start", widget)
     state = re.compile(r"unet: (\w+), step (\d+) of (\d+)")
 
     def reads(word, least=1):
@@ -282,8 +385,8 @@ def test_training_in_jupyterlab(browser, lab):
     wait_for(lambda: seen(widget)[0] != empty, what="a curve")
     assert widget.get_by_label("Model").is_disabled() and "s left" in seen(widget)[1]
     wait_for(lambda: reads("running", 26), 300, "the first samples")
-    widget.screenshot(path=OUTPUT / f"{TRAINING}-running.png")
-    press(page, "Stop")
+    widget.screenshot(path=OUTPUT / "training-running.png")
+    press(page, "Stop", widget)
     wait_for(lambda: reads("stopped", 26), 60, "the stop")
     stopped = int(state.search(seen(widget)[1])[2])
     assert stopped < 1000 and widget.get_by_label("Model").is_enabled()
@@ -291,14 +394,56 @@ def test_training_in_jupyterlab(browser, lab):
     assert int(state.search(seen(widget)[1])[2]) == stopped  # it has really ended
 
     write(page, widget.get_by_label("Steps"), "2")
-    press(page, "Start")
+    press(page, "Start", widget)
     wait_for(lambda: reads("finished", stopped + 2), 60, "going on")
-    widget.screenshot(path=OUTPUT / f"{TRAINING}-end.png")
-    press(page, "From scratch")
+    widget.screenshot(path=OUTPUT / "training-end.png")
+    press(page, "From scratch", widget)
     wait_for(lambda: "Not started." in seen(widget)[1] and seen(widget)[0] == empty, what="the empty figure")
     assert widget.locator("img:visible").count() == 1
-    assert_no_error(page, errors)
-    page.context.close()
+    assert_no_error(page, page.errors)
+
+
+def run_again(page, name) -> None:
+    """Run a cell once more, and wait for its end."""
+    outputs = cell_of(page, name).locator(".jp-OutputArea-child")
+    outputs.evaluate_all("es => es.forEach(e => e.classList.add('of-the-last-run'))")
+    cell_of(page, name).locator(".jp-InputArea-editor").click()
+    page.keyboard.press("Control+Enter")
+    wait_for(lambda: page.locator(".of-the-last-run").count() == 0 and outputs.count(), 120, "the re-run")
+
+
+def test_a_re_run_stops_the_training_and_keeps_what_was_chosen(page):
+    widget = widget_of(page, "training")
+    write(page, widget.get_by_label("Steps"), "5000")
+    press(page, "Start", widget)
+    wait_for(lambda: "running" in seen(widget)[1], 60, "the run")
+    run_again(page, "training")
+    widget = widget_of(page, "training")
+    wait_for(lambda: "Not started." in seen(widget)[1], 60, "the new widget")
+    assert widget.get_by_label("Steps").input_value() == "5000"
+    assert widget.get_by_label("Model").input_value() == "unet" and widget.get_by_label("Model").is_enabled()
+    assert_no_error(page, page.errors)
+
+
+def test_without_its_kernel_a_widget_is_a_picture_that_says_how_to_wake_it(page, lab):
+    stills = page.locator(".qdm-still:visible")
+    assert stills.count() == 0  # all are alive
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_text("Restart Kernel…", exact=True).click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    wait_for(lambda: stills.count() == len(CELLS), 60, "the still pictures")
+    page.locator(".jp-Notebook").click()
+    page.keyboard.press("Control+s")
+    wait_for(lambda: page.locator(".jp-mod-dirty").count() == 0, 30, "saving")
+    page.goto(f"{lab}/lab/tree/widgets.ipynb?reset")
+    page.get_by_text(re.compile(r"\| Idle")).first.wait_for(timeout=120_000)
+    wait_for(lambda: stills.count() == len(CELLS), 60, "the still pictures")
+    assert page.get_by_text("Shift + Enter").first.is_visible() and stills.locator("img").count() >= len(CELLS)
+    assert not page.get_by_text("Error displaying widget").first.is_visible()
+    page.screenshot(path=OUTPUT / "reopened.png")
+    run_again(page, "forward")
+    widget_of(page, "forward")
+    assert stills.count() == len(CELLS) - 1
 
 
 @pytest.fixture(scope="module")
@@ -312,53 +457,36 @@ def app(tmp_path_factory):
 
 
 def test_app_with_two_visitors_at_once(browser, app):
-    """One draws samples and stops, while the other moves the controls; neither sees anything of the other."""
+    """One silences the circuits and stops, while the other moves the controls; neither sees anything of the other."""
     visitors = []
     for _ in range(2):
         page, errors = new_page(browser)
         page.goto(app, timeout=PATIENCE, wait_until="commit")
         visitors.append((page, errors))
     for page, _ in visitors:
-        page.locator("img:visible").nth(1).wait_for(timeout=PATIENCE)
+        page.locator("img:visible").nth(2).wait_for(timeout=PATIENCE)
         assert page.get_by_text("import hybridization").count() == 0  # the screen shows no code
-    widgets = [page.locator(".jupyter-widgets").first for page, _ in visitors]
+    widgets = [page.locator(".qdm-widget") for page, _ in visitors]
     (drawer, _), (mover, _) = visitors
     before = seen(widgets[0])
 
-    press(drawer, "Draw samples")
-    drawer.get_by_text(re.compile(r"drawing, step \d+ of")).wait_for(timeout=120_000)
-    mover.get_by_label("Circuits").focus()
-    move(mover, mover.get_by_label("Circuits"))
+    press(drawer, "zeros")
+    drawer.get_by_text(re.compile("drawing 1hqconv")).wait_for(timeout=120_000)
+    choose(mover, mover.get_by_label("Column 2"), "2")
     mover.get_by_text("467,985").wait_for(timeout=60_000)  # the parameters with two circuits
-    mover.get_by_label("Quanvolution at 14×14").focus()
-    mover.keyboard.press("Space")
-    mover.get_by_text(re.compile("quanv-2hqconv: 2 hqconv")).first.wait_for(timeout=60_000)
-    assert stop_a_drawing(drawer)
+    press(drawer, "Stop")
+    drawer.get_by_text("Stopped.").wait_for(timeout=60_000)
 
     assert "475,329" in seen(widgets[0])[1] and "467,985" not in seen(widgets[0])[1]
-    assert "No trained checkpoint" in seen(widgets[1])[1]
-    assert seen(widgets[0])[0] != before[0]  # what was drawn up to the stop has stayed
-    press(drawer, "Draw samples")
-    drawer.get_by_text(re.compile("images drawn with DDIM")).wait_for(timeout=PATIENCE)
+    assert "circuits: zeros" not in seen(widgets[1])[1] and "2hqconv is not trained" in seen(widgets[1])[1]
+    press(drawer, "as trained")
+    wait_for(lambda: seen(widgets[0])[0] == before[0], what="the stored images")
     for k, (page, errors) in enumerate(visitors):
-        page.screenshot(path=OUTPUT / f"app-visitor-{k + 1}.png", full_page=True)
+        page.screenshot(path=OUTPUT / f"app-visitor-{k + 1}.png")
+        assert page.locator(".qdm-still:visible").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert_no_error(page, errors)
         page.context.close()
-
-
-def stop_a_drawing(page) -> bool:
-    """Stop the drawing of samples before it ends: some seconds of work, so on a busy machine it takes a few tries."""
-    end = page.get_by_text(re.compile(r"Stopped\.|images drawn with DDIM"))
-    for _ in range(5):
-        stop = page.get_by_role("button", name="Stop", exact=True)
-        if stop.is_disabled():  # it has ended by itself
-            press(page, "Draw samples")
-            page.get_by_text(re.compile(r"drawing, step \d+ of")).wait_for(timeout=60_000)
-        press(page, "Stop")
-        end.first.wait_for(timeout=60_000)
-        if page.get_by_text("Stopped.").count():
-            return True
-    return False
 
 
 def write(page, field, text) -> None:
@@ -368,7 +496,7 @@ def write(page, field, text) -> None:
         page.keyboard.press(key)
 
 
-def press(page, name) -> None:
+def press(page, name, within=None) -> None:
     """Press a button with the keyboard."""
-    page.get_by_role("button", name=name, exact=True).focus()
+    (within or page).get_by_role("button", name=name, exact=True).focus()
     page.keyboard.press("Enter")

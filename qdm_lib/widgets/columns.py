@@ -212,7 +212,7 @@ def footer(shown: list[Evidence], losses: bool) -> str:
     if texts:
         texts.append("[95 % interval] and “noise” are those of drawing images; each model was trained once.")
     texts.append("The paper’s features are Inception’s: compare its changes, not its values.")
-    texts.append("Step: the time of a training step in unet’s, median [middle half] of the benchmark’s rounds.")
+    texts.append("Step: the time of a training step over unet’s, median [middle half] of the benchmark’s rounds.")
     if not losses:
         texts.append("No losses by epoch are kept for these models, so there are no loss curves.")
     return f'<div style="font-size:11px;line-height:1.3">{escape(" ".join(texts))}</div>'

@@ -269,7 +269,7 @@ class _Hybridization(LastingWidget):
             return ""
         others = sorted(epochs for name, epochs in self.models[c["dataset"].value] if name == setting.name)
         text = f"{setting.name} is not trained to {c['epochs'].value:g} epochs yet"
-        return text + (f"; to {' and '.join(f'{epochs:g}' for epochs in others)} it is" if others else "")
+        return text + (f" (so far: {', '.join(f'{epochs:g}' for epochs in others)})" if others else "")
 
     def _same_noise(self) -> str:
         """The start of all the films on the screen is compared, not only promised."""
