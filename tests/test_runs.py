@@ -51,7 +51,7 @@ def images():
     ],
 )
 def test_a_run_that_cannot_be_is_refused_when_it_is_described(options, message):
-    """The options of a model and bf16 were accepted once, and failed, or counted as True, after the images were read."""
+    """A model's options and bf16 were accepted once, and failed, or counted as True, after the images were read."""
     with pytest.raises(ValueError, match=message):
         RunConfig(**options)
 
