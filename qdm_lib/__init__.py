@@ -7,6 +7,6 @@ circuit never loads a data set.
 
 from qdm_lib.machine import share_processor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 share_processor()  # in a container with half a core, torch would start a thread for every core of the host

@@ -13,6 +13,7 @@ import re
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -28,11 +29,15 @@ def check_device(device: str | torch.device) -> torch.device:
     import torch
 
     try:
-        picked = torch.device(device)
-        torch.empty(1, device=picked)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about names that it no longer knows: the error says it too
+            picked = torch.device(device)
+            torch.empty(1, device=picked).cpu()  # meta and the like make tensors that hold no numbers
     except (RuntimeError, AssertionError, TypeError) as error:  # an unknown name, or a device that is not there
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"torch cannot use the device {device!r} here ({reason}).") from None
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # torch writes a page
+        raise ValueError(f"torch cannot use the device {str(device)!r} here ({reason}).") from None
+    if picked.type == "cpu" and picked.index:  # torch takes any number and means the one CPU
+        raise ValueError(f"There is one device cpu, without a number; got {str(device)!r}.")
     return picked
 
 

@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 from qdm_lib.paper import scores
+from study.remaining import open_table
 from study.results import read_results
 from study.spec import load_experiment
-from study.tables import open_table, paper_table, tables, write_table
+from study.tables import paper_table, tables, write_table
 
 
 def collect(

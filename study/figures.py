@@ -26,14 +26,8 @@ IN_A_GRID, GAP = 16, 1
 
 def figures(group: Group, folder: Path) -> list[Path]:
     """Draw what the group's results allow; the paths of the files."""
-    shared = in_common(group)
-    drawn = {"samples": samples(group, shared[-1] if shared else None)}
-    if shared:
-        seed, last = shared[-1]
-        epochs = {epoch for runs in group.cells.values() if seed in runs for epoch in runs[seed].by_epoch}
-        for epoch in sorted(epoch for epoch in epochs if epoch < last):
-            drawn[f"samples-epoch-{epoch}"] = samples(group, (seed, epoch))
-    if sum(cell in group.cells for cell in ladder()) > 1:
+    drawn = {name: samples(group, pair) for name, pair in grids(group).items()}
+    if sum(bool(group.entries(cell)) for cell in ladder()) > 1:
         drawn["ladder"] = ladder_figure(group)
     if len(group.entries(CLASSICAL)) > 1:
         drawn["null"] = null(group)
@@ -42,6 +36,21 @@ def figures(group: Group, folder: Path) -> list[Path]:
     if any(_loss_changes(group, cell) for cell in group.cells):
         drawn["loss-by-epoch"] = loss_by_epoch(group)
     return [_save(figure, folder / f"{group.name}-{name}.png") for name, figure in drawn.items()]
+
+
+def grids(group: Group) -> dict[str, tuple[int, int] | None]:
+    """{name of a figure of samples: its seed and epoch}: "samples" for the last epoch, "samples-epoch-1" for earlier.
+
+    The last is the last that two cells have with the seed of `in_common`: a cell that is not there yet does not hide
+    the others. Without such a seed there is one figure, of each cell's own (None).
+    """
+    if not (shared := in_common(group)):
+        return {"samples": None}
+    seed = shared[-1][0]
+    have = [set(runs[seed].by_epoch) for runs in group.cells.values() if seed in runs]
+    epochs = sorted(set.union(*have))
+    last = max([shared[-1][1], *(epoch for epoch in epochs if sum(epoch in one for one in have) > 1)])
+    return {"samples": (seed, last)} | {f"samples-epoch-{e}": (seed, e) for e in epochs if e < last}
 
 
 def in_common(group: Group) -> list[tuple[int, int]]:

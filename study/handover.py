@@ -1,5 +1,8 @@
 """Transfer learning with every choice at the hand-over made explicit (see `study.spec.Transfer`).
 
+*Transfer* is the whole, the paper's word: train one model, hand over, train another on. The *hand-over* is the moment
+between the two: which weights, moments and averages go from one model into the other.
+
 The hybrid model takes all weights of a classical one but those of the vertex, and training goes on where the classical
 run stood: same step counter, same next batches, same next noise. So a transfer differs from the run that was never
 interrupted in what was handed over and in its new vertex, and in nothing else. (arXiv:2402.16147, section 5.)

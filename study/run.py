@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +153,8 @@ class Runner:
 
         Afterwards `failed` names the jobs whose loss was no number any more, and why.
         """
+        for job in self.jobs:
+            self._add_losses(job)
         for dataset in sorted({job.cell.dataset for job in self.jobs if not self.all_scored(job)}):
             for split in ("train", "test"):
                 self.images(dataset, split)  # what is missing is missed before the work starts
@@ -318,9 +320,23 @@ class Runner:
         Result(
             job.settings(), count_parameters(model), describe_machine(self.device), seconds_per_step(run),
             self.scored(job) | {epoch: entry}, data=self.images(job.cell.dataset).source, versions=versions(),
-            losses=epoch_losses(run, {e: self.steps(job, e) for e in range(self.experiment.epochs + 1)}),
+            losses=self._losses(job),
         ).write(path)  # fmt: skip
         self.say(f"{job.name}, epoch {epoch}: " + ", ".join(f"{k} {s.value:.4g}" for k, s in scores.items()))
+
+    def _add_losses(self, job: Job) -> None:
+        """Give a result from before losses were kept those of its run, where that is still here."""
+        path, folder = job.result(self.results), job.folder(self.runs)
+        if not path.is_file() or not (folder / "loss.csv").is_file():
+            return
+        if (result := read_result(path)).losses is None and self.scored(job):
+            check_run(folder, job, len(self.images(job.cell.dataset)))
+            replace(result, losses=self._losses(job)).write(path)
+            self.say(f"{job.name}: the losses of its epochs are in its result now.")
+
+    def _losses(self, job: Job) -> dict[int, float]:
+        last_steps = {epoch: self.steps(job, epoch) for epoch in range(self.experiment.epochs + 1)}
+        return epoch_losses(job.folder(self.runs), last_steps)
 
     def _image_files(self, job: Job, epoch: int) -> tuple[Path, Path]:
         """Where a job's drawn images are kept, and the first batches of them until all are drawn."""

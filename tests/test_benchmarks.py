@@ -79,19 +79,19 @@ def test_a_failing_contender_spares_the_others(modules):
     common = modules("common")
     case = {"ansatz": "fqconv", "layers": 1, "circuits": 1, "rows": 2}
     names = ["no such contender", "fast"]
-    jobs = [common.Job(name, "contenders:build", {"name": name, **case}) for name in names]
-    failed, fine = common.measure(jobs, rounds=2, seconds=0.01, threads=1)
+    contenders = [common.Entrant(name, "contenders:build", {"name": name, **case}) for name in names]
+    failed, fine = common.measure(contenders, rounds=2, seconds=0.01, threads=1)
     assert "KeyError" in failed["error"] and "median_s" not in failed
     assert fine["blocks"] == 2 and fine["median_s"] > 0
 
 
 def test_plain_and_default_forms_stay_what_they_are(modules):
     common, fixed = modules("common"), {"preset": "unet", "batch": 2, "device": "cpu", "bf16": False}
-    jobs = [
-        common.Job(name, "training_step:training_step", {**fixed, "form": name}, "", common.KEEP_MEMORY)
+    contenders = [
+        common.Entrant(name, "training_step:training_step", {**fixed, "form": name}, "", common.KEEP_MEMORY)
         for name in ("plain", "default")
     ]
-    rows = common.measure(jobs, rounds=1, seconds=0.01, threads=1)
+    rows = common.measure(contenders, rounds=1, seconds=0.01, threads=1)
     assert [row.get("plain_forms") for row in rows] == [True, False], rows
 
 

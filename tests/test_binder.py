@@ -8,17 +8,22 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
 
 ROOT = Path(__file__).resolve().parent.parent
 BINDER = ROOT / "binder"
 
 
 def requirements() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return dict(re.fullmatch(r"([\w.-]+)>=([\d.]+)", line).groups() for line in lines if line and line[0] != "#")
+    """The lower bounds of what the library, the course and the study need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["course"], *extras["inception"], *extras["study"]]
+    return dict(re.fullmatch(r"([\w.-]+)>=([\d.]+)", line).groups() for line in lines)
 
 
 def test_one_folder_with_the_three_files():
@@ -82,6 +87,9 @@ def test_post_build_installs_the_package_alone_and_opens_the_first_notebook(stub
     config = json.loads((stubs / "prefix/etc/jupyter/jupyter_server_config.d/qdm.json").read_text())
     notebook = config["ServerApp"]["default_url"].removeprefix("/lab/tree/")
     assert (ROOT / notebook).exists()
+    culling = config["MappingKernelManager"]  # one notebook after the other would fill the memory with idle kernels
+    assert culling == {"cull_idle_timeout": 900, "cull_interval": 60, "cull_connected": True}
+    assert set(culling) <= set(MappingKernelManager.class_traits())
     json.loads((stubs / "prefix/share/jupyter/lab/settings/overrides.json").read_text())
 
 

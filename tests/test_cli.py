@@ -1,10 +1,13 @@
 """The command line as people use it, right and wrong. `main` returns the exit code, so most tests stay in-process."""
 
 import json
+import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +16,14 @@ import torch
 from qdm_lib import data
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, save_model
 from qdm_lib.cli.commands import main
+from qdm_lib.cli.words import command
 from qdm_lib.files import locked, read_tensors, write_tensors
 from qdm_lib.runs import run as runs
 from qdm_lib.runs.run import RunConfig, read_losses, train_run
 from qdm_lib.runs.sampling import generate
 from qdm_lib.training import TrainConfig, TrainStep
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--preset", "unet", "--batch-size", "2", "--device", "cpu"]
 COMMANDS = ["presets", "draw", "train", "sample", "evaluate", "demo", "download", "doctor"]
 
@@ -126,6 +131,27 @@ def test_doctor(capsys):
         ("train --out x --save-every 0", "save-every must be"),
         ("train --out x --threads 0", "threads must be"),
         ("train --out x --device gpu", "'gpu'"),
+        ("train --out x --device cpu:99", "one device cpu"),
+        ("train --out x --device meta", "cannot use the device 'meta'"),
+        ("train --out x --device mkldnn", "cannot use the device 'mkldnn'"),
+        ("train --out x --device vulkan", "cannot use the device 'vulkan'"),
+        ("train --out x --device cuda:999999999999", "cannot use the device"),
+        ("train --out x --epochs 1000000000000", "epochs must be"),
+        ("train --out x --steps 1000000000000", "1 … 1,000,000,000"),
+        ("train --out x --batch-size 2001 --steps 1", "1 … 2,000"),
+        ("train --out x --hybridization nan", "got nan"),
+        ("train --out x --first-weights ?", "Unknown preset of first_weights '?'"),
+        ("train --out EMPTY --steps 1", "'--out': it is empty"),
+        ("train --out BLANK --steps 1", "'--out': it is empty"),
+        ("sample --checkpoint EMPTY --n 1", "'--checkpoint': it is empty"),
+        ("sample --checkpoint RUN --n 1 --out EMPTY", "'--out': it is empty"),
+        ("sample --checkpoint RUN --n 1 --film BLANK", "'--film': it is empty"),
+        ("evaluate --checkpoint RUN --n 2 --out EMPTY", "'--out': it is empty"),
+        ("evaluate --checkpoint RUN --n 2 --dataset EMPTY", "Unknown data set ''"),
+        ("demo --out EMPTY", "'--out': it is empty"),
+        ("draw hqconv --out EMPTY", "'--out': it is empty"),
+        ("sample --checkpoint file", "file is a file; give the folder that it lies in: ."),
+        ("evaluate --checkpoint full/loss.csv", "give the folder that it lies in: full"),
         ("train --out file/x --steps 1", "file/x"),
         ("train --out x --resume", "no run to resume in x"),
         ("train --out full --steps 1", "another model or run"),
@@ -165,8 +191,9 @@ def test_mistakes_are_one_line(argv, words, capsys, tmp_path, monkeypatch, run):
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "loss.csv").write_text("irreplaceable")
-    assert words in check_error(capsys, *argv.replace("RUN", str(run)).split())
-    assert not (tmp_path / "x").exists()
+    typed = {"EMPTY": "", "BLANK": " ", "RUN": str(run)}
+    assert words in check_error(capsys, *(typed.get(word, word) for word in argv.split()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]  # nothing was begun
     assert (tmp_path / "full" / "loss.csv").read_text() == "irreplaceable"
 
 
@@ -198,19 +225,121 @@ def test_our_own_errors_keep_their_traceback(monkeypatch):
         main(["presets"])
 
 
-def test_out_of_memory_is_one_line(monkeypatch, capsys):
+@pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "off", " "])
+def test_debugging_can_be_switched_off(value, monkeypatch, capsys):
+    monkeypatch.setenv("QDM_DEBUG", value)
+    check_error(capsys, "draw", "hqcon")
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes"])
+def test_debugging_shows_the_whole_traceback(value, monkeypatch):
+    monkeypatch.setenv("QDM_DEBUG", value)
+    with pytest.raises(ValueError, match="hqcon"):
+        main(["draw", "hqcon"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("std::bad_alloc"),
+        MemoryError(),
+        MemoryError("std::bad_alloc"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+    ids=str,
+)
+def test_out_of_memory_is_one_line(error, monkeypatch, capsys):
     def greedy():
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        raise error
 
     monkeypatch.setattr("qdm_lib.cli.commands.preset_table", greedy)
     assert "Out of memory" in check_error(capsys, "presets")
 
 
+# ------------------------------------------------------------------------ its name, and what it says to copy
+
+
+@pytest.mark.parametrize(
+    "argv0, name",
+    [
+        ("/opt/venv/bin/qdm", "qdm"),
+        ("C:/venv/Scripts/qdm.exe", "qdm"),
+        ("/opt/lib/qdm_lib/__main__.py", "python -m qdm_lib"),
+        ("-c", "python -m qdm_lib"),
+    ],
+)
+def test_usage_and_commands_to_copy_name_what_was_called(argv0, name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [argv0])
+    assert main(["presets", "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: {name} presets")
+    assert command("demo") == f"{name} demo"
+
+
+@pytest.mark.parametrize("name", ["with spaces", "it's", "$HOME", "a;b", "-n", "ä b", 'say "x"', "*"])
+def test_commands_to_copy_are_quoted(name):
+    copied = command("sample", "--checkpoint", Path("runs") / name, "--n", 4)
+    assert shlex.split(copied)[3:] == ["sample", "--checkpoint", f"runs/{name}", "--n", "4"]
+
+
+def test_commands_to_copy_are_quoted_for_windows_there():
+    assert command("sample", "--out", "my runs/x", windows=True).endswith('sample --out "my runs/x"')
+
+
+def test_train_and_demo_print_quoted_commands(tmp_path, capsys):
+    folder = tmp_path / "run with spaces"
+    assert main(["train", *SMALL, "--steps", "1", "--out", str(folder)]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(told)[3:6] == ["sample", "--checkpoint", str(folder)]
+
+
+# ------------------------------------------------------------------------- where nobody reads, or knows the user
+
+
+def run_in_shell(line: str, **more: str) -> subprocess.CompletedProcess:
+    """A command line with QDM in the place of python -m qdm_lib, its words seen by a shell."""
+    env = os.environ | {"QDM": f"{sys.executable} -m qdm_lib", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
+    return subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>&- >&-", "2>/dev/full", "2>&1 | head -c 1; exit ${PIPESTATUS[0]}"])
+def test_training_goes_on_when_nobody_reads(streams, tmp_path):
+    folder = tmp_path / "x"
+    done = run_in_shell(f"$QDM train {' '.join(SMALL)} --steps 2 --out '{folder}' {streams}")
+    assert done.returncode == 0, done
+    assert load_checkpoint(folder).step == 2
+    assert read_losses(folder)[0] == [1, 2]  # no text of others in the file that got a free number
+
+
+def test_an_answer_that_cannot_be_written_is_an_error_but_a_reader_may_leave():
+    full = run_in_shell("$QDM presets > /dev/full")
+    assert full.returncode == 2 and full.stderr == "error: No space left on device.\n"
+    left = run_in_shell("$QDM presets | head -1; exit ${PIPESTATUS[0]}")
+    assert left.returncode == 0 and left.stderr == "" and left.stdout.startswith("preset ")
+
+
+def test_without_a_home_and_a_known_user_the_bundled_images_do(monkeypatch, tmp_path):
+    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "QDM_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(data.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert data.data_root() == tmp_path / "qdm_lib"
+    assert len(data.load_images("fashion-mnist", "train")) == 2000
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data.data_root() == tmp_path / "cache" / "qdm_lib"
+
+
 # -------------------------------------------------------------------------------------------- training
 
 
-def tensors_of(folder):
-    return (folder / "checkpoint.safetensors").read_bytes()
+def saved_in(folder):
+    """All that a checkpoint holds; the file's own header lists it in no certain order."""
+    text, tensors = read_tensors(folder / "checkpoint.safetensors")
+    return json.loads(text), {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def test_train_leaves_a_run(run):
@@ -223,10 +352,10 @@ def test_train_leaves_a_run(run):
 
 
 def test_train_refuses_to_overwrite(run, capsys):
-    before = tensors_of(run)
+    before = saved_in(run)
     message = check_error(capsys, "train", *SMALL, "--steps", "2", "--out", run)
     assert "saved at step 2" in message and "--resume" in message
-    assert tensors_of(run) == before
+    assert saved_in(run) == before
 
 
 def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
@@ -237,7 +366,7 @@ def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
         file.write("\0\0\0\n3,99,99\n4,9")
     assert main(["train", "--resume", "--steps", "4", "--out", str(twice)]) == 0
     assert (twice / "loss.csv").read_bytes() == (once / "loss.csv").read_bytes()
-    assert tensors_of(twice) == tensors_of(once)
+    assert saved_in(twice) == saved_in(once)
     capsys.readouterr()
     assert main(["train", "--resume", "--out", str(twice)]) == 0  # nothing left to do is no mistake
     assert "4 steps already" in capsys.readouterr().out
@@ -400,6 +529,33 @@ def test_sample_from_a_finished_model(run, tmp_path):
     save_model(tmp_path / "shared", load_model(run), {"dataset": "fashion-mnist"})
     assert main(["sample", "--checkpoint", str(tmp_path / "shared"), "--n", "1", "--steps", "1"]) == 0
     assert (tmp_path / "shared" / "samples.png").is_file()
+
+
+def test_default_names_replace_nothing(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    for name in ("samples.png", "samples-2.png", "scores.json"):
+        (copy / name).write_bytes(b"of an hour ago")
+    small = ["--checkpoint", str(copy), "--steps", "1", "--device", "cpu"]
+    assert main(["sample", *small, "--n", "1"]) == 0
+    assert main(["evaluate", *small, "--n", "4"]) == 0
+    text = capsys.readouterr().out
+    assert f"Wrote {copy / 'samples-3.png'}" in text and f"Wrote {copy / 'scores-2.json'}" in text
+    assert {(copy / name).read_bytes() for name in ("samples.png", "samples-2.png", "scores.json")} == {
+        b"of an hour ago"
+    }
+    assert (copy / "samples-3.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["sample", *small, "--n", "1", "--out", str(copy / "samples.png")]) == 0  # a name that is given, does
+    assert (copy / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_shipped_model_is_left_as_it_is(tmp_path):
+    """What is drawn from it by default lies beside its tracked files, not over them."""
+    shipped = shutil.copytree(SHIPPED / "fashion-mnist" / "unet-1-epoch", tmp_path / "shipped")
+    before = {path.name: path.read_bytes() for path in shipped.iterdir()}
+    assert "samples.png" in before
+    assert main(["sample", "--checkpoint", str(shipped), "--n", "1", "--steps", "1"]) == 0
+    assert {name: (shipped / name).read_bytes() for name in before} == before
+    assert (shipped / "samples-2.png").is_file()
 
 
 def test_evaluate(run, tmp_path, capsys):

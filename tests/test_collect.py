@@ -17,8 +17,19 @@ from qdm_lib.files import write_json
 from qdm_lib.machine import duration
 from qdm_lib.statistics import LIMITS, SHARES, limits, rule_of_three
 from study.collect import collect, read_results
-from study.figures import _style, figures, in_common, ladder_figure, loss_by_epoch, null, samples, sampling_figures
+from study.figures import (
+    _style,
+    figures,
+    grids,
+    in_common,
+    ladder_figure,
+    loss_by_epoch,
+    null,
+    samples,
+    sampling_figures,
+)
 from study.job_files import read_picture, write_picture
+from study.remaining import open_table
 from study.results import SCORES, Entry, Result, Settings, read_result
 from study.spec import load_experiment
 from study.tables import (
@@ -32,7 +43,6 @@ from study.tables import (
     mean_text,
     null_table,
     number,
-    open_table,
     paper_table,
     score_table,
     seed_table,
@@ -349,6 +359,30 @@ def test_a_cell_without_an_early_epoch_does_not_hide_the_others(tmp_path):
     assert {"samples.png", "samples-epoch-1.png", "samples-epoch-10.png"} <= names
     rows = ["real images\ntest set", "unet\nseed 0, epoch 10", "1hqconv\nseed 0, epoch 10"]
     assert [ax.get_ylabel() for ax in samples(group, (0, 10)).axes] == rows
+
+
+def test_a_cell_that_is_not_at_the_end_yet_does_not_hide_the_others(tmp_path):
+    """After 1 and 10 epochs of 20: its scores so far are in tables and figures, "open" where the end is asked for."""
+    made_up(tmp_path, "paper-ddim-50", "unet", 0, 40, (1, 10, 20), runs_of="paper")
+    made_up(tmp_path, "paper-ddim-50", "1hqconv", 0, 40, (1, 10, 20), runs_of="paper")
+    made_up(tmp_path, "paper-ddim-50", "7hqconv", 0, 50, (1, 10), runs_of="paper")
+    made_up(
+        tmp_path, "paper-ddim-50", "control-zero", 0, 50, (1,), preset="fullhqconv", control="zero", runs_of="paper"
+    )
+    made_up(tmp_path, "paper-ddim-50", "fullhqconv", 0, 50, (1,), runs_of="paper")
+    (group,) = read_results(tmp_path)
+    assert grids(group) == {"samples": (0, 20), "samples-epoch-1": (0, 1), "samples-epoch-10": (0, 10)}
+    names = {path.name.removeprefix("paper-ddim-50-fashion-mnist-") for path in collect(tmp_path, None, EXPERIMENTS)}
+    assert "fid-by-epoch.png" in names and "ladder.png" not in names  # no rung is at the end
+    tables = tmp_path / "tables"
+    rows = (tables / "paper-ddim-50-fashion-mnist-scores.md").read_text()
+    assert "| 7hqconv | 10 | 0 | 50 [" in rows and "| 7hqconv | 20 |" not in rows
+    (ours,) = [r for r in (tables / "paper-ddim-50-and-ours.md").read_text().splitlines() if "mnist | 7hqconv" in r][:1]
+    assert ours.endswith("| open | open | open | 0 |  |")
+    still = (tables / "open-paper-ddim-50-fashion-mnist.md").read_text()
+    assert (
+        "| fashion-mnist/7hqconv | 0 | 3 | seed 0: 1, 10 |" in still and "control-zero | 0 | 3 | seed 0: 1 |" in still
+    )
 
 
 def test_the_null_stands_above_the_paired_differences(results):

@@ -295,6 +295,24 @@ def test_scores_at_several_epochs_and_kept_states(tmp_path):
     )
 
 
+def test_a_result_from_before_losses_were_kept_gets_those_of_its_run(tmp_path):
+    experiment = tiny(Cell("unet", (0,)), epochs=2)
+    (job,) = experiment.jobs()
+    path, said = job.result(tmp_path / "results"), []
+    runner(experiment, tmp_path).run()
+    whole = path.read_text()
+    content = json.loads(whole)
+    assert list(content["losses"]) == ["1", "2"] and content["loss"] is not None
+    path.write_text(json.dumps({key: value for key, value in content.items() if key != "losses"}))
+    runner(experiment, tmp_path, train=False, say=said.append).run()
+    assert path.read_text() == whole and "losses of its epochs are in its result now" in said[0]
+    old = json.dumps({key: value for key, value in content.items() if key != "losses"})
+    path.write_text(old)
+    (job.folder(tmp_path / "runs") / "loss.csv").unlink()
+    runner(experiment, tmp_path, train=False).run()
+    assert path.read_text() == old  # without the run nothing is made up
+
+
 def test_another_sampler_draws_from_the_same_runs(tmp_path):
     experiment = tiny(Cell("unet", (0,)))
     runner(experiment, tmp_path).run()

@@ -1,13 +1,18 @@
 """Where a lab's right answers are formulas of its own, they are the library's in the library's conventions."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qdm_labs import lab04
+from qdm_labs import lab04, lab08
 from qdm_labs.draw import Draw
 from qdm_labs.variant import Variant
 from qdm_lib.blocks import ResnetBlock, WeightStandardizedConv2d
+from qdm_lib.metrics import interval
+from qdm_lib.statistics import paired_difference
 
 PLAIN = lab04.Conventions(1e-5, True, 0, False, "h·(1 + scale) + shift, then SiLU", True, next(iter(lab04.WIRES)), True)
 
@@ -45,5 +50,28 @@ def test_lab_04_s_wires_are_the_words_of_the_variant():
             assert eval(place[name].replace("·", "*"), names) == wire
 
 
-def test_lab_04_s_variants_differ():
-    assert len({lab04.conventions(Variant(f"2026/{k}")) for k in range(20)}) > 15
+@pytest.mark.parametrize("lab", [lab04, lab08])
+def test_variants_differ(lab):
+    assert len({lab.conventions(Variant(f"2026/{k}")) for k in range(20)}) > 15
+
+
+def standard(v):
+    """Lab 08 in the library's conventions."""
+    return replace(v, correction=1, root=False, level=0.95, lower_is_better=True, model_first=True, sure_wins=True)
+
+
+def test_lab_08_s_intervals_are_the_library_s():
+    v, draw = standard(lab08.conventions(Variant("a"))), Draw("d")
+    replicates = 3 + draw.normal(300)
+    assert torch.allclose(lab08.moved(v, 3.0, replicates), torch.tensor(interval(3.0, replicates)).double())
+    model, classical = lab08._two(draw, 5)
+    library = paired_difference(*({s: (x, 0.0) for s, x in scores.items()} for scores in (model, classical)))
+    assert lab08.paired(v, model, classical) == pytest.approx((library.mean, *library.t))
+
+
+def test_lab_08_s_given_sets_are_one_true_and_one_null():
+    """In every variant, and a look at the means would call both a difference in some direction."""
+    for k in range(40):
+        v = lab08.conventions(Variant(f"2026/{k}"))
+        kinds = [word in ("better", "worse") for word in lab08.given_verdicts(v)]
+        assert sorted(kinds) == [False, True] and lab08.naive(v) != lab08.given_verdicts(v)

@@ -330,8 +330,9 @@ for name in ("1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv", "fullfqco
 
 # %% [markdown]
 # The paper prints −1.66 %, −8.76 % and −11.03 % for 10, 50 and 100 %. The last two are our `7hqconv` and
-# `fullhqconv`. The first is the count of `1fqconv`; `1hqconv` has 475,329 parameters, which the paper prints too, and
-# that is −1.65 %. "10 %" is one circuit, 3 of 40 channels or 7.5 %; "50 %" is 7 circuits, 52.5 %.
+# `fullhqconv`. The first fits `1fqconv` (475,281, the released code's count, which the paper's text does not print);
+# `1hqconv` has 475,329 parameters, which the paper prints too, and that is −1.65 %. "10 %" is one circuit, 3 of 40
+# channels or 7.5 %; "50 %" is 7 circuits, 52.5 %. For its QuanvU-Net the paper prints −1.86 %.
 #
 # Where does the saving come from?
 

@@ -445,7 +445,8 @@ print(f"the longest was trained for {max(cards[path]['epochs'] for path in shown
 # `unet` had after 18 epochs (notebook 07).*
 #
 # What the paper reports after 1, 10 and 20 epochs is in a data file of the library. FID is a distance between
-# generated and real images, smaller is better; notebook 08 builds it. One run (one seed) for each number.
+# generated and real images, smaller is better; notebook 08 builds it. As far as the paper says, each
+# number is of one run.
 
 # %%
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())

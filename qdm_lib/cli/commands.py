@@ -7,12 +7,18 @@ traceback of an error instead of one line.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from qdm_lib import __version__
+from qdm_lib.cli.paths import check_file, free_name, path_option
+from qdm_lib.cli.presets import preset_table
+from qdm_lib.cli.words import command, lasting_streams, program
 
 app = typer.Typer(
     add_completion=False,
@@ -23,15 +29,33 @@ app = typer.Typer(
     "\b\nExample:\n  python -m qdm_lib demo\n\nEach command has its own --help with an example.",
 )
 
+
 # Options that several commands share.
-Checkpoint = Annotated[Path, typer.Option(help="Folder of a run, as train leaves it.")]
+Checkpoint = Annotated[Path, path_option("Folder of a run, as train leaves it, or of a trained model.")]
 Sampler = Annotated[str, typer.Option(help="ddim, dpm or ddpm.")]
 SamplerSteps = Annotated[int | None, typer.Option(help="Model calls for each image: ddim 50, dpm 20, ddpm 1000.")]
 Seed = Annotated[int, typer.Option(help="Of the random numbers; the same seed draws the same images.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1 …")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads for torch; by default torch decides.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; by default as many as this process can keep busy.")]
 
-MOST_IN_A_PICTURE, MOST_DRAWN, MOST_LAYERS = 2500, 100_000, 24
+
+def say_version(asked: bool) -> None:
+    """--version: print it, and stop."""
+    if asked:
+        print(f"qdm_lib {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of qdm itself."""
+
+
+MOST_IN_A_PICTURE, MOST_DRAWN, MOST_LAYERS, MOST_STEPS = 2500, 100_000, 24, 1_000_000_000
 
 
 @app.command()
@@ -50,7 +74,7 @@ def presets() -> None:
 def draw(
     ansatz: Annotated[str, typer.Argument(help="hqconv, fqconv, basic or hqconv_released.")],
     layers: Annotated[int | None, typer.Option(help="Layers: 3 by default, 4 for basic.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write (.png, .pdf, .svg); without it, text.")] = None,
+    out: Annotated[Path | None, path_option("File to write (.png, .pdf, .svg); without it, text.")] = None,
 ) -> None:
     """Draw a circuit, as a picture or as text.
 
@@ -71,14 +95,14 @@ def draw(
         plots = _plots()
         print(plots.circuit_text(circuit, shutil.get_terminal_size((100, 24)).columns))
         return
-    _check_file(out, ".png", ".pdf", ".svg")
+    check_file(out, ".png", ".pdf", ".svg")
     plots = _plots()
     print(f"Wrote {plots.save_figure(plots.draw_circuit(circuit), out)}")
 
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder of the run; it must hold no run yet, unless with --resume.")],
+    out: Annotated[Path, path_option("Folder of the run; it must hold no run yet, unless with --resume.")],
     preset: Annotated[str | None, typer.Option(help="Model; the command presets lists them. [1hqconv]")] = None,
     dataset: Annotated[str | None, typer.Option(help="Images to learn from. [fashion-mnist]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes through all images. [20]")] = None,
@@ -111,15 +135,15 @@ def train(
     from qdm_lib.checkpoint import has_checkpoint
     from qdm_lib.checks import whole
     from qdm_lib.data import load_images
-    from qdm_lib.machine import pick_device
+    from qdm_lib.machine import pick_device, set_threads
     from qdm_lib.runs import Interrupted, RunConfig, launched_processes, saved_config, train_run
 
     if steps is not None and epochs is not None:
         raise ValueError("Give --steps or --epochs, not both.")
-    from qdm_lib.machine import set_threads
-
     set_threads(threads)
     whole("save-every", save_every)
+    if steps is not None:
+        whole("steps", steps, 1, MOST_STEPS)
     given = {"preset": preset, "dataset": dataset, "steps": steps, "seed": seed, "backend": backend, "bf16": bf16,
              "first_weights": first_weights, "hybridization": _hybridization(hybridization)}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
@@ -131,8 +155,9 @@ def train(
     model = config.build_model()  # a wrong hybridization shows here, before the images are read
     pick_device(device)
     images = load_images(config.dataset)
+    whole("batch-size", config.recipe.batch_size, 1, len(images))
     if epochs is not None or not (resume or steps):
-        epochs = whole("epochs", 20 if epochs is None else epochs)
+        epochs = whole("epochs", 20 if epochs is None else epochs, 1, MOST_STEPS // len(images))
         config = replace(config, steps=-(-epochs * len(images) // config.recipe.batch_size))  # rounded up
     processes = launched_processes(device)
     try:
@@ -140,7 +165,7 @@ def train(
                            processes=processes)  # fmt: skip
     except Interrupted as stop:
         print(f"Stopped after step {stop.step:,} of {config.steps:,}, which is saved. To go on:", file=sys.stderr)
-        print(f"  python -m qdm_lib train --resume --out {out}", file=sys.stderr)
+        print(f"  {command('train', '--resume', '--out', out)}", file=sys.stderr)
         raise typer.Exit(128 + stop.signal) from None
     except FloatingPointError as error:
         raise FloatingPointError(f"{error} The last checkpoint is in {out}.") from None
@@ -157,7 +182,7 @@ def _say_what_was_trained(result, out: Path) -> None:
         print(f"{out} has its {result.last_step:,} steps already; a larger --steps makes it longer.")
         return
     print(f"{made:,} steps in {result.seconds:.0f} s ({result.seconds / made:.3f} s each), saved in {out}. To draw:")
-    print(f"  python -m qdm_lib sample --checkpoint {out} --n 64 --out {out / 'samples.png'}")
+    print(f"  {command('sample', '--checkpoint', out, '--n', 64, '--out', out / 'samples.png')}")
 
 
 @app.command()
@@ -168,9 +193,12 @@ def sample(
     steps: SamplerSteps = None,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="A picture (.png, .pdf) or the pixels (.npz). [samples.png in --checkpoint]")
+        Path | None,
+        path_option(
+            "A picture (.png, .pdf) or pixels (.npz). [samples.png in --checkpoint, if taken samples-2.png, …]"
+        ),
     ] = None,
-    film: Annotated[Path | None, typer.Option(help="Also draw the way from noise to image into this file.")] = None,
+    film: Annotated[Path | None, path_option("Also draw the way from noise to image into this file.")] = None,
     raw_weights: Annotated[bool, typer.Option("--raw-weights", help="Not the averaged (EMA) weights.")] = False,
     backend: Annotated[str | None, typer.Option(help="Of the circuits, if not the saved one.")] = None,
     device: Device = "auto",
@@ -187,7 +215,7 @@ def sample(
     from qdm_lib.quantum import BACKENDS
     from qdm_lib.runs import Film, check_sampler, generate
 
-    out = checkpoint / "samples.png" if out is None else out
+    out = free_name(checkpoint / "samples.png") if out is None else out
     check_sampler(sampler, steps)
     as_pixels = out.suffix.lower() == ".npz"
     whole("n", n, 1, MOST_DRAWN if as_pixels else MOST_IN_A_PICTURE)
@@ -197,9 +225,9 @@ def sample(
 
     set_threads(threads)
     model = _load(checkpoint, ema=not raw_weights, backend=backend)
-    _check_file(out, ".png", ".pdf", ".npz")
+    check_file(out, ".png", ".pdf", ".npz")
     if film is not None:
-        _check_file(film, ".png", ".pdf")
+        check_file(film, ".png", ".pdf")
         if film.resolve() == out.resolve():
             raise ValueError(f"--out and --film are the same file, {out}; give --film another name.")
     plots, states = _plots(), Film()
@@ -223,7 +251,9 @@ def evaluate(
     seed: Seed = 0,
     dataset: Annotated[str | None, typer.Option(help="Real images, if not those of the run.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images drawn at a time.")] = 250,
-    out: Annotated[Path | None, typer.Option(help="File for the scores. [scores.json in --checkpoint]")] = None,
+    out: Annotated[
+        Path | None, path_option("File for the scores. [scores.json in --checkpoint, if taken scores-2.json, …]")
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -246,13 +276,13 @@ def evaluate(
     from qdm_lib.machine import set_threads
 
     set_threads(threads)
-    out = checkpoint / "scores.json" if out is None else out
+    out = free_name(checkpoint / "scores.json") if out is None else out
     model, info = _load(checkpoint), run_info(checkpoint)
-    dataset = dataset or info["run_config"].get("dataset")
+    dataset = info["run_config"].get("dataset") if dataset is None else dataset
     if dataset is None:
         raise ValueError(f"{checkpoint} does not say what it was trained on; give --dataset.")
     choice("data set", dataset, DATASETS)
-    _check_file(out, ".json")
+    check_file(out, ".json")
     extractor = load_extractor(features, dataset, device=device)
     reference, held_out = load_images(dataset, "train"), load_images(dataset, "test")
     images = generate(model, n, sampler=sampler, steps=steps, seed=seed, batch_size=batch_size, device=device)
@@ -265,7 +295,7 @@ def evaluate(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for all that it makes.")] = Path("runs/demo"),
+    out: Annotated[Path, path_option("Folder for all that it makes.")] = Path("runs/demo"),
     steps: Annotated[int | None, typer.Option(help="Training steps, for more or less than a few minutes.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random. [0]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier demo in --out and start over.")] = False,
@@ -339,46 +369,6 @@ def _mount_study() -> None:
 
 _mount_study()
 
-# --------------------------------------------------------------------------------------------- helpers
-
-
-def preset_table() -> list[str]:
-    """The lines of the command presets: every model is built and counted."""
-    from qdm_lib import paper
-    from qdm_lib.unet import PRESETS, build_unet, count_parameters
-
-    counts = {name: count_parameters(build_unet(name, seed=0)) for name in PRESETS}
-    paper_reading = count_parameters(build_unet("quanv-hqconv", seed=0, paper_count=True))
-    rows = [("preset", "parameters", "paper", "vs unet", "hybridization (channels that circuits process)")]
-    for name, count in counts.items():
-        stated = f"{paper.COUNTS[name]:,}" if name in paper.COUNTS else "–"
-        change = f"{(count / counts['unet'] - 1) * 100:+.2f} %" if name != "unet" else ""
-        mark = "*" if name == "quanv-hqconv" else ""
-        rows.append((name + mark, f"{count:,}", stated, change, _hybridization_text(PRESETS[name])))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *numbers, text in rows:
-        cells = [name.ljust(widths[0])] + [x.rjust(w) for x, w in zip(numbers, widths[1:], strict=False)]
-        lines.append("  ".join([*cells, text]))
-    return [
-        *lines,
-        "",
-        f"* quanv-hqconv is the structure of the released code, {counts['quanv-hqconv']:,} parameters. "
-        f"The paper states {paper.COUNTS['quanv-hqconv']:,};",
-        f"  build_unet('quanv-hqconv', paper_count=True) is the reading that has {paper_reading:,}: one single-layer "
-        "circuit",
-        "  for each block, shared by its two convolutions, and remaining convolutions that see all 10 channels.",
-    ]
-
-
-def _hybridization_text(config) -> str:
-    """The hybridization of a preset, short enough for a table."""
-    if not config.n_circuits:
-        return "none"
-    circuits = f"{config.n_circuits} {config.ansatz}{' + 1 basic' if config.full else ''}"
-    text = f"{config.quantum_channels / 40:.1%} of the vertex: {circuits}"
-    return f"{text}; 3 of 10 at 14×14" if config.quanv else text
-
 
 def _plots():
     """The plots module, set to draw into files: no window, no display needed."""
@@ -394,6 +384,8 @@ def _load(checkpoint: Path, **options):
     from qdm_lib.checkpoint import load_model
     from qdm_lib.runs import run_info
 
+    if checkpoint.is_file():
+        raise ValueError(f"{checkpoint} is a file; give the folder that it lies in: {checkpoint.parent}.")
     run_info(checkpoint)  # its message for a missing checkpoint says how to make one
     return load_model(checkpoint, **options)
 
@@ -408,30 +400,21 @@ def _hybridization(text: str | None) -> int | float | str | None:
     return text
 
 
-def _check_file(path: Path, *endings: str) -> None:
-    """Refuse, before any work, a file that cannot be written or whose ending says another kind."""
-    from qdm_lib.runs import check_writable
-
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{path} must end in {' or '.join(endings)}.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the name of a file.")
-    check_writable(path.parent)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for a mistake, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without θ shows ? instead of failing
+    with lasting_streams():
+        return _run(list(argv) or ["--help"])
+
+
+def _run(argv: list[str]) -> int:
     try:
-        code = app(args=list(argv) or ["--help"], prog_name="python -m qdm_lib", standalone_mode=False)
+        code = app(args=argv, prog_name=program(), standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except Exception as error:
         message = _one_line(error)
-        if message is None or os.environ.get("QDM_DEBUG"):
+        if message is None or os.environ.get("QDM_DEBUG", "").strip().lower() not in ("", "0", "false", "no", "off"):
             raise
         print(f"error: {message}", file=sys.stderr)
         return 2
@@ -446,8 +429,9 @@ def _one_line(error: Exception) -> str | None:
         text = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     elif isinstance(error, ValueError | OSError | FloatingPointError):
         text = str(error)
-    elif isinstance(error, RuntimeError | MemoryError) and "memory" in f"{type(error).__name__} {error}".lower():
-        text = f"Out of memory; try a smaller --batch-size or --n ({str(error).partition('. ')[0]})."
+    elif isinstance(error, RuntimeError | MemoryError) and re.search("memory|bad_?alloc", f"{error!r}", re.I):
+        reason = str(error).partition(". ")[0]
+        text = f"Out of memory; try a smaller --batch-size or --n{f' ({reason})' if reason else ''}."
     else:
         return None
     return " ".join(text.split())

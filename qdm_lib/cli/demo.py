@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qdm_lib.checkpoint import has_checkpoint, load_model
 from qdm_lib.checks import whole
+from qdm_lib.cli.words import command
 from qdm_lib.data import load_images
 from qdm_lib.plots import film_strip, image_grid, loss_curve, save_figure, score_table
 from qdm_lib.runs import (
@@ -137,6 +138,6 @@ def _next(out: Path, step: int) -> str:
         "",
         "Next:",
         "  make lab                                    the course, from notebooks/00_welcome.ipynb on",
-        f"  python -m qdm_lib train --resume --out {out} --steps {4 * step}   train longer: better clothes",
-        f"  python -m qdm_lib sample --checkpoint {out} --n 16 --seed 1 --out more.png",
+        f"  {command('train', '--resume', '--out', out, '--steps', 4 * step)}   train longer: better clothes",
+        f"  {command('sample', '--checkpoint', out, '--n', 16, '--seed', 1, '--out', 'more.png')}",
     ])  # fmt: skip

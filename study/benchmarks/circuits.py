@@ -56,27 +56,27 @@ def compare(ansatz: str, circuits: int, rows: int, names: list[str], options, fo
     """All contenders on one ansatz and size; one row for each."""
     print(f"\n{ansatz}, {options.layers} layers, {circuits} x {rows}", flush=True)
     case = {"ansatz": ansatz, "layers": options.layers, "circuits": circuits, "rows": rows}
-    job = common.Job("float64", "contenders:reference", case)
-    worker = common.Worker(job, options.threads)
+    reference = common.Entrant("float64", "contenders:reference", case)
+    worker = common.Worker(reference, options.threads)
     worker.ask("save", path=str(folder / "want.npz"))
     worker.close()
     want = dict(np.load(folder / "want.npz"))
 
     def check(worker: common.Worker) -> dict:
         worker.ask("save", path=str(folder / "got.npz"))
-        run = piece(worker.job.name, circuits, rows)
+        run = piece(worker.contender.name, circuits, rows)
         return {"run": run, **errors(dict(np.load(folder / "got.npz")), want, *run)}
 
     setting = {**common.KEEP_MEMORY, "JAX_COMPILATION_CACHE_DIR": str(folder / "jax")}  # compiled once for all sizes
-    jobs = [
-        common.Job(
+    contenders = [
+        common.Entrant(
             name, "contenders:build", {"name": name, **case, "device": options.device}, CONTENDERS[name].note, setting
         )
         for name in names
         if ansatz in CONTENDERS[name].ansatze
     ]
     rows_of = common.measure_against(
-        jobs,
+        contenders,
         "fast",
         rounds=options.rounds,
         seconds=options.seconds,

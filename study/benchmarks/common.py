@@ -1,6 +1,6 @@
 """The harness that the benchmarks share: each contender in its own process, timed in turns.
 
-A benchmark lists `Job`s, one for each contender, and calls `measure`. Every job gets a fresh Python
+A benchmark lists `Entrant`s and calls `measure`. Every one of them gets a fresh Python
 process, so that no contender's threads, caches or memory touch another's. The clock goes in turns:
 one block of calls of the first contender, one of the second, and round again. A machine that slows
 down for a while then slows all of them, not only the one that happened to run. While one process
@@ -37,19 +37,19 @@ HERE = Path(__file__).resolve().parent
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
-# For a job's environment: glibc keeps freed memory (`qdm_lib.machine.keep_memory`), for every contender alike.
+# For a contender's environment: glibc keeps freed memory (`qdm_lib.machine.keep_memory`), for every contender alike.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 @dataclass(frozen=True)
-class Job:
-    """One contender.
+class Entrant:
+    """One contender: what its process makes, and what the table calls it.
 
     Args:
         name: what the table calls it.
-        factory: "module:function" of this folder. In the job's process it is called with
+        factory: "module:function" of this folder. In the contender's process it is called with
             ``arguments`` and returns the function of no arguments whose calls are timed. A dict
-            ``info`` on that function joins the job's row.
+            ``info`` on that function joins the contender's row.
         arguments: keyword arguments of the factory, JSON-able.
         note: what the reader of the table has to know.
         environment: environment variables of the process, beside the number of threads.
@@ -67,21 +67,21 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """The process of one job: one JSON line for each command, one for each answer."""
+    """The process of one contender: one JSON line for each command, one for each answer."""
 
-    def __init__(self, job: Job, threads: int) -> None:
-        self.job = job
+    def __init__(self, contender: Entrant, threads: int) -> None:
+        self.contender = contender
         # Waiting threads give up their core after a short spin, so that one process's do not slow the next one's turn.
         short_spin = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000")}
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         self.log = tempfile.TemporaryFile(mode="w+")  # what the contender's libraries print
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "common.py"), job.factory, json.dumps(job.arguments), str(threads)],
+            [sys.executable, str(HERE / "common.py"), contender.factory, json.dumps(contender.arguments), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env={**os.environ, **short_spin, **counts, **job.environment},
+            env={**os.environ, **short_spin, **counts, **contender.environment},
         )
 
     def ask(self, command: str, **options):
@@ -119,7 +119,7 @@ class Worker:
 
 
 def measure(
-    jobs: Iterable[Job],
+    contenders: Iterable[Entrant],
     *,
     rounds: int = 9,
     seconds: float = 0.3,
@@ -127,10 +127,10 @@ def measure(
     threads: int | None = None,
     check: Callable[[Worker], dict] | None = None,
 ) -> list[dict]:
-    """Start every job, then time them in turns.
+    """Start every contender, then time them in turns.
 
     Args:
-        jobs: the contenders. One that fails gets a row with the key "error" and no time.
+        contenders: in the order of the rows. One that fails gets a row with the key "error" and no time.
         rounds: blocks of calls of each contender.
         seconds: the least length of a block; a faster call is repeated to fill it.
         budget: seconds after which a slow contender sits out the remaining rounds; it always gets
@@ -139,16 +139,16 @@ def measure(
         check: called with each `Worker` before the clock starts; what it returns joins the row.
 
     Returns:
-        one dict for each job: name, note, arguments, the keys of `prepare` and of ``check``, and
+        one dict for each contender: name, note, arguments, the keys of `prepare` and of ``check``, and
         times_s (a call, one entry for each block), median_s, iqr_s, calls (in a block) and blocks.
     """
     threads = threads or all_threads()
     rows, running = [], []
     try:
-        for job in jobs:
-            row = {"name": job.name, "note": job.note, "arguments": job.arguments}
+        for contender in contenders:
+            row = {"name": contender.name, "note": contender.note, "arguments": contender.arguments}
             rows.append(row)
-            worker = Worker(job, threads)
+            worker = Worker(contender, threads)
             try:
                 row |= worker.ask("prepare", seconds=seconds)
                 row |= check(worker) if check else {}
@@ -158,7 +158,7 @@ def measure(
                 if not isinstance(error, WorkerError):
                     raise
                 row["error"] = str(error)
-            print(f"  {job.name}:", row.get("error") or f"first call {row['first_call_s']:.3g} s", flush=True)
+            print(f"  {contender.name}:", row.get("error") or f"first call {row['first_call_s']:.3g} s", flush=True)
         for _ in range(rounds):
             for worker, row in running:
                 times = row.setdefault("times_s", [])
@@ -179,16 +179,16 @@ def measure(
     return rows
 
 
-def measure_against(jobs: Iterable[Job], baseline: str, *, at_once: int = 5, **options) -> list[dict]:
+def measure_against(contenders: Iterable[Entrant], baseline: str, *, at_once: int = 5, **options) -> list[dict]:
     """`measure`, a few contenders at a time and the baseline among them each time.
 
     An idle contender keeps one to several GB, so not all fit into memory at once. Every row also gets
     baseline_median_s, the baseline's median in the same group, and relative, its own median divided by
     that (None where one of them failed). The baseline's row is that of its first group.
     """
-    jobs = list(jobs)
-    base = [job for job in jobs if job.name == baseline]
-    others = [job for job in jobs if job.name != baseline]
+    contenders = list(contenders)
+    base = [contender for contender in contenders if contender.name == baseline]
+    others = [contender for contender in contenders if contender.name != baseline]
     size = at_once - len(base)
     rows = []
     for k in range(0, max(1, len(others)), size):

@@ -34,8 +34,8 @@ def sweep(ansatz: str, along: str, sizes: list[int], options) -> list[dict]:
     for size in sizes:
         case = {"ansatz": ansatz, **MIDDLE, along: size}
         work = case["circuits"] * case["rows"]
-        jobs = [
-            common.Job(
+        contenders = [
+            common.Entrant(
                 f"{backend}, {size}",
                 "contenders:build",
                 {"name": backend, **case, "device": options.device},
@@ -46,7 +46,7 @@ def sweep(ansatz: str, along: str, sizes: list[int], options) -> list[dict]:
             if backend == "fast" or work <= options.limit
         ]
         new = common.measure(
-            jobs, rounds=options.rounds, seconds=options.seconds, budget=options.budget, threads=options.threads
+            contenders, rounds=options.rounds, seconds=options.seconds, budget=options.budget, threads=options.threads
         )
         plan = sorted({part.chosen.kind for part in decide(ANSATZE[ansatz](case["layers"])).components})
         more = {"along": along, "size": size, "plan": ", ".join(plan), **case}

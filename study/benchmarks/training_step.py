@@ -110,20 +110,20 @@ def forms_of(options) -> list[tuple[str, str, bool, dict]]:
     return found
 
 
-def timed(jobs: list[common.Job], options, baseline: str) -> list[dict]:
+def timed(contenders: list[common.Entrant], options, baseline: str) -> list[dict]:
     """Measure, and divide by the baseline's median."""
     limits = {"rounds": options.rounds, "seconds": options.seconds, "budget": options.budget}
-    return common.measure_against(jobs, baseline, at_once=4, threads=options.threads, **limits)
+    return common.measure_against(contenders, baseline, at_once=4, threads=options.threads, **limits)
 
 
 def forms(options) -> list[dict]:
     """The classical U-Net's training step in every form."""
     fixed = {"preset": "unet", "batch": options.batch, "device": options.device}
-    jobs = [
-        common.Job(name, "training_step:training_step", {**fixed, "form": form, "bf16": bf16}, "", environment)
+    contenders = [
+        common.Entrant(name, "training_step:training_step", {**fixed, "form": form, "bf16": bf16}, "", environment)
         for name, form, bf16, environment in forms_of(options)
     ]
-    return timed(jobs, options, "plain")
+    return timed(contenders, options, "plain")
 
 
 def presets(options) -> list[dict]:
@@ -139,8 +139,8 @@ def backends(options) -> list[dict]:
 def steps_of(names: list[tuple[str, str]], options) -> list[dict]:
     """The training step of models (preset, backend), against that of the first."""
     fixed = {"form": "default", "batch": options.batch, "device": options.device, "bf16": False}
-    jobs = [
-        common.Job(
+    contenders = [
+        common.Entrant(
             preset if backend == "fast" else f"{preset}, {backend}",
             "training_step:training_step",
             {**fixed, "preset": preset, "backend": backend},
@@ -149,7 +149,7 @@ def steps_of(names: list[tuple[str, str]], options) -> list[dict]:
         )
         for preset, backend in names
     ]
-    return timed(jobs, options, "unet")
+    return timed(contenders, options, "unet")
 
 
 def sampling(options) -> list[dict]:
@@ -157,11 +157,11 @@ def sampling(options) -> list[dict]:
     rows = []
     for batch in (64, 128):
         fixed = {"batch": batch, "device": options.device}
-        jobs = [
-            common.Job(name, "training_step:sampling_step", {**fixed, "form": form, "bf16": bf16}, "", environment)
+        contenders = [
+            common.Entrant(name, "training_step:sampling_step", {**fixed, "form": form, "bf16": bf16}, "", environment)
             for name, form, bf16, environment in forms_of(options)
         ]
-        rows += [row | {"batch": batch} for row in timed(jobs, options, "plain")]
+        rows += [row | {"batch": batch} for row in timed(contenders, options, "plain")]
     return rows
 
 

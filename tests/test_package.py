@@ -1,0 +1,136 @@
+"""The package: what it says of itself, what it needs, and that every place with the address or a version agrees."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import qdm_lib
+from qdm_lib.cli.commands import main
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+sys.path.insert(0, str(ROOT / "tools"))
+import set_address  # noqa: E402
+
+
+def names(lines: list[str]) -> set[str]:
+    return {re.match(r"[\w-]+", line)[0] for line in lines}
+
+
+def third_party(path: Path) -> set[str]:
+    """The packages that a file imports, anywhere in it."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(node.module)
+    own = {"qdm_lib", "study", *sys.stdlib_module_names}
+    return {module.split(".")[0] for module in modules} - own
+
+
+def test_the_library_imports_no_more_than_it_depends_on():
+    used = {}
+    for path in sorted((ROOT / "qdm_lib").rglob("*.py")):
+        for package in third_party(path):
+            used.setdefault(package, set()).add(path.relative_to(ROOT / "qdm_lib").parts[0])
+    beyond = {package: where for package, where in used.items() if package not in names(PROJECT["dependencies"])}
+    assert beyond.pop("accelerate") == {"runs"}  # several processes; its absence is an error of one line
+    assert beyond.pop("torch_fidelity", {"features.py"}) == {"features.py"}
+    assert set(beyond) <= {"ipywidgets", "IPython"}, beyond  # the course
+    assert set().union(*beyond.values()) <= {"widgets", "plots"}, beyond
+
+
+def test_every_dependency_is_used():
+    used = set().union(*map(third_party, (ROOT / "qdm_lib").rglob("*.py")))
+    assert names(PROJECT["dependencies"]) <= used
+
+
+def test_the_command_line_loads_nothing_of_the_course():
+    code = (
+        "import sys; from qdm_lib.cli.commands import main; main(['draw', 'hqconv', '--layers', '1']);"
+        "sys.exit(', '.join({'IPython', 'ipywidgets', 'torch_fidelity', 'jupyterlab'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_requirements_are_the_extras_of_the_package():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = [line for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
+        assert len(lines) == 1
+        assert set(re.fullmatch(r"-e \.\[([\w,]+)\]", lines[0])[1].split(",")) <= set(EXTRAS)
+
+
+def test_licence_and_addresses_are_in_the_metadata():
+    assert isinstance(PROJECT["license"], str)  # SPDX; a table stops building in 2027
+    assert set(re.split(r" AND ", PROJECT["license"])) == {"MIT", "CC-BY-SA-3.0"}
+    assert all((ROOT / name).is_file() for name in PROJECT["license-files"])
+    assert "CC BY-SA 3.0" in (ROOT / "qdm_lib" / "assets" / "README.md").read_text(encoding="utf-8")
+    assert PROJECT["authors"] and "Repository" in PROJECT["urls"]
+
+
+# ------------------------------------------------------------------------------------------------ versions
+
+
+def test_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"qdm_lib {qdm_lib.__version__}\n"
+
+
+def test_changelog_begins_with_this_version_and_the_citation_is_of_the_last_release():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## ([\d.]+) \((.+)\)$", text, re.M)
+    assert sections[0][0] == qdm_lib.__version__.partition(".dev")[0]
+    assert (sections[0][1] == "not released yet") == (".dev" in qdm_lib.__version__)
+    released = next(version for version, when in sections if when != "not released yet")
+    assert f"\nversion: {released}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------ the address
+
+
+@pytest.fixture
+def clone(tmp_path):
+    for name in ("pyproject.toml", "README.md", "CITATION.cff"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_every_place_has_the_address_of_pyproject(capsys):
+    assert set_address.main(["--check"]) == 0, "run tools/set_address.py"
+
+
+def test_one_line_changes_every_place_and_back(clone, capsys):
+    before = {name: (clone / name).read_text(encoding="utf-8") for name in ("README.md", "CITATION.cff")}
+    project = (clone / "pyproject.toml").read_text(encoding="utf-8")
+    url = set_address.address(clone)
+    assert project.count(url) == 1
+    (clone / "pyproject.toml").write_text(project.replace(url, "https://github.com/ada/qdm-course"), encoding="utf-8")
+    assert set_address.main(["--check"], clone) == 1
+    assert {name: (clone / name).read_text(encoding="utf-8") for name in before} == before
+    assert set_address.main([], clone) == 0 and set_address.main(["--check"], clone) == 0
+    readme = (clone / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"mybinder\.org/v2/gh/([^/]+/[^/]+)/", readme)
+    assert len(links) == 10 and set(links) == {"ada/qdm-course"}
+    assert 'repository-code: "https://github.com/ada/qdm-course"\n' in (clone / "CITATION.cff").read_text()
+    (clone / "pyproject.toml").write_text(project, encoding="utf-8")
+    assert set_address.main([], clone) == 0
+    assert {name: (clone / name).read_text(encoding="utf-8") for name in before} == before
+
+
+@pytest.mark.parametrize(
+    "url", ["", "OWNER/REPO", "http://github.com/a/b", "https://github.com/a", "https://x.org/a/b"]
+)
+def test_an_address_that_makes_no_link_is_refused(url, clone):
+    text = (clone / "pyproject.toml").read_text(encoding="utf-8")
+    (clone / "pyproject.toml").write_text(text.replace(set_address.address(clone), url), encoding="utf-8")
+    with pytest.raises(ValueError, match="must be https://github.com/OWNER/REPO"):
+        set_address.main([], clone)
