@@ -51,7 +51,7 @@ def images():
     ],
 )
 def test_a_run_that_cannot_be_is_refused_when_it_is_described(options, message):
-    """All of these were accepted once, and failed after the images were read; some in torch's words."""
+    """A model's options and bf16 were accepted once, and failed, or counted as True, after the images were read."""
     with pytest.raises(ValueError, match=message):
         RunConfig(**options)
 
