@@ -187,11 +187,15 @@ def threads_chosen_by_user() -> bool:
 
 
 def share_processor(root: str | os.PathLike = "/") -> None:
-    """Keep torch's threads within `usable_cores`. `import qdm_lib` does it; without a quota it changes nothing.
+    """Keep torch's threads within `usable_cores`. `import qdm_lib` does it; without a quota the number stays.
 
     OMP_NUM_THREADS is set, for every thread and child process of a torch that is not loaded yet, and the threads of one
     that is. A user's own OMP_NUM_THREADS or MKL_NUM_THREADS is kept, and so is a later `torch.set_num_threads`.
+
+    Threads wait for each other by spinning, and stand still when another program takes a core. GOMP_SPINCOUNT, read by
+    GNU's OpenMP when torch loads, makes them give up the core after a short spin; a user's own is kept too.
     """
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     cores = usable_cores(root)
     if threads_chosen_by_user() or cores >= affinity():  # the affinity alone is seen by OpenMP itself
         return

@@ -133,6 +133,16 @@ def test_what_the_user_set_stays(options, said, tmp_path):
     assert probe(tmp_path, **options)[0] == said
 
 
+@pytest.mark.parametrize("entry", ["import qdm_lib.unet", "import qdm_lib.cli.commands", "import qdm_lib.__main__"])
+@pytest.mark.parametrize("own, found", [(None, "20000"), ("7", "7")])
+def test_waiting_threads_give_up_their_core_however_it_is_started(entry, own, found):
+    clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    code = f"import os; {entry}; print(os.environ['GOMP_SPINCOUNT'])"
+    env = clean | ({} if own is None else {"GOMP_SPINCOUNT": own})
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout == f"{found}\n", done.stderr
+
+
 def test_every_part_that_computes_asks_for_the_share():
     """The package does it, so no module can be imported without it; and it does not load torch for that."""
     code = "import sys, qdm_lib; sys.exit('torch' in sys.modules or not callable(qdm_lib.share_processor))"

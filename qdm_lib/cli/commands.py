@@ -430,7 +430,7 @@ def _one_line(error: Exception) -> str | None:
     elif isinstance(error, ValueError | OSError | FloatingPointError):
         text = str(error)
     elif isinstance(error, RuntimeError | MemoryError) and re.search("memory|bad_?alloc", f"{error!r}", re.I):
-        reason = str(error).partition(". ")[0]
+        reason = re.split(r"(?<=\D)\. ", str(error))[0]  # the first sentence; NumPy writes "104. MiB"
         text = f"Out of memory; try a smaller --batch-size or --n{f' ({reason})' if reason else ''}."
     else:
         return None
