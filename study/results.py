@@ -1,7 +1,7 @@
 """A result: what a job of an experiment measured, as a dataclass and as a JSON file; and the files of `results/`.
 
-`study.run` writes results, all others read them here: tables, figures, tools. Nothing in this file needs torch, but for
-the order of the ladder's rungs.
+`study.run` writes results, all others read them here: tables, figures, tools. To read them needs no torch; to
+write one does, and the order of the ladder's rungs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from qdm_lib.files import write_json
 from qdm_lib.statistics import possible, score_and_noise
 
 # The scores, in the order of all tables: the heading of each, and which way is better.
@@ -144,6 +143,8 @@ class Result:
 
     def write(self, path: str | os.PathLike) -> None:
         """Write its file, whole or not at all."""
+        from qdm_lib.files import write_json  # needs torch, for the weights that it also writes
+
         write_json(Path(path), self.to_json())
 
 

@@ -446,11 +446,11 @@ for dataset, scores in paper["scores"].items():
 # The table does not refute the claim; it cannot decide it. What could: several seeds for each of the three columns, and
 # the differences paired by seed, as in section 4, at the paper's length. Notebook 08 is about such decisions.
 #
-# **Ours, shorter.** The results of this project lie as JSON files under `study/results/`. The next cell reads the hand-overs
-# of the *short protocol* that your copy has: one epoch of the classical model on all of Fashion-MNIST, one of the
-# target, then FID of 2,000 images, by the features of the bundled classifier. So these numbers are on another scale
-# than the paper's, and of models that are far from trained. *No hand-over* is the classical model that trained on for
-# both epochs.
+# **Ours, shorter.** The results of this project lie as JSON files under `study/results/`. The next cell reads the
+# hand-overs of the *short protocol* that your copy has: one epoch of the classical model on all of Fashion-MNIST, one
+# of the target, then FID of 2,000 images, by the features of the bundled classifier. So these numbers are on another
+# scale than the paper's, and of models that are far from trained. *No hand-over* is the classical model that trained
+# on for both epochs.
 
 # %%
 NO_HAND_OVER = "no hand-over"

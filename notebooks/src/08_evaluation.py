@@ -398,8 +398,8 @@ print(f"\nthe control moves FID by {moves[0]:.2f} and {moves[1]:.2f}; the best o
 # %% [markdown]
 # The best hybrid is better than `unet` by no more than the classical control is worse, and it is the best of five.
 # Points 4 and 5 of section 6 both apply. The table cannot tell a gain from chance, nor exclude one: there is no scatter
-# in it. And the scores do not agree: on Fashion-MNIST the control, worse than `unet` in FID, is better in KID, and its IS
-# is the highest of all rows.
+# in it. And the scores do not agree: on Fashion-MNIST the control, worse than `unet` in FID, is better in KID, and its
+# IS is the highest of all rows.
 #
 # **Ours.** Results of this project lie as JSON files under `study/results/`, one for each model, control and seed. The
 # next cell reads what your copy has. *Protocol* says how long was trained; the short one (2 epochs) is not the paper's.
