@@ -320,8 +320,8 @@ def test_the_comparison_by_keyboard(page):
     wait_for(lambda: chosen(field("Column 4")).endswith("hand-over"), what="other columns")
     choose(page, field("Compare"), "0")
     wait_for(lambda: chosen(field("Column 4")).startswith("100 %"), what="the first columns")
-    choose(page, field("Column 4"), "2")
-    read(widget, "2hqconv is not trained to 20 epochs yet")
+    choose(page, field("Column 4"), "2")  # the next entry that begins so, after 100 % HQConv
+    read(widget, "2fqconv is not trained to 20 epochs yet")
     changes(page, widget, lambda: write(page, field("Frame"), "0"), "the start")
     starts = seen(widget)[0].split()[:2]
     assert starts[0] == starts[1]  # the columns begin at the same picture
