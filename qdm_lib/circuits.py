@@ -5,7 +5,7 @@ drawing, PennyLane, both simulators, the parameter counts and the audit all read
 Every circuit starts in |0…0⟩ and is read out as ⟨Z⟩ on every wire.
 
 Wires of the 12-wire circuits: a 2×2 patch of 3 channels, wire 4·c + p for channel c and pixel
-p = 2·row + column (arXiv:2402.16147, section 3).
+p = 2·row + column (arXiv:2402.16147, section 3). Built by hand in notebook 03.
 """
 
 import math

@@ -129,15 +129,15 @@ class BlockUnitaries:
     """
 
     def __init__(self, blocks: Sequence[Sequence[Gate]], n_wires: int) -> None:
-        fused = [fuse(block) for block in blocks]
+        runs_of = [fuse(block) for block in blocks]
         self.n_blocks, self.size = len(blocks), 2**n_wires
-        self.length = max([1, *map(len, fused)])  # shorter blocks and runs are padded by identities
-        self.depth = max([1] + [len(run) for runs in fused for run in runs])
+        self.length = max([1, *map(len, runs_of)])  # shorter blocks and runs are padded by identities
+        self.depth = max([1] + [len(run) for runs in runs_of for run in runs])
         rows = self.n_blocks * self.length
         gates = [_IDENTITY] * (self.depth * rows)
         spread = zeros(rows, 4, self.size, self.size, dtype=torch.complex128)
         rest = torch.eye(self.size, dtype=torch.complex128).repeat(rows, 1, 1, 1)
-        for b, runs in enumerate(fused):
+        for b, runs in enumerate(runs_of):
             for row, run in enumerate(runs, b * self.length):
                 gates[row : row + len(run) * rows : rows] = run
                 spread[row], rest[row, 0] = embedding(run[0], n_wires)
