@@ -5,7 +5,7 @@ drawing, PennyLane, both simulators, the parameter counts and the audit all read
 Every circuit starts in |0…0⟩ and is read out as ⟨Z⟩ on every wire.
 
 Wires of the 12-wire circuits: a 2×2 patch of 3 channels, wire 4·c + p for channel c and pixel
-p = 2·row + column (arXiv:2402.16147, section 3).
+p = 2·row + column (arXiv:2402.16147, section 3). Built by hand in notebook 03.
 """
 
 import math
@@ -156,26 +156,28 @@ class Circuit:
 
     @classmethod
     def from_pennylane(cls, fn: Callable, n_inputs: int, n_weights: int, n_wires: int | None = None) -> "Circuit":
-        """Turn a PennyLane quantum function ``fn(inputs, weights)`` into a `Circuit`.
+        """Turn a PennyLane quantum function ``fn(inputs, weights)``, or the QNode of one, into a `Circuit`.
 
-        ``fn`` applies operations on integer wires and need not return anything, or else ⟨Z⟩ of some
-        wires; the outputs are ⟨Z⟩ on every wire. Each angle has to be an affine function of one
-        input or one weight, or a constant; this is checked at three points, with values of either
-        sign. Templates and other operations are decomposed by PennyLane until only gates of `GATES`
-        (and Rot, PhaseShift, Identity, Barrier) are left.
+        Both arguments are vectors; parameters named inputs (or x) and weights (theta, params) may stand in either
+        order. ``fn`` applies operations on integer wires and returns nothing, or ⟨Z⟩ of every wire in their order,
+        which are the outputs. Each angle has to be an affine function of one input or one weight, or a constant;
+        this is checked at three points, with values of either sign. Templates and other operations are
+        decomposed by PennyLane until only gates of `GATES` (and Rot, CRot, PhaseShift, Identity, Barrier) are left.
 
         Raises:
-            ValueError: an operation that cannot be decomposed into `GATES`, an angle that mixes
-                several values or is not affine, gates that depend on the values, or another
-                measurement than expval of PauliZ; the message names it.
+            ValueError: an operation that cannot be decomposed into `GATES`, an angle that mixes several values or
+                is not affine, gates that depend on the values, no gate at all, or other measurements than
+                expval(PauliZ) of all wires in order; the message names it.
             TypeError: ``fn`` could not be run on two vectors.
         """
         from qdm_lib.from_pennylane import trace  # the one place that needs PennyLane and torch
 
-        gates = trace(fn, n_inputs, n_weights)
+        gates, measured = trace(fn, n_inputs, n_weights)
         used = 1 + max((wire for gate in gates for wire in gate.wires), default=0)
-        name = getattr(fn, "__name__", "circuit")
-        return cls(tuple(gates), used if n_wires is None else n_wires, n_inputs, n_weights, name)
+        n_wires = used if n_wires is None else n_wires
+        if measured not in (None, list(range(n_wires))):
+            raise ValueError(f"A Circuit returns ⟨Z⟩ of wires 0 … {n_wires - 1} in this order, not of {measured}.")
+        return cls(tuple(gates), n_wires, n_inputs, n_weights, getattr(fn, "__name__", "circuit"))
 
 
 def _make_tuple(record: Gate | Circuit, field: str, wanted: str) -> None:

@@ -1,4 +1,4 @@
-"""Stand-ins for the circuits of the vertex: how much of a result is left when the circuit is replaced?
+"""Experimental controls, not control wires: how much of a result is left when a stand-in replaces the circuit?
 
 A control takes the place of a `QuantumLayer` and maps (B, n_circuits, wires) to the same shape; all else of the
 U-Net stays. It is made from the layer it replaces: so the random numbers drawn for the circuit are drawn all the same,
@@ -66,8 +66,8 @@ class LowRank(nn.Module):
         return y + self.weights[:, 2 * half :] if self.bias else y
 
 
-def without_controls(circuit: Circuit) -> Circuit:
-    """Each controlled rotation turns its target always: as many angles, but no wire hears of another.
+def always_on(circuit: Circuit) -> Circuit:
+    """Each controlled rotation turns its target always: as many angles, but no output depends on another wire.
 
     Controlled gates without an angle (CNOT, CZ) and SWAP are left out.
     """
@@ -80,7 +80,7 @@ def without_controls(circuit: Circuit) -> Circuit:
     return replace(circuit, gates=tuple(gates), name=f"{circuit.name}, controls removed")
 
 
-def without_controlled_gates(circuit: Circuit) -> Circuit:
+def single_wire_gates(circuit: Circuit) -> Circuit:
     """Only the gates on single wires. Of HQConv and FQConv this leaves the encoding, so ⟨Z⟩ = cos(x)."""
     gates = tuple(gate for gate in circuit.gates if len(gate.wires) == 1)
     return replace(circuit, gates=gates, name=f"{circuit.name}, controlled gates removed", allow_dead_weights=True)
@@ -112,7 +112,7 @@ CONTROLS: dict[str, Callable[[QuantumLayer], nn.Module]] = {
     "cos": lambda layer: Pointwise(torch.cos),
     "classical": LowRank,
     "frozen": lambda layer: layer.requires_grad_(False),
-    "bare": lambda layer: _other_circuit(layer, without_controlled_gates(layer.circuit)),
-    "uncontrolled": lambda layer: _other_circuit(layer, without_controls(layer.circuit)),
+    "bare": lambda layer: _other_circuit(layer, single_wire_gates(layer.circuit)),
+    "uncontrolled": lambda layer: _other_circuit(layer, always_on(layer.circuit)),
     "hqconv_released": _released,
 }

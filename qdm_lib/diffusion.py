@@ -11,7 +11,7 @@ variance that is left after step t, `snr` = ᾱ/(1-ᾱ).
 Sources: Ho et al. 2020 (DDPM, arXiv:2006.11239), whose equation numbers are cited below; Nichol and
 Dhariwal 2021 (cosine schedule, arXiv:2102.09672); Song et al. 2021 (DDIM, arXiv:2010.02502); Lu et al.
 2022 (DPM-Solver++, arXiv:2211.01095); Choi et al. 2022 (P2 weight, arXiv:2204.00227). The quantum hybrid
-models of arXiv:2402.16147 use the same process; its section 2 reviews it.
+models of arXiv:2402.16147 use the same process; its section 2 reviews it. Built by hand in notebook 01.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ entry each angle depends on, and with what slope: angle = scale * value + offset
 tell an affine angle from abs, relu or a gate behind an ``if``, so the function is run on three.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 
 import pennylane as qml
@@ -20,13 +21,17 @@ _NO_EFFECT = {"Identity", "Barrier", "GlobalPhase", "WireCut", "Snapshot"}
 _POINTS = (lambda value: value, lambda value: -value, lambda value: 10 * (value - 0.6))
 
 
-def trace(fn: Callable, n_inputs: int, n_weights: int) -> list[Gate]:
-    """The gates that ``fn(inputs, weights)`` applies; see `Circuit.from_pennylane`."""
-    first, *others = (_run(fn, n_inputs, n_weights, seed) for seed in range(len(_POINTS)))
-    if any([gate[:2] for gate in other] != [gate[:2] for gate in first] for other in others):
+def trace(fn: Callable, n_inputs: int, n_weights: int) -> tuple[list[Gate], list | None]:
+    """The gates that ``fn`` applies, and the wires whose ⟨Z⟩ it returns (None without a return); see
+    `Circuit.from_pennylane`."""
+    fn = fn.func if isinstance(fn, qml.QNode) else fn
+    (first, measured), *others = (_run(fn, n_inputs, n_weights, seed) for seed in range(len(_POINTS)))
+    if any([gate[:2] for gate in other] != [gate[:2] for gate in first] for other, _ in others):
         raise ValueError("The quantum function applies other gates for other values; a Circuit is fixed.")
+    if not first:
+        raise ValueError("The quantum function applies no gate; is it a function that only returns another one?")
     gates = []
-    for (name, wires, angle), *again in zip(first, *others, strict=True):
+    for (name, wires, angle), *again in zip(first, *(other for other, _ in others), strict=True):
         if angle is None:
             gates.append(Gate(name, wires))
             continue
@@ -34,25 +39,42 @@ def trace(fn: Callable, n_inputs: int, n_weights: int) -> list[Gate]:
         if any(_rounded(_affine(name, *other)) != _rounded(affine) for _, _, other in again):
             raise ValueError(f"The angle of {name} on wires {wires} is not scale * value + offset.")
         gates.append(Gate(name, wires, *affine))
-    return gates
+    return gates, measured
+
+
+def _arguments(fn: Callable, inputs: torch.Tensor, weights: torch.Tensor) -> tuple[tuple, dict]:
+    """Inputs and weights by the names that ``fn`` gives them, if it has parameters so named, else in this order."""
+    try:
+        names = list(inspect.signature(fn).parameters)
+    except (TypeError, ValueError):
+        names = []
+    by_name = {"inputs": inputs, "x": inputs, "weights": weights, "theta": weights, "params": weights}
+    if len(names) == 2 and {id(by_name.get(name)) for name in names} == {id(inputs), id(weights)}:
+        return (), {name: by_name[name] for name in names}
+    return (inputs, weights), {}
 
 
 def _rounded(affine: tuple) -> tuple:
     return affine[0], round(affine[1], 9), round(affine[2], 9)
 
 
-def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> list[tuple]:
-    """(name, wires, angle or None) of every gate at one of `_POINTS`; an angle is (tensor, inputs, weights)."""
+def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> tuple[list[tuple], list | None]:
+    """(name, wires, angle or None) of every gate at one of `_POINTS`, and the wires measured.
+
+    An angle is (tensor, inputs, weights).
+    """
     g = torch.Generator().manual_seed(seed)
     inputs, weights = (
         _POINTS[seed](torch.rand(n, generator=g, dtype=torch.float64).add(0.1)).requires_grad_()
         for n in (n_inputs, n_weights)
     )
+    args, kwargs = _arguments(fn, inputs, weights)
     try:
-        tape = qml.tape.make_qscript(fn)(inputs, weights)
+        tape = qml.tape.make_qscript(fn)(*args, **kwargs)
     except Exception as error:
         raise TypeError(
-            f"Running the quantum function on {n_inputs} inputs and {n_weights} weights failed: {error}"
+            f"Running the quantum function on a vector of {n_inputs} inputs and one of {n_weights} weights failed "
+            f"(read entries as weights[3], not weights[0, 3]): {error}"
         ) from error
     for measured in tape.measurements:
         if not isinstance(measured, qml.measurements.ExpectationMP) or not isinstance(measured.obs, qml.PauliZ):
@@ -63,11 +85,11 @@ def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> list[tuple]:
             if not all(isinstance(w, int) for w in wires):
                 raise ValueError(f"Wires must be integers from 0, {name} has wires {wires}.")
             found.append((name, wires, None if angle is None else (angle, inputs, weights)))
-    return found
+    return found, [w for measured in tape.measurements for w in measured.wires.tolist()] or None
 
 
-def _flatten(op: qml.operation.Operator, depth: int = 0) -> Iterator[tuple]:
-    """One operation as gates of `GATES`, decomposed by PennyLane where it has to be."""
+def _flatten(op: qml.operation.Operator, depth: int = 0, written: str = "") -> Iterator[tuple]:
+    """One operation as gates of `GATES`, decomposed by PennyLane where it has to be; ``written``: by the user."""
     wires = tuple(op.wires.tolist())
     if op.name in _NO_EFFECT:
         return
@@ -76,14 +98,18 @@ def _flatten(op: qml.operation.Operator, depth: int = 0) -> Iterator[tuple]:
     elif op.name in _SEVERAL:
         for name, angle in zip(_SEVERAL[op.name], op.data, strict=True):
             yield name, wires, angle
+    elif op.name in ("CRot", "C(Rot)") and len(wires) == 2:
+        for name, angle in zip(("CRZ", "CRY", "CRZ"), op.data, strict=True):
+            yield name, wires, angle
     elif op.name == "Adjoint(S)" or op.name == "Adjoint(T)":
         yield "RZ", wires, torch.tensor(-torch.pi / (2 if "S" in op.name else 4), dtype=torch.float64)
     elif depth < 8 and op.has_decomposition:
         for part in op.decomposition():
-            yield from _flatten(part, depth + 1)
+            yield from _flatten(part, depth + 1, written or f"{op.name} on wires {wires}")
     else:
+        inside = f" (inside {written})" if written else ""
         raise ValueError(
-            f"Cannot take the operation {op.name} on wires {wires}; a Circuit takes "
+            f"Cannot take the operation {op.name} on wires {wires}{inside}; a Circuit takes "
             f"{', '.join(GATES)}, Rot, and what PennyLane decomposes into them."
         )
 

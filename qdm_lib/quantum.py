@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from qdm_lib.circuits import GATES, Circuit, Gate
 from qdm_lib.engine import fast_simulate
-from qdm_lib.simulator import gate_angle, simulate
+from qdm_lib.simulator import full_precision, gate_angle, simulate
 
 BACKENDS = ("fast", "statevector", "pennylane")
 _CHUNK = 2**19  # amplitudes the statevector backend keeps per gate before it starts to recompute
@@ -73,7 +73,9 @@ class QuantumLayer(nn.Module):
                 f"{self.circuit.name}: wanted inputs of shape (B, {self.n_circuits}, "
                 f"{self.circuit.n_inputs}), got {tuple(x.shape)}."
             )
-        with torch.autocast(x.device.type, enabled=False):  # angles need more than 8 bits
+        if x.is_complex():
+            raise ValueError(f"{self.circuit.name}: wanted real inputs, got {x.dtype}.")
+        with full_precision(x):
             x = x.to(self.theta.dtype)
             if self.backend == "fast":
                 return fast_simulate(self.circuit, x, self.theta)
@@ -148,7 +150,8 @@ def to_qnode(
             on = [wires[w] for w in gate.wires]
             if labels and previous not in (None, gate.block):
                 qml.Barrier(wires=wires[: circuit.n_wires], only_visual=True)
-            _apply(qml, gate, on, gate_angle(gate, x, theta), labels)
+            angle = gate.offset if gate.param is None else gate_angle(gate, x, theta)
+            _apply(qml, gate, on, angle, labels)
             previous = gate.block
         return [qml.expval(qml.PauliZ(w)) for w in wires[: circuit.n_wires]]
 

@@ -7,6 +7,7 @@ Everything is built from differentiable torch operations, so autograd gives exac
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -113,6 +114,12 @@ def simulate(circuit: Circuit, x: Tensor, theta: Tensor) -> Tensor:
         (B, n_wires), in [−1, 1], dtype of x.
     """
     return expval_z(statevector(circuit, x, theta))
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """``with full_precision(x):`` has autocast off where x lives: angles need more than the 8 bits of bfloat16."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def check_arguments(circuit: Circuit, x: Tensor, theta: Tensor) -> None:

@@ -201,33 +201,40 @@ class UNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def _circuits(self, circuit: Circuit, n: int) -> QuantumLayer:
+    def _circuits(self, circuit: Circuit, n: int = 1) -> QuantumLayer:
         return QuantumLayer(circuit, n, self.config.backend, generator=self.generator)
+
+    def _ansatz(self, layers: int) -> Circuit:
+        """The chosen ansatz; ValueError where it does not fit patches of three channels and four pixels."""
+        circuit = ANSATZE[self.config.ansatz](layers)
+        if (circuit.n_wires, circuit.n_inputs) != (12, 12):
+            got = f"{circuit.n_wires} and {circuit.n_inputs} from {self.config.ansatz!r}"
+            raise ValueError(f"Wanted an ansatz of 12 wires and 12 inputs, got {got}.")
+        return circuit
 
     def _hybrid(self, channels_in: int, channels: int) -> nn.Module:
         """The vertex convolution: n circuits on 3n channels, a classical (or Basic) one on the rest."""
         n, k = self.config.n_circuits, 3 * self.config.n_circuits
         control = CONTROLS[self.config.control] if self.config.control else lambda layer: layer
-        quantum = CircuitConv(control(self._circuits(ANSATZE[self.config.ansatz](self.config.layers), n)), n)
+        quantum = CircuitConv(control(self._circuits(self._ansatz(self.config.layers), n)), n)
         if self.config.full:
-            rest = CircuitConv(control(self._circuits(basic(), 1)), 1, channels=1)
+            rest = CircuitConv(control(self._circuits(basic())), 1, channels=1)
         else:
             rest = WeightStandardizedConv2d(channels_in - k, channels - k)
         return SplitConv(quantum, k, rest)
 
     def _quanvolutions(self) -> list:
         """Convolution builders for the two blocks of level two (see `UNetConfig.paper_count`)."""
-        ansatz, paper = ANSATZE[self.config.ansatz], self.config.paper_count
-        if not paper:
+        if not self.config.paper_count:
 
             def build(c_in: int, c_out: int) -> nn.Module:
-                circuit = CircuitConv(self._circuits(ansatz(self.config.layers), 1), 1)
+                circuit = CircuitConv(self._circuits(self._ansatz(self.config.layers)), 1)
                 return SplitConv(circuit, 3, WeightStandardizedConv2d(c_in - 3, c_out - 3))
 
             return [build, build]
 
         def sharing() -> nn.Module:
-            shared = CircuitConv(self._circuits(ansatz(1), 1), 1)
+            shared = CircuitConv(self._circuits(self._ansatz(1)), 1)
             return lambda c_in, c_out: SplitConv(
                 shared, 3, WeightStandardizedConv2d(c_in, c_out - 3), rest_sees_all=True
             )
@@ -265,8 +272,11 @@ class UNet(nn.Module):
             )
         if t.dtype != torch.int64:
             raise TypeError(f"Wanted t as int64 time steps, got {t.dtype}.")
-        wanted = self.first.weight.dtype
-        if x_t.dtype != wanted and not torch.is_autocast_enabled(x_t.device.type):
+        wanted, kind = self.first.weight.dtype, x_t.device.type
+        if wanted not in (torch.float32, torch.float64):
+            raise TypeError(f"Wanted weights in float32 or float64, got {wanted}; for less use torch.autocast.")
+        autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        if x_t.dtype != wanted and not autocast:
             raise TypeError(f"Wanted x_t of the weights' dtype {wanted}, got {x_t.dtype}.")
         if t.device.type == "cpu" and len(t) and not torch.compiler.is_compiling():
             try:

@@ -82,8 +82,8 @@ def rx(k, wire=0, kind="weight"):
         (lambda: Circuit((rx(1),), 1, 0, 1), "reads weight 1 of 1"),
         (lambda: Circuit((rx(2, kind="input"),), 1, 2, 0), "reads input 2 of 2"),
         (lambda: Circuit((), 2, 0, 0, wire_labels=("a",)), "1 wire labels for 2 wires"),
-        (lambda: hqconv(0), "at least 1, got 0"),
-        (lambda: basic(wires=1), "at least 2 wires"),
+        (lambda: hqconv(0), "layers must be a whole number, at least 1; got 0"),
+        (lambda: basic(wires=1), "wires of the Basic ansatz.* at least 2; got 1"),
     ],
 )
 def test_a_mistake_is_named(make, message):
@@ -158,7 +158,7 @@ def test_from_pennylane_equals_pennylane():
         (lambda x, w: [qml.RX(w[0], wires=0), qml.var(qml.PauliZ(0))], ValueError, "expval.PauliZ. of every wire"),
         (lambda x, w: qml.QubitDensityMatrix(torch.eye(2) / 2, wires=0), ValueError, "Cannot take the operation"),
         (lambda x, w: qml.RX(w[0], wires="a"), ValueError, "Wires must be integers"),
-        (lambda x, w: qml.RX(w[3], wires=0), TypeError, "on 1 inputs and 1 weights failed"),
+        (lambda x, w: qml.RX(w[3], wires=0), TypeError, "a vector of 1 inputs and one of 1 weights failed"),
     ],
 )
 def test_from_pennylane_names_what_it_cannot_take(fn, error, message):
@@ -194,3 +194,64 @@ def test_hqconv_written_in_pennylane_is_the_same_circuit():
     wanted = [(g.name, g.wires, g.param) for g in hqconv(1).gates]
     assert [(g.name, g.wires, g.param) for g in traced.gates] == wanted
     assert all(abs(a.scale - b.scale) < 1e-9 for a, b in zip(traced.gates, hqconv(1).gates, strict=True))
+
+
+def two_wires(x, w):
+    qml.RX(x[0], wires=0)
+    qml.RY(w[0], wires=1)
+
+
+def test_from_pennylane_takes_the_function_of_a_qnode():
+    both = qml.QNode(two_wires, qml.device("default.qubit", wires=2)), two_wires
+    a, b = (Circuit.from_pennylane(fn, 1, 1) for fn in both)
+    assert a.gates == b.gates and len(a.gates) == 2
+
+
+@pytest.mark.parametrize("names", [("weights", "inputs"), ("theta", "x"), ("params", "inputs"), ("inputs", "weights")])
+def test_from_pennylane_goes_by_the_names_of_the_parameters(names):
+    fn = {}
+    exec(f"def fn({', '.join(names)}): apply({names[0]}, {names[1]})", {"apply": lambda a, b: two_wires(a, b)}, fn)
+    kinds = [gate.param[0] for gate in Circuit.from_pennylane(fn["fn"], 1, 1).gates]
+    assert kinds == (["input", "weight"] if names[0] == "inputs" else ["weight", "input"])
+
+
+def returning(*wires):
+    return lambda x, w: [two_wires(x, w), *(qml.expval(qml.PauliZ(k)) for k in wires)][1:]
+
+
+def test_from_pennylane_takes_z_of_all_wires_in_order_and_refuses_others():
+    assert Circuit.from_pennylane(returning(0, 1), 1, 1).n_wires == 2
+    for wires in ((1,), (0,), (1, 0), (0, 1, 0)):
+        with pytest.raises(ValueError, match="of wires 0 … 1 in this order, not of"):
+            Circuit.from_pennylane(returning(*wires), 1, 1)
+    with pytest.raises(ValueError, match="wires 0 … 2 in this order"):
+        Circuit.from_pennylane(returning(0, 1), 1, 1, n_wires=3)
+
+
+@pytest.mark.parametrize("fn", [lambda x, w: two_wires, lambda x, w: None, lambda x, w: qml.Identity(0)])
+def test_from_pennylane_refuses_a_function_that_applies_nothing(fn):
+    with pytest.raises(ValueError, match="applies no gate"):
+        Circuit.from_pennylane(fn, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "rot",
+    [lambda w: qml.CRot(*w, wires=[1, 0]), lambda w: qml.ctrl(qml.Rot(*w, wires=0), control=1)],
+    ids=["CRot", "controlled Rot"],
+)
+def test_from_pennylane_takes_controlled_rotations(rot):
+    def fn(x, w):
+        two_wires(x, w)
+        rot(w[1:])
+
+    circuit, w = Circuit.from_pennylane(fn, 1, 4), torch.tensor([0.4, 1.0, -2.0, 0.3], dtype=torch.float64)
+    assert [g.name for g in circuit.gates[2:]] == ["CRZ", "CRY", "CRZ"]
+    x = torch.tensor([0.7], dtype=torch.float64)
+    measured = qml.QNode(lambda: [fn(x, w), qml.expval(qml.PauliZ(0)), qml.expval(qml.PauliZ(1))][1:],
+                         qml.device("default.qubit", wires=2))  # fmt: skip
+    torch.testing.assert_close(simulate(circuit, x[None], w)[0], torch.stack(measured()), rtol=0, atol=1e-12)
+
+
+def test_from_pennylane_says_that_weights_are_one_vector():
+    with pytest.raises(TypeError, match=r"weights\[3\], not weights\[0, 3\]"):
+        Circuit.from_pennylane(lambda x, w: qml.RX(w[0, 0], wires=0), 0, 4)

@@ -5,7 +5,7 @@ import torch
 
 from qdm_lib.checkpoint import load_model, save_model
 from qdm_lib.circuits import basic, fqconv, hqconv, hqconv_released
-from qdm_lib.controls import CONTROLS, LowRank, without_controlled_gates, without_controls
+from qdm_lib.controls import CONTROLS, LowRank, always_on, single_wire_gates
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
 from qdm_lib.unet import build_unet
@@ -44,11 +44,11 @@ def test_classical_control_refuses_what_does_not_fit():
 @pytest.mark.parametrize("circuit", [hqconv(2), fqconv(1)])
 def test_without_its_controlled_gates_a_circuit_is_cos(circuit):
     x, theta = torch.randn(4, 12).double(), torch.rand(circuit.n_weights).double()
-    torch.testing.assert_close(simulate(without_controlled_gates(circuit), x, theta), x.cos())
+    torch.testing.assert_close(simulate(single_wire_gates(circuit), x, theta), x.cos())
 
 
-def test_without_controls_no_wire_hears_of_another():
-    circuit = without_controls(hqconv(3))
+def test_always_on_no_output_depends_on_another_wire():
+    circuit = always_on(hqconv(3))
     x = torch.randn(1, 12).double()
     theta = torch.rand(84).double().requires_grad_()
     jacobian = torch.autograd.functional.jacobian(lambda x: simulate(circuit, x, theta)[0], x)[:, 0]

@@ -9,11 +9,13 @@ import reference
 import torch
 from hypothesis import HealthCheck, given, settings
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import chain as engine_chain
+from qdm_lib.engine.matrices import in_clean_thread
 from qdm_lib.engine.plan import KINDS, Cost, decide, matrices_cost
-from qdm_lib.engine.simulate import explain, fast_simulate, make_plan
+from qdm_lib.engine.simulate import _plan, explain, fast_simulate, make_plan
 from qdm_lib.engine.structure import components
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
@@ -300,7 +302,7 @@ def test_a_plan_made_in_inference_mode_can_be_trained(circuit, force):
     """A plan is kept for the whole process, so sampling first must not leave tensors that autograd refuses."""
     x, theta, v = arguments(circuit, 2, 2)
     want, want_product = value_and_product(by_statevector(circuit), x, theta, v)
-    make_plan.cache_clear()
+    _plan.cache_clear()
     with torch.inference_mode():
         fast_simulate(circuit, x.detach(), theta.detach(), force)
         fast_simulate(circuit, x.detach().float(), theta.detach().float(), force)
@@ -309,6 +311,47 @@ def test_a_plan_made_in_inference_mode_can_be_trained(circuit, force):
     torch.testing.assert_close(product, want_product, rtol=0, atol=1e-9)
     single = [t.detach().float().requires_grad_() for t in (x, theta)]  # copies in another precision
     fast_simulate(circuit, *single, force).sum().backward()
+
+
+@pytest.mark.parametrize("make", [lambda: hqconv(2), lambda: fqconv(1), basic, lambda: hqconv(7)])
+@pytest.mark.parametrize("mode", [FakeTensorMode(allow_non_fake_inputs=True), torch.device("meta"), None])
+def test_a_plan_made_in_any_mode_serves_later_calls(make, mode):
+    """Fake tensors, a default device and torch.export are modes of their thread; tables are made in another."""
+    layer = QuantumLayer(make(), 1)
+    x = torch.randn(2, 1, layer.circuit.n_inputs, generator=torch.Generator().manual_seed(0))
+    _plan.cache_clear()
+    if mode is None:
+        torch.export.export(layer, (x,), strict=False)
+    else:
+        with mode:
+            layer(x)
+    out = layer(x)
+    assert type(out) is torch.Tensor and out.device.type == "cpu"
+    torch.testing.assert_close(out[:, 0], simulate(layer.circuit, x[:, 0], layer.theta[0]), rtol=0, atol=1e-5)
+
+
+def test_the_planner_is_marked_as_not_to_be_compiled():
+    """Traced by Dynamo, planning one HQConv takes minutes."""
+    assert make_plan._torchdynamo_disable and in_clean_thread._torchdynamo_disable
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_angles_do_not_pass_through_matrix_products(precision, monkeypatch):
+    """A user's lower precision of products rounds their factors; 0.1 rounded to ten bits is off by 2e-5."""
+    circuit = basic(2, 1)
+    angles = []
+    cos = torch.cos
+    monkeypatch.setattr(torch, "cos", lambda half: angles.append(half.detach()) or cos(half))
+    x = torch.tensor([[[0.1, -0.3]]])
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        fast_simulate(circuit, x, torch.tensor([[0.7, 0.9]]))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    found = torch.cat([half.flatten() for half in angles])
+    for wanted in (0.1, -0.3, 0.7, 0.9):
+        assert (found - torch.tensor(wanted) / 2).abs().min() == 0
 
 
 @pytest.mark.parametrize("circuit", [hqconv(3), fqconv(3)], ids=lambda circuit: circuit.name)

@@ -150,3 +150,19 @@ def test_a_labelled_qnode_still_computes():
 def test_a_mistake_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("circuit", [basic(), hqconv(1), fqconv(1)], ids=lambda c: c.name)
+def test_qnodes_take_numpy_arrays(circuit):
+    x, theta, _ = random_case(circuit, 1)
+    out = to_qnode(circuit)(x[0].detach().numpy(), theta.detach().numpy())
+    torch.testing.assert_close(torch.stack([torch.as_tensor(z) for z in out]), simulate(circuit, x, theta)[0].detach())
+
+
+@pytest.mark.parametrize("backend", ["fast", "statevector", "pennylane"])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_inputs_are_refused(backend, dtype):
+    with pytest.raises(ValueError, match="wanted real inputs, got torch.complex"):
+        QuantumLayer(basic(), 1, backend)(torch.zeros(2, 1, 4, dtype=dtype))
+    with pytest.raises(ValueError, match="both float32 or both float64"):
+        simulate(basic(), torch.zeros(2, 4, dtype=dtype), torch.zeros(16))

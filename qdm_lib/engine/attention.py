@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qdm_lib.simulator import full_precision
+
 _SLICE = 2**20  # numbers of queries or keys worked on at once: 4 MiB of float32
 
 
@@ -33,7 +35,7 @@ def norm_silu(x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float) 
     B, C, H, W = x.shape
     pixels = math.gcd(H * W, 16)  # in a row of memory: long rows are quick
     rows = x.permute(0, 2, 3, 1).reshape(B, H * W // pixels, pixels * C).to(gain.dtype)
-    with torch.autocast(x.device.type, enabled=False):  # means and variances need more than 8 bits
+    with full_precision(x):  # means and variances need more than 8 bits
         centred = rows - _tile(_group_mean(_pixel_mean(rows, C), groups), rows)
         rstd = torch.rsqrt(_group_mean(_pixel_mean(centred.square(), C), groups) + eps)
         y = F.silu(torch.addcmul(_tile(offset, rows), centred, _tile(gain * rstd, rows)))
@@ -69,7 +71,7 @@ def pool(x: Tensor, W: Tensor) -> Tensor:
     Returns (B, c, F).
     """
     x, W = _autocast(x, W)
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         if torch.is_grad_enabled():
             return _Pool.apply(x, W)[0]
         # nothing to keep: forget each slice's keys at once
@@ -82,7 +84,7 @@ def read(x: Tensor, W: Tensor, M: Tensor, heads: int) -> Tensor:
     x (B, P, c), W (F, c), M (B, c, F) → (B, c, P).
     """
     x, W, M = _autocast(x, W, M)
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         if torch.is_grad_enabled():
             return _Read.apply(x, W, M, heads)[0]
         parts = _slices(_images_at_once(x, W), x, M)
@@ -199,5 +201,6 @@ def _queries(W: Tensor, x: Tensor, heads: int) -> Tensor:
 def _autocast(x: Tensor, *others: Tensor) -> list[Tensor]:
     """All in the precision that autocast asks for, if it is on, else in that of x."""
     device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if on else x.dtype
     return [v.to(dtype) for v in (x, *others)]

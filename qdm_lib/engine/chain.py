@@ -74,23 +74,21 @@ class ChainPart:
         encoding: of each wire of the component.
     """
 
-    def __init__(
-        self, chain: Chain, wires: Sequence[int], encoding: Sequence[Encoding], n_inputs: int, n_weights: int
-    ) -> None:
+    def __init__(self, chain: Chain, wires: Sequence[int], encoding: Sequence[Encoding]) -> None:
         self.chain = chain
         self.sites = [SiteMatrices(site, encoding) for site in chain.sites]
         # Sites of the same size share their products: {number of wires: …}
         self.states, self.unitaries = {}, {}
         for k in {len(site.wires) for site in chain.sites}:
             same = [s for s in self.sites if len(s.site.wires) == k]
-            self.states[k] = ProductState([[encoding[w] for w in s.site.wires] for s in same], n_inputs, n_weights)
-            self.unitaries[k] = BlockUnitaries([b for s in same for b in s.blocks], k, n_weights)
+            self.states[k] = ProductState([[encoding[w] for w in s.site.wires] for s in same])
+            self.unitaries[k] = BlockUnitaries([b for s in same for b in s.blocks], k)
         plain = [[w for w in site.wires if w in chain.plain] for site in chain.sites]
         self.signs = []
         for site, mine in zip(chain.sites, plain, strict=True):
             signs = z_signs(len(site.wires))[:, [site.wires.index(w) for w in mine]]
             self.signs.append(Constant(signs.repeat_interleave(2 * 2 ** len(site.right), 0)))
-        self.readouts = [ReadoutPart(r, chain, n_weights) for r in chain.readouts]
+        self.readouts = [ReadoutPart(r, chain) for r in chain.readouts]
         self.roles = tuple(roles(chain))
         order = [w for mine in plain for w in mine] + [w for r in chain.readouts for w in r.outputs]
         self.wires = [wires[w] for w in order]
@@ -120,9 +118,9 @@ class ReadoutPart:
     the last crossing gates, from the weights alone.
     """
 
-    def __init__(self, readout: Readout, chain: Chain, n_weights: int) -> None:
+    def __init__(self, readout: Readout, chain: Chain) -> None:
         n = len(readout.wires)
-        self.unitary = BlockUnitaries([readout.gates], n, n_weights)
+        self.unitary = BlockUnitaries([readout.gates], n)
         self.signs = Constant(z_signs(n)[:, [readout.wires.index(w) for w in readout.outputs]].T)
         # O comes as (bra wires, ket wires), rho as (bra, ket) of the first site, of the second, …
         mine = roles(chain)[readout.first : readout.last + 1]

@@ -35,7 +35,7 @@ class Sweeps:
     """One sweep over a chain from each side: the environments of every site."""
 
     def __init__(self, roles: Sequence[Role], v: Sequence[Tensor]) -> None:
-        self.roles, self.v, self.bra = roles, v, [site.conj_physical() for site in v]
+        self.roles, self.v, self.bra = roles, v, [site.conj().resolve_conj() for site in v]
         self.open: list[Environment] = [None]  # left of each site, for each open pair: (N, pairs, l', l)
         self.equal = [[0]]  # which of these pairs have equal bits
         self.right: list[Environment] = [None]

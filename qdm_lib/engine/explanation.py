@@ -102,7 +102,7 @@ def explain(circuit: Circuit, *, n_circuits: int = 1, batch: int = 128) -> Expla
 
     Args:
         circuit: any circuit.
-        n_circuits, batch: at least 1; the totals at the end are for so many circuits with so many
+        n_circuits, batch: at least 1; the totals at the end are for that many circuits with that many
             rows each. The plan does not depend on them.
 
     Returns:

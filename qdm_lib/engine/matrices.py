@@ -5,7 +5,9 @@ such gates of all circuits of a layer into matrices at once, multiplies neighbou
 one unitary per block of gates. C counts the circuits: theta is (C, n_weights).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -29,12 +31,12 @@ class Constant:
 
     ``constant(like)`` follows the dtype and the device of ``like``; complex numbers stay complex
     and indices stay integers. Plans outlive the call that makes them, so inside
-    `torch.inference_mode`, too, this is a tensor that later calls can differentiate with.
+    `torch.inference_mode`, `torch.export` and the like, too, this is a true tensor for later calls: copies are
+    made in a thread of their own, where none of the caller's modes is in force.
     """
 
     def __init__(self, values: Tensor) -> None:
-        with torch.inference_mode(False):
-            self.values, self.copies = values.clone(), {}
+        self.values, self.copies = values, {}
 
     def __call__(self, like: Tensor) -> Tensor:
         key = (like.dtype, like.device)
@@ -45,14 +47,49 @@ class Constant:
                 dtype = torch.complex128 if double else torch.complex64
             elif dtype.is_floating_point:
                 dtype = torch.float64 if double else torch.float32
-            with torch.inference_mode(False), torch.no_grad():
-                self.copies[key] = self.values.to(like.device, dtype)
+            self.copies[key] = in_clean_thread(self.values.to, like.device, dtype)
         return self.copies[key]
+
+
+@torch.compiler.disable
+def in_clean_thread(function: Callable, *arguments):
+    """The function's result, from a thread where no mode of torch's is in force; torch.compile does not look inside.
+
+    Modes such as inference_mode, fake tensors, vmap or a default device belong to the thread that entered them.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def zeros(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Zeros to fill a `Constant` with, in double precision."""
     return torch.zeros(*shape, dtype=dtype)
+
+
+class Angles:
+    """Sums scale · value + offset, the same for every circuit, of entries picked from the values.
+
+    Picked, not made by a matrix product: a user's `torch.set_float32_matmul_precision` may round the factors of
+    products to ten bits and fewer, which angles do not bear.
+
+    Args:
+        terms: for each angle its terms (entry, scale); offsets: one number for each angle.
+    """
+
+    def __init__(self, terms: Sequence[Sequence[tuple[int, float]]], offsets: Sequence[float]) -> None:
+        self.terms = []
+        for turn in zip_longest(*terms, fillvalue=(0, 0.0)) if any(terms) else ():
+            entries, scales = zip(*turn, strict=True)
+            self.terms.append((Constant(torch.tensor(entries)), Constant(torch.tensor(scales, dtype=torch.float64))))
+        self.offset = Constant(torch.tensor(offsets, dtype=torch.float64))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """values (C, entries, …) → (C, angles, …)."""
+        column = (-1, *[1] * (values.ndim - 2))
+        total = self.offset(values).reshape(column).expand(len(values), -1, *values.shape[2:])
+        for entries, scales in self.terms:
+            total = values.index_select(1, entries(values)) * scales(values).reshape(column) + total
+        return total
 
 
 class Gates:
@@ -62,21 +99,20 @@ class Gates:
     gives what it does to its target when the control is 1.
     """
 
-    def __init__(self, gates: Sequence[Gate], n_weights: int) -> None:
-        of_weight, offset = zeros(n_weights, len(gates)), zeros(len(gates))
+    def __init__(self, gates: Sequence[Gate]) -> None:
+        terms = [[]] * len(gates)
         table = zeros(len(gates), 3, 4, dtype=torch.complex128)
         for k, gate in enumerate(gates):
-            offset[k] = gate.offset / 2
             if gate.param is not None and gate.param[0] == "weight":
-                of_weight[gate.param[1], k] = gate.scale / 2
-            terms = [_NIL, _NIL, FIXED[gate.name]] if gate.name in FIXED else _ROTATION[gate.name[-1]]
-            table[k] = torch.tensor(terms, dtype=torch.complex128).flatten(1)
-        self.of_weight, self.offset = Constant(of_weight), Constant(offset)
+                terms[k] = [(gate.param[1], gate.scale / 2)]
+            parts = [_NIL, _NIL, FIXED[gate.name]] if gate.name in FIXED else _ROTATION[gate.name[-1]]
+            table[k] = torch.tensor(parts, dtype=torch.complex128).flatten(1)
+        self.half_angles = Angles(terms, [gate.offset / 2 for gate in gates])
         self.table = Constant(torch.view_as_real(table).flatten(2))
 
     def __call__(self, theta: Tensor) -> Tensor:
         """theta (C, n_weights) → (gates, C, 2, 2) complex."""
-        half = torch.addmm(self.offset(theta), theta, self.of_weight(theta)).T  # half angles, (gates, C)
+        half = self.half_angles(theta).T  # (gates, C)
         terms = torch.stack([torch.cos(half), torch.sin(half), torch.ones_like(half)], -1)
         return torch.view_as_complex(torch.bmm(terms, self.table(theta)).unflatten(-1, (2, 2, 2)))
 
@@ -92,20 +128,20 @@ class BlockUnitaries:
         n_wires: wire 0 is the most significant bit of a row or column of the matrix.
     """
 
-    def __init__(self, blocks: Sequence[Sequence[Gate]], n_wires: int, n_weights: int) -> None:
-        fused = [fuse(block) for block in blocks]
+    def __init__(self, blocks: Sequence[Sequence[Gate]], n_wires: int) -> None:
+        runs_of = [fuse(block) for block in blocks]
         self.n_blocks, self.size = len(blocks), 2**n_wires
-        self.length = max([1, *map(len, fused)])  # shorter blocks and runs are padded by identities
-        self.depth = max([1] + [len(run) for runs in fused for run in runs])
+        self.length = max([1, *map(len, runs_of)])  # shorter blocks and runs are padded by identities
+        self.depth = max([1] + [len(run) for runs in runs_of for run in runs])
         rows = self.n_blocks * self.length
         gates = [_IDENTITY] * (self.depth * rows)
         spread = zeros(rows, 4, self.size, self.size, dtype=torch.complex128)
         rest = torch.eye(self.size, dtype=torch.complex128).repeat(rows, 1, 1, 1)
-        for b, runs in enumerate(fused):
+        for b, runs in enumerate(runs_of):
             for row, run in enumerate(runs, b * self.length):
                 gates[row : row + len(run) * rows : rows] = run
                 spread[row], rest[row, 0] = embedding(run[0], n_wires)
-        self.gates = Gates(gates, n_weights)
+        self.gates = Gates(gates)
         self.spread, self.rest = Constant(spread.flatten(2)), Constant(rest.flatten(2))
 
     def __call__(self, theta: Tensor) -> Tensor:

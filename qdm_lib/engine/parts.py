@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from qdm_lib.circuits import Gate
-from qdm_lib.engine.matrices import BlockUnitaries, Constant, zeros
+from qdm_lib.engine.matrices import Angles, BlockUnitaries, Constant
 from qdm_lib.engine.structure import Encoding, group, reads_input
 from qdm_lib.simulator import gate_angle, rotation
 
@@ -30,26 +30,21 @@ class ProductState:
         encodings: for each group, the encodings of its wires; all groups have equally many.
     """
 
-    def __init__(self, encodings: Sequence[Sequence[Encoding]], n_inputs: int, n_weights: int) -> None:
+    def __init__(self, encodings: Sequence[Sequence[Encoding]]) -> None:
         flat = [e for encoding in encodings for e in encoding]
         self.shape = (len(encodings), len(encodings[0]))
-        of_input, of_weight, offset = zeros(len(flat), n_inputs), zeros(n_weights, len(flat)), zeros(len(flat), 1)
-        for wire, encoding in enumerate(flat):
-            for gate in encoding.gates:
-                offset[wire] += gate.offset / 2
-                kind, k = gate.param or ("constant", 0)
-                if kind == "input":
-                    of_input[wire, k] += gate.scale / 2
-                elif kind == "weight":
-                    of_weight[k, wire] += gate.scale / 2
-        self.reads_weights = bool(of_weight.any())
-        self.of_input, self.of_weight, self.offset = map(Constant, (of_input, of_weight, offset))
+        read = {
+            kind: [[(g.param[1], g.scale / 2) for g in e.gates if g.param and g.param[0] == kind] for e in flat]
+            for kind in ("input", "weight")
+        }
+        self.of_input = Angles(read["input"], [sum(g.offset / 2 for g in e.gates) for e in flat])
+        self.of_weight = Angles(read["weight"], [0.0] * len(flat)) if any(read["weight"]) else None
 
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
         """x (B, C, n_inputs), theta (C, n_weights) → (C, groups, 2^k, B) real."""
-        half = self.of_input(x) @ x.permute(1, 2, 0) + self.offset(x)  # half the angles: (C, wires, B)
-        if self.reads_weights:
-            half = half + (theta @ self.of_weight(x))[..., None]
+        half = self.of_input(x.permute(1, 2, 0))  # half the angles: (C, wires, B)
+        if self.of_weight:
+            half = half + self.of_weight(theta)[..., None]
         half = half.unflatten(1, self.shape)
         first, *later = torch.stack([torch.cos(half), torch.sin(half)], 3).unbind(2)  # each (C, groups, 2, B)
         for pair in later:
@@ -83,14 +78,12 @@ class UnitaryPart:
     def __init__(
         self,
         components: Sequence[tuple[Sequence[int], Sequence[Encoding], Sequence[Gate]]],
-        n_inputs: int,
-        n_weights: int,
     ) -> None:
         wires, encodings, gates = zip(*components, strict=True)
         k = len(wires[0])
         self.wires = [w for group in wires for w in group]
-        self.state = ProductState(encodings, n_inputs, n_weights)
-        self.unitaries = BlockUnitaries(gates, k, n_weights)
+        self.state = ProductState(encodings)
+        self.unitaries = BlockUnitaries(gates, k)
         self.phase = Constant(torch.stack([encoding_phase(e) for e in encodings])[:, None, None])
         self.signs = Constant(z_signs(k).T.repeat(1, 2))  # for real parts, then imaginary parts
 
@@ -114,12 +107,10 @@ class StatevectorPart:
         wires: Sequence[int],
         encoding: Sequence[Encoding],
         gates: Sequence[Gate],
-        n_inputs: int,
-        n_weights: int,
         max_block: int = 4,
     ) -> None:
         self.wires, self.n = list(wires), len(wires)
-        self.state = ProductState([encoding], n_inputs, n_weights)
+        self.state = ProductState([encoding])
         self.phase = Constant(encoding_phase(encoding))
         self.signs = Constant(z_signs(self.n))
         self.steps: list = []
@@ -129,7 +120,7 @@ class StatevectorPart:
             else:
                 place = {w: k for k, w in enumerate(block)}
                 local = [_move(g, place) for g in mine]
-                self.steps.append((block, BlockUnitaries([local], len(block), n_weights)))
+                self.steps.append((block, BlockUnitaries([local], len(block))))
 
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
         matrices = [step(theta)[0] if isinstance(step, BlockUnitaries) else None for _, step in self.steps]

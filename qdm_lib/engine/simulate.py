@@ -21,7 +21,7 @@ from torch import Tensor
 from qdm_lib.circuits import Circuit
 from qdm_lib.engine.chain import ChainPart
 from qdm_lib.engine.explanation import Explanation, explain
-from qdm_lib.engine.matrices import Constant
+from qdm_lib.engine.matrices import Constant, in_clean_thread
 from qdm_lib.engine.parts import StatevectorPart, UnitaryPart
 from qdm_lib.engine.plan import decide
 
@@ -30,7 +30,7 @@ __all__ = ["Explanation", "explain", "fast_simulate", "make_plan"]
 Part = UnitaryPart | ChainPart | StatevectorPart
 
 
-@lru_cache(maxsize=256)
+@torch.compiler.disable
 def make_plan(circuit: Circuit, force: str | None = None) -> tuple[list[Part], Constant]:
     """Get a circuit ready to run: one part for each component; small components of one size share a part.
 
@@ -49,18 +49,26 @@ def make_plan(circuit: Circuit, force: str | None = None) -> tuple[list[Part], C
     Raises:
         ValueError: another ``force``.
     """
+    return _plan(circuit, force)
+
+
+@lru_cache(maxsize=256)
+def _plan(circuit: Circuit, force: str | None) -> tuple[list[Part], Constant]:
+    return in_clean_thread(_new_plan, circuit, force)
+
+
+def _new_plan(circuit: Circuit, force: str | None) -> tuple[list[Part], Constant]:
     plan = decide(circuit, force)
-    sizes = circuit.n_inputs, circuit.n_weights
     parts, small = [], {}
     for component in plan.components:
         wires, encoding, gates = component.wires, component.encoding, component.gates
         if component.chosen.kind == "unitary":
             small.setdefault(len(wires), []).append((wires, encoding, gates))
         elif component.chosen.kind == "chain":
-            parts.append(ChainPart(component.chosen.chain, wires, encoding, *sizes))
+            parts.append(ChainPart(component.chosen.chain, wires, encoding))
         else:
-            parts.append(StatevectorPart(wires, encoding, gates, *sizes))
-    parts += [UnitaryPart(group, *sizes) for group in small.values()]
+            parts.append(StatevectorPart(wires, encoding, gates))
+    parts += [UnitaryPart(group) for group in small.values()]
     order = [w for part in parts for w in part.wires]
     return parts, Constant(torch.tensor([order.index(w) for w in plan.where]))
 

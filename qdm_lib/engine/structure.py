@@ -326,7 +326,7 @@ def add_events(chain: Chain, body: Sequence[Gate], site_of: Sequence[int], max_b
         if any(map(reads_input, run)):
             return False
         control, target = ends
-        applied = [uncontrolled(g, place[g.targets[0]]) for g in run]
+        applied = [target_gate(g, place[g.targets[0]]) for g in run]
         chain.sites[control].events.append(("control", bond, place[run[0].wires[0]]))
         chain.sites[target].events.append(("target", bond, applied))
         for k in range(min(ends), max(ends)):
@@ -337,7 +337,7 @@ def add_events(chain: Chain, body: Sequence[Gate], site_of: Sequence[int], max_b
     return not inputs_left and all(len(site.right) <= max_bonds for site in chain.sites)
 
 
-def uncontrolled(gate: Gate, wire: int) -> Gate:
+def target_gate(gate: Gate, wire: int) -> Gate:
     """What a controlled gate does to its target when the control is 1, as a gate on ``wire``."""
     name = {"CNOT": "PauliX", "CZ": "PauliZ"}.get(gate.name, gate.name.removeprefix("C"))
     return replace(gate, name=name, wires=(wire,))
