@@ -369,8 +369,10 @@ def _(answer, v, draw):
         steps = torch.full((2000,), t)
         error = (w.target(x_0, steps, eps) - model(w.q(x_0, steps, eps), steps)).square().mean().item()
         if (found := error / best_line(w, x_0, t, eps)) > bar:
-            raise Mistake(f"At t = {t} of {w.last} its error is {found:.2f} times that of the best straight line; "
-                          f"{bar} is asked for. Is the target {v.predicts}? Does the network see t (or log snr)?")  # fmt: skip
+            raise Mistake(
+                f"At t = {t} of {w.last} its error is {found:.2f} times that of the best straight line; {bar} is asked "
+                f"for. Is the target {v.predicts}? Does the network see t (or log snr)?"
+            )
 
 
 @train_denoiser.has("draws numbers like the data", 2)
