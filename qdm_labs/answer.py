@@ -9,8 +9,6 @@ from __future__ import annotations
 import linecache
 import traceback
 from collections.abc import Callable
-from functools import partial
-from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -28,7 +26,7 @@ class LocalAnswer:
     def __call__(self, *args: Any) -> Any:
         """What the function returns; `Mistake` where it stops with an error."""
         out = perform(self.function, args)
-        made = isinstance(out, torch.nn.Module | FunctionType | MethodType | partial)
+        made = callable(out) and not isinstance(out, type)
         return LocalAnswer(out) if made else out  # a trained model, say: its errors are the student's, too
 
     def gradient(self, *args: Any, wrt: int, weights: Tensor) -> Tensor:
