@@ -16,8 +16,8 @@
 #
 # **Prerequisites.** Notebook 03: the two circuits and the wire map. PyTorch modules.
 #
-# **Measured** on two CPU cores, including the start of Python: 22 s of processor time and 1.2 GB of memory; with
-# `QDM_FAST=1` 15 s and 1.1 GB. A busy machine takes longer. No network is needed.
+# **Measured** on two CPU cores, including the start of Python: 48 s of processor time and 1.2 GB of memory; with
+# `QDM_FAST=1` 20 s and 1.1 GB. A busy machine takes longer. No network is needed.
 
 # %%
 import os
@@ -196,7 +196,8 @@ for c_in, c, size in ((40, 40, 2), (70, 40, 2), (10, 10, 28), (20, 10, 28)):
 
 # %% [markdown]
 # Shapes at every step, of the block at the vertex (two pixels by two, 40 channels). A *hook* is called with what a
-# module takes and returns:
+# module takes and returns. (`FastFilmNorm` is the library's GroupNorm, which does scale, shift and SiLU in the same
+# go.)
 
 
 # %%
@@ -436,15 +437,21 @@ t = torch.randint(0, 1000, (IMAGES,), generator=seeded(1))
 x_t = schedule.q_sample(x_0, t, torch.randn(x_0.shape, generator=seeded(2)))
 
 
+def normed(norm, h):
+    """The GroupNorm alone; the library's module goes on with scale, shift and SiLU."""
+    return F.group_norm(h, norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+
 def scales(model):
     """For each vertex convolution: what the 40 channels hold before and after its GroupNorm, and their stds."""
     found, hooks = {}, []
     for b in (1, 2):
         block = getattr(model, f"vertex_block{b}")
         for k in (1, 2):
-            for part in (f"conv{k}", f"norm{k}"):
-                hooks.append(getattr(block, part).register_forward_hook(
-                    lambda m, a, out, key=(b, k, part[:4]): found.update({key: out.detach()})))  # fmt: skip
+            norm = getattr(block, f"norm{k}")
+            hooks.append(getattr(block, f"conv{k}").register_forward_hook(
+                lambda m, a, h, key=(b, k), norm=norm: found.update(
+                    {(*key, "conv"): h.detach(), (*key, "norm"): normed(norm, h).detach()})))  # fmt: skip
     with torch.no_grad():
         model(x_t, t)
     for hook in hooks:
@@ -511,7 +518,7 @@ for name, model in models.items():
         frozen = h.clone()
         frozen[:, :3] = h[:, :3].mean(0)
         with torch.no_grad():
-            pair = torch.stack([norm(part)[:, :3] for part in (h, frozen)])
+            pair = torch.stack([normed(norm, part)[:, :3] for part in (h, frozen)])
         varying = (pair - pair.mean(1, keepdim=True)).flatten(1)  # over the images, without what is constant
         correlation = torch.corrcoef(varying)[0, 1].item()
         print(f"{name:9} block {b} conv {k}: quantum channels after the norm, circuits running against frozen: "
@@ -655,10 +662,9 @@ class ReleasedBlock(ResnetBlock):
         k = self.conv1.k
         scale, shift = self.time(F.silu(time)).chunk(2, dim=1)
         first = self.conv1.quantum(x[:, :k])
-        h = self.norm1(torch.cat([first, self.conv1.rest(x[:, k:])], 1))
-        h = F.silu(h * (1 + scale[:, :, None, None]) + shift[:, :, None, None])
+        h = self.norm1(torch.cat([first, self.conv1.rest(x[:, k:])], 1), scale, shift)  # SiLU included
         _second = self.conv2.quantum(h[:, :k])  # computed, and then not used:
-        h = F.silu(self.norm2(torch.cat([first, self.conv2.rest(h[:, k:])], 1)))
+        h = self.norm2(torch.cat([first, self.conv2.rest(h[:, k:])], 1))
         return self.skip(x) + h
 
 
