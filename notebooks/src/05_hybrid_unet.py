@@ -367,11 +367,13 @@ assert saved < classical - hybrid_count(7, 0)
 # %% [markdown]
 # ## 7 · The hybridization widget
 #
-# Choose how many channels are quantum, with which circuit, and whether the level at 14×14 is quantum too (the
-# *quanvolution* of notebook 04). The drawing recolours. Below stand the parameters beside the paper's number, the time
-# of a training step as benchmarked, and, where a trained checkpoint is shipped, images that it drew. "Measure a step"
-# and "Draw samples" compute here; "Stop" stops them. With the keyboard: Tab goes to the next control, Space opens a
-# list or presses a button.
+# Models side by side, each column with the same start noise and, unless you choose otherwise, trained equally long:
+# none, 10, 50 or 100 % of the vertex's channels through circuits, or any settings that you pick in the columns. A model
+# that nobody has trained so long says so in its place. Below each picture stand the parameters beside the paper's
+# number, the time of a training step against `unet` as benchmarked, and the scores of the model's card. **Epochs**
+# chooses the length of training, **Circuits** puts random weights, zeros or cos(x) in the place of the trained circuits
+# and draws again from the same noise, and **Play** shows how the noise became pictures. With the keyboard: Tab goes to
+# the next control, Space opens a list or presses a button.
 
 # %%
 hybridization("1hqconv")
@@ -389,7 +391,7 @@ for name in ("1hqconv", "quanv-fqconv"):
 #
 # What does a step cost? Fewer parameters do not mean less time: a circuit of 12 qubits is simulated with exact
 # arithmetic, a convolution on 2×2 pixels is a small matrix product. Here each model runs forward and backward on 16
-# images, in turns, and the median counts. (Whole training steps, on a quiet machine, are in the folder `benchmarks`.)
+# images, in turns, and the median counts. (Whole training steps, on a quiet machine, are in the folder `study/benchmarks`.)
 
 # %%
 contenders = {name: build_unet(name, seed=0) for name in ("unet", "1hqconv", "7hqconv", "fullhqconv", "quanv-hqconv")}
