@@ -459,6 +459,7 @@ def scales(model):
     return found, {key: out.transpose(0, 1).flatten(1).std(1) for key, out in found.items()}
 
 
+# %%
 CLOTHES = SHIPPED / "fashion-mnist"
 models = {"fresh": build_unet("1hqconv", seed=0), "2 epochs": load_model(CLOTHES / "1hqconv-2-epochs"),
           "20 epochs": load_model(CLOTHES / "1hqconv")}  # fmt: skip
