@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qdm_labs import lab04, lab06, lab08
+from qdm_labs import lab04, lab06, lab07, lab08
 from qdm_labs.draw import Draw
 from qdm_labs.variant import Variant
 from qdm_lib.blocks import ResnetBlock, WeightStandardizedConv2d
@@ -15,6 +15,8 @@ from qdm_lib.diffusion import NoiseSchedule, ddim_sample
 from qdm_lib.metrics import interval
 from qdm_lib.statistics import paired_difference
 from qdm_lib.training import EMA, TrainConfig
+from qdm_lib.transfer import transfer_weights
+from qdm_lib.unet import build_unet
 
 PLAIN = lab04.Conventions(1e-5, True, 0, False, "h·(1 + scale) + shift, then SiLU", True, next(iter(lab04.WIRES)), True)
 
@@ -52,9 +54,9 @@ def test_lab_04_s_wires_are_the_words_of_the_variant():
             assert eval(place[name].replace("·", "*"), names) == wire
 
 
-@pytest.mark.parametrize("lab", [lab04, lab06, lab08])
+@pytest.mark.parametrize("lab", [lab04, lab06, lab07, lab08])
 def test_variants_differ(lab):
-    assert len({lab.conventions(Variant(f"2026/{k}")) for k in range(20)}) > 15
+    assert len({lab.conventions(Variant(f"2026/{k}")) for k in range(40)}) > 15
 
 
 def standard(v):
@@ -105,3 +107,15 @@ def test_lab_06_s_ddim_is_the_library_s(eta):
     generator = torch.Generator().manual_seed(3)
     *_, last = ddim_sample(model, schedule, x.shape, steps=7, eta=eta, generator=generator, x_T=x)
     assert torch.allclose(mine, last.x_0, atol=1e-6)
+
+
+def test_lab_07_s_hand_over_is_the_library_s():
+    """By the rule that the library has: names that begin with a word."""
+    v = replace(lab07.conventions(Variant("a")), rule="begins with one of them", of_target=True)
+    source, target = build_unet("unet"), build_unet("1hqconv")
+    start = {k: x.clone() for k, x in target.state_dict().items()}
+    report = transfer_weights(source, target, exclude="vertex")
+    mine = lab07.handed(v, source.state_dict(), start, ("vertex",))
+    assert all(torch.equal(x, mine[k]) for k, x in target.state_dict().items())
+    share = lab07.share(v, source.state_dict(), start, ("vertex",))
+    assert share == pytest.approx(report.numbers_copied / report.numbers_total)
