@@ -248,7 +248,7 @@ def test_variants_for_each_student(tmp_path):
     assert set(texts) == {"ada", "bob"} and texts["ada"] != texts["bob"]
     v = LAB.conventions(Variant.of(SEED, "ada"))
     notebook = json.loads(texts["ada"])
-    answer = ROTATION.replace(f"{V.sign}j", f"{v.sign}j")
+    answer = ROTATION.replace(f"+ {V.sign}j", f"+ {v.sign}j")
     for cell in notebook["cells"]:
         if "def rotation(" in "".join(cell["source"]):
             cell["source"] = answer
@@ -256,7 +256,8 @@ def test_variants_for_each_student(tmp_path):
     (tmp_path / "in" / "ada" / "lab02.ipynb").write_text(json.dumps(notebook))
     table = tmp_path / "marks.csv"
     assert tool("grade", "02", tmp_path / "in", "--variant", SEED, "--per-student", "--csv", table) == 0
-    (row,) = csv.DictReader(table.open(encoding="utf-8"))
+    with table.open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
     assert (row["student"], row["points"], row["remark"]) == ("ada", "3", "")
 
 
