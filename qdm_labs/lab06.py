@@ -155,7 +155,7 @@ def _decay_mistakes(v: Conventions, steps: list[int]) -> list:
     step = torch.tensor(steps, dtype=torch.float64)
     since, right = step - v.start, torch.tensor([decay(v, s) for s in steps])
     return [
-        (torch.full_like(step, v.most), f"The decay is {v.most} at once; it grows to that, in the steps since {v.start} "
+        (torch.full_like(step, v.most), f"The decay is {v.most} at once; it grows to that in the steps since {v.start} "
                                         "and not counted from the beginning."),
         (1 - right, "These are the weights' shares, 1 − d; the decay d is that of the old average."),
         ((1 - since**-v.power).clamp(min=v.most), "The larger of the two is taken; the smaller one is wanted."),

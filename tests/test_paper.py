@@ -100,7 +100,7 @@ def test_the_written_table_is_the_data():
     )
 
 
-NAMING = ["00", "01", "02", "03", "04"]  # the notebooks that name what of the paper they build
+NAMING = ["00", "01", "02", "03", "04", "05", "06", "07", "08"]  # the notebooks that name what of the paper they build
 
 
 def said_in(notebook: str) -> str:

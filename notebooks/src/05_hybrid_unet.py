@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_lib import paper
 from qdm_lib.blocks import LinearAttention, TimeEmbedding, VertexAttention
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.data import load_images, to_model_range
@@ -82,6 +83,16 @@ show_described(draw_unet("unet", title="The classical U-Net"), describe_unet("un
 # decoder climbs back to 28×28×10. The white block is the first convolution, the black line at the far right the last
 # one, with one channel. Dashed lines, the skips, connect the levels of equal size. Below, two convolutions channel by
 # channel: in a hybrid model these change.*
+#
+# With circuits at the vertex the paper calls it QVU-Net, with quanvolution at the second level, too, QuanvU-Net:
+
+# %%
+for number, preset in ((3, "7hqconv"), (7, "quanv-hqconv")):
+    show_described(draw_unet(preset, title=f"{paper.figure(number).name} · {preset}"), describe_unet(preset))
+
+# %% [markdown]
+# *Figures (Paper, Fig. 3, and Paper, Fig. 7): the QVU-Net, here with 7 circuits in each vertex convolution, and the
+# QuanvU-Net, where a circuit also slides over the map at 14×14. Drawn from the library's own objects.*
 #
 # The network reads from left to right:
 #
@@ -391,7 +402,7 @@ for name in ("1hqconv", "quanv-fqconv"):
 #
 # What does a step cost? Fewer parameters do not mean less time: a circuit of 12 qubits is simulated with exact
 # arithmetic, a convolution on 2×2 pixels is a small matrix product. Here each model runs forward and backward on 16
-# images, in turns, and the median counts. (Whole training steps, on a quiet machine, are in the folder `study/benchmarks`.)
+# images, in turns, and the median counts. (Whole training steps, on a quiet machine, are in `study/benchmarks`.)
 
 # %%
 contenders = {name: build_unet(name, seed=0) for name in ("unet", "1hqconv", "7hqconv", "fullhqconv", "quanv-hqconv")}

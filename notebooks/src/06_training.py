@@ -316,8 +316,8 @@ rows_of_images(rows, "Two rows of eight images from the same noise: raw weights 
 #
 # A run of hours gets interrupted. To go on *as if nothing had happened*, more has to be kept than the weights: the
 # average, Adam's two moments for each weight, the step number (the rule of the average and the order of the images
-# depend on it), and the state of the random generator that draws t and ε. `save_checkpoint` writes all of it into two
-# files, and `restore` puts it back. Six steps in one go, and three plus three with a stop between:
+# depend on it), and the state of the random generator that draws t and ε. `save_checkpoint` writes all of it into one
+# file, and `restore` puts it back. Six steps in one go, and three plus three with a stop between:
 
 
 # %%
@@ -444,7 +444,8 @@ print(f"the longest was trained for {max(cards[path]['epochs'] for path in shown
 # garment in every row from ten epochs on, in a few columns another one. `1hqconv-transfer` began with the weights that
 # `unet` had after 18 epochs (notebook 07).*
 #
-# What the paper reports after 1, 10 and 20 epochs is in a data file of the library. FID is a distance between
+# What the paper reports after 1, 10 and 20 epochs (Paper, Fig. 10 and Paper, Fig. 11 for Fashion-MNIST, Paper, Fig. 12
+# for MNIST) is in a data file of the library. FID is a distance between
 # generated and real images, smaller is better; notebook 08 builds it. As far as the paper says, each
 # number is of one run.
 

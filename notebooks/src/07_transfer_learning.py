@@ -36,7 +36,7 @@ from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, transfer_weights
 from qdm_lib.data import batches, load_images, to_model_range
 from qdm_lib.machine import keep_memory
-from qdm_lib.plots import OKABE_ITO, image_grid, loss_curve, show_described
+from qdm_lib.plots import OKABE_ITO, draw_hand_over, image_grid, loss_curve, show_described
 from qdm_lib.training import EMA, make_optimizer, p2_loss, train
 from qdm_lib.unet import build_unet, count_parameters
 
@@ -73,6 +73,16 @@ def check(answer, right):
 # at 2×2 pixels. Everywhere else weights have the same names and shapes. So the hand-over is a loop over names: copy
 # what lies outside the vertex. (The released code does the same: it starts the *whole* vertex anew, the attention and
 # the classical rest of its convolutions included.)
+
+# %%
+show_described(
+    draw_hand_over("1fqconv"),
+    "Two U-Nets, each a row of boxes. Arrows lead from the boxes of the left one, classical and trained first, to "
+    "those of the right one, but for the vertex in the middle, which is coloured and starts fresh. 18 epochs, then 2 more.",
+)
+
+# %% [markdown]
+# *Figure (Paper, Fig. 9): the hand-over. Everything but the vertex is copied; the vertex of the hybrid model is new.*
 
 
 # %%
@@ -415,8 +425,8 @@ assert kicked_loss[KICK] > runs["no hand-over", 0][1][KICK]
 #
 # ## 5 · What the paper reports, with its control
 #
-# The paper ran the control: classical → classical. Its transfer is into 1FQConv (section 4.4, captions of Figures 13c
-# and 14c). FID, as far as it says of one run each, 20 epochs in all (smaller is better):
+# The paper ran the control: classical → classical. Its transfer is into 1FQConv (section 4.4, captions of
+# Paper, Fig. 13 and of Paper, Fig. 14, parts c). FID, as far as it says of one run each, 20 epochs in all (smaller is better):
 
 # %%
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())

@@ -377,8 +377,9 @@ assert gain > 0.5
 #
 # ## 7 · The paper's table, and ours
 #
-# The paper's scores: Inception features, 7,000 images, 20 epochs, as far as it says one run for each number. The row
-# `transfer` is the hand-over of notebook 07, classical → 1FQConv; `unet → unet` is its control.
+# The paper's scores (Paper, Table 1, of Fashion-MNIST, and Paper, Table 2, of MNIST; pictures in Paper, Fig. 10,
+# Paper, Fig. 11 and Paper, Fig. 12): Inception features, 7,000 images, 20 epochs, as far as it says one run for each
+# number. The row `transfer` is the hand-over of notebook 07, classical → 1FQConv; `unet → unet` is its control.
 
 # %%
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())
