@@ -78,7 +78,7 @@ def check(answer, right):
 show_described(
     draw_hand_over("1fqconv"),
     "Two U-Nets, each a row of boxes. Arrows lead from the boxes of the left one, classical and trained first, to "
-    "those of the right one, but for the vertex in the middle, which is coloured and starts fresh. 18 epochs, then 2 more.",
+    "those of the right one, but for the vertex in the middle, which is coloured and starts fresh. 18 epochs, then 2.",
 )
 
 # %% [markdown]
@@ -426,7 +426,8 @@ assert kicked_loss[KICK] > runs["no hand-over", 0][1][KICK]
 # ## 5 · What the paper reports, with its control
 #
 # The paper ran the control: classical → classical. Its transfer is into 1FQConv (section 4.4, captions of
-# Paper, Fig. 13 and of Paper, Fig. 14, parts c). FID, as far as it says of one run each, 20 epochs in all (smaller is better):
+# Paper, Fig. 13 and of Paper, Fig. 14, parts c). FID, as far as it says of one run each, 20 epochs in all (smaller is
+# better):
 
 # %%
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())
