@@ -1,6 +1,6 @@
 """Labs: hand one out, mark what comes back, or make an nbgrader course of them.
 
-    python tools/labs.py list
+    python tools/labs.py list                 # with --outcomes the table of docs/teaching.md
     python tools/labs.py release 02 --variant 2026 --out handed-out
     python tools/labs.py release 02 --variant 2026 --students names.txt --out handed-out    # a variant for each
     python tools/labs.py grade 02 handed-in --variant 2026 --csv marks.csv
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     listing = commands.add_parser("list", help="the labs with points and minutes")
+    listing.add_argument("--outcomes", action="store_true", help="every task with its outcome, as a Markdown table")
     listing.set_defaults(run=_list)
     out = commands.add_parser("release", help="write the student's notebook")
     out.add_argument("number", help="of the lab, such as 02")
@@ -71,7 +72,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def outcomes() -> str:
+    """The table outcome → lab → check of docs/teaching.md, in Markdown."""
+    rows = [(number, task) for number in numbers() for task in find_lab(number).tasks]
+    lines = ["| lab | function | afterwards one can | points |", "|---|---|---|--:|"]
+    return "\n".join(lines + [f"| {number} | `{t.name}` | {t.outcome} | {t.points:g} |" for number, t in rows])
+
+
 def _list(options: argparse.Namespace) -> int:
+    if options.outcomes:
+        print(outcomes())
+        return 0
     for number in numbers():
         lab = find_lab(number)
         print(f"{number}  {lab.title}: {len(lab.tasks)} tasks, {lab.points:g} points, {lab.minutes} minutes")
