@@ -1,9 +1,10 @@
-"""What is checked in many places, said in one way: whole numbers and names from a list."""
+"""What is checked in many places, said in one way: whole numbers, names from a list, paths as they are typed."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def whole(what: str, value: int, least: int = 1, most: int | None = None) -> int:
@@ -38,3 +39,12 @@ def choice(what: str, value: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(value).lower(), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"Unknown {what} {value!r}.{hint} Known are {', '.join(known)}.")
+
+
+def typed_path(text: str | Path) -> Path:
+    """The path that was typed; typer's error for an empty one, which would mean the current folder by accident."""
+    if not str(text).strip():
+        from typer import BadParameter  # here: the core needs no command line
+
+        raise BadParameter("it is empty; for the current folder write a dot.")
+    return Path(text)

@@ -8,10 +8,16 @@ from typing import Annotated
 
 import typer
 
+from qdm_lib.checks import typed_path
+
 app = typer.Typer(rich_markup_mode=None, help="Run an experiment file; build tables and figures from the results.")
 
-RunsFolder = Annotated[Path, typer.Option(help="Folder of the runs, where they train.")]
-ResultsFolder = Annotated[Path, typer.Option(help="Folder of the results, one JSON file a job.")]
+RunsFolder = Annotated[
+    Path, typer.Option(help="Folder of the runs, where they train.", parser=typed_path, metavar="PATH")
+]
+ResultsFolder = Annotated[
+    Path, typer.Option(help="Folder of the results, one JSON file a job.", parser=typed_path, metavar="PATH")
+]
 
 
 @app.command()

@@ -75,7 +75,7 @@ class Runner:
         self.scorer_options = scorer_options or {}
         jobs = experiment.jobs()
         for word in only:
-            if not any(word in job.name for job in jobs):
+            if not word.strip() or not any(word in job.name for job in jobs):
                 cells = ", ".join(experiment.cell_name(cell) for cell in experiment.cells)
                 raise ValueError(f"No job's name holds {word!r}. The cells are {cells}; a job is {jobs[0].name}.")
         self.jobs = [job for k, job in enumerate(jobs) if k % n == i]

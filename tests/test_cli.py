@@ -600,3 +600,12 @@ def test_fresh_demo_deletes_no_other_files(tmp_path, capsys):
         assert "Another process trains" in check_error(capsys, "demo", "--fresh", *small)
     assert load_checkpoint(tmp_path / "demo").step == 1
     assert load_checkpoint(long_run).step == 1
+
+
+@pytest.mark.parametrize("option", ["--results=", "--runs=", "--runs= ", "--only="])
+def test_an_empty_word_of_an_experiment_is_refused(option, tmp_path, capsys):
+    file = tmp_path / "one.toml"
+    file.write_text('protocol = "one"\nepochs = 1\n[[cells]]\npreset = "unet"\nseeds = [0]\n')
+    assert main(["experiment", "run", str(file), "--dry-run", "--bundled", option]) == 2
+    error = capsys.readouterr().err
+    assert ("it is empty" in error or "holds ''" in error) and len(error.splitlines()) == 1

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import typer
 
-
-def a_path(text: str | Path) -> Path:
-    """The path that was typed. An empty one would mean the current folder: an unset shell variable as a rule."""
-    if not str(text).strip():
-        raise typer.BadParameter("it is empty; for the current folder write a dot.")
-    return Path(text)
+from qdm_lib.checks import typed_path
 
 
 def path_option(text: str):
     """An option that is a path."""
-    return typer.Option(help=text, parser=a_path, metavar="PATH")
+    return typer.Option(help=text, parser=typed_path, metavar="PATH")
 
 
 def free_name(path: Path) -> Path:
