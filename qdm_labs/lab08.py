@@ -134,7 +134,7 @@ def _ends(level: float) -> Tensor:
 
 def null_margin(scores: Scores) -> float:
     """1.96·√2·s."""
-    return classical_null({s: (x, 0.0) for s, x in scores.items()}).margin
+    return classical_null({s: (x, 0.0) for s, x in scores.items()}).reach
 
 
 def differences(v: Conventions, model: Scores, classical: Scores) -> np.ndarray:

@@ -424,7 +424,7 @@ def test_experiment_names_what_it_cannot_do(tmp_path, capsys):
 
 def test_download(monkeypatch, capsys):
     def fetch(info, split, folder):
-        return "the network is down"
+        return "the network is down", "check it"
 
     monkeypatch.setattr(data, "_download", fetch)
     assert "the network is down" in check_error(capsys, "download", "mnist")

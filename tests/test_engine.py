@@ -1,5 +1,7 @@
 """The fast engine gives the statevector's numbers, whatever plan it takes; and what it says of its plans."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -13,9 +15,8 @@ from torch._subclasses import FakeTensorMode
 
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import chain as engine_chain
-from qdm_lib.engine.matrices import in_clean_thread
 from qdm_lib.engine.plan import KINDS, Cost, decide, matrices_cost
-from qdm_lib.engine.simulate import _plan, explain, fast_simulate, make_plan
+from qdm_lib.engine.simulate import _plan, explain, fast_simulate
 from qdm_lib.engine.structure import components
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
@@ -330,9 +331,21 @@ def test_a_plan_made_in_any_mode_serves_later_calls(make, mode):
     torch.testing.assert_close(out[:, 0], simulate(layer.circuit, x[:, 0], layer.theta[0]), rtol=0, atol=1e-5)
 
 
-def test_the_planner_is_marked_as_not_to_be_compiled():
-    """Traced by Dynamo, planning one HQConv takes minutes."""
-    assert make_plan._torchdynamo_disable and in_clean_thread._torchdynamo_disable
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_a_compiled_layer_gives_the_same_and_does_not_trace_the_engine():
+    """Traced by Dynamo, planning one HQConv takes minutes. In a process of its own: what is compiled stays there."""
+    code = """
+import time, torch
+from qdm_lib.circuits import hqconv
+from qdm_lib.quantum import QuantumLayer
+layer, x = QuantumLayer(hqconv(3), 2), torch.randn(4, 2, 12)
+began, compiled = time.perf_counter(), torch.compile(layer, backend="eager")
+assert torch.equal(compiled(x), layer(x))
+compiled(x).sum().backward()
+assert layer.theta.grad.abs().min() > 0 and time.perf_counter() - began < 60
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])

@@ -11,6 +11,7 @@ stands in pyproject.toml; as long as that is not known (OWNER/REPO) its text sta
 import argparse
 import importlib
 import inspect
+import json
 import os
 import re
 import shutil
@@ -65,6 +66,16 @@ def relinked(text: str, page: Path, pages: set[Path]) -> str:
     return LINK.sub(link, text)
 
 
+def with_links_of_outputs(notebook: str) -> str:
+    """A notebook whose cells show links to other notebooks: Sphinx follows those in text, not those in outputs."""
+    content = json.loads(notebook)
+    for output in (output for cell in content["cells"] for output in cell.get("outputs", ())):
+        shown = output.get("data", {})
+        for kind in shown.keys() & {"text/markdown"}:
+            shown[kind] = re.sub(r"\]\((\w+)\.ipynb", r"](\1.html", "".join(shown[kind]))
+    return json.dumps(content)
+
+
 def docstrings(module_name: str) -> Iterator[str]:
     """A page of the library's reference: the module's text, then each public function and class with its docstring."""
     module = importlib.import_module(f"qdm_lib.{module_name}")
@@ -103,6 +114,8 @@ def write_source(folder: Path) -> None:
             text = relinked(page.read_text(encoding="utf-8"), page, set(pages))
             title = "" if text.startswith("#") else f"# {page.stem}\n\n"  # a table of results has none
             target.write_text(title + text, encoding="utf-8")
+        elif page.suffix == ".ipynb":
+            target.write_text(with_links_of_outputs(page.read_text(encoding="utf-8")), encoding="utf-8")
         else:
             shutil.copy(page, target)
     for name in (*CORE, *THEN, *DOORS):

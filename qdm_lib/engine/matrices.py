@@ -51,9 +51,8 @@ class Constant:
         return self.copies[key]
 
 
-@torch.compiler.disable
 def in_clean_thread(function: Callable, *arguments):
-    """The function's result, from a thread where no mode of torch's is in force; torch.compile does not look inside.
+    """The function's result, from a thread where no mode of torch's is in force.
 
     Modes such as inference_mode, fake tensors, vmap or a default device belong to the thread that entered them.
     """

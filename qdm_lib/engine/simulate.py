@@ -13,7 +13,8 @@ A cost estimate chooses (`qdm_lib.engine.plan`); `explain` prints the choice and
 from. docs/engine.md tells what follows for the circuits of arXiv:2402.16147.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 import torch
 from torch import Tensor
@@ -30,7 +31,6 @@ __all__ = ["Explanation", "explain", "fast_simulate", "make_plan"]
 Part = UnitaryPart | ChainPart | StatevectorPart
 
 
-@torch.compiler.disable
 def make_plan(circuit: Circuit, force: str | None = None) -> tuple[list[Part], Constant]:
     """Get a circuit ready to run: one part for each component; small components of one size share a part.
 
@@ -73,6 +73,21 @@ def _new_plan(circuit: Circuit, force: str | None) -> tuple[list[Part], Constant
     return parts, Constant(torch.tensor([order.index(w) for w in plan.where]))
 
 
+def outside_the_compiler(function: Callable) -> Callable:
+    """Keep torch.compile from looking inside: it would trace the planner, for minutes, and gain nothing.
+
+    The compiler is loaded only where it is in use.
+    """
+
+    @wraps(function)
+    def call(*arguments, **options):
+        inside = torch.compiler.is_compiling()
+        return (torch.compiler.disable(function) if inside else function)(*arguments, **options)
+
+    return call
+
+
+@outside_the_compiler
 def fast_simulate(circuit: Circuit, x: Tensor, theta: Tensor, force: str | None = None) -> Tensor:
     """⟨Z⟩ of every wire for n independent circuits with one ansatz, exact, differentiable in x and theta.
 
