@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qdm_labs import lab04, lab06, lab07, lab08
+from qdm_labs import lab03, lab04, lab06, lab07, lab08
 from qdm_labs.draw import Draw
 from qdm_labs.variant import Variant
+from qdm_lib.audit import audit_circuit
 from qdm_lib.blocks import ResnetBlock, WeightStandardizedConv2d
+from qdm_lib.circuits import fqconv, hqconv
 from qdm_lib.diffusion import NoiseSchedule, ddim_sample
 from qdm_lib.metrics import interval
 from qdm_lib.statistics import paired_difference
@@ -19,6 +21,35 @@ from qdm_lib.transfer import transfer_weights
 from qdm_lib.unet import build_unet
 
 PLAIN = lab04.Conventions(1e-5, True, 0, False, "h·(1 + scale) + shift, then SiLU", True, next(iter(lab04.WIRES)), True)
+
+
+def test_lab_03_s_circuits_are_the_library_s():
+    """Gate by gate, in the library's conventions."""
+    v = lab03.conventions(Variant("a"))
+    v = replace(v, wires="4·c + p", down=True, stride=1, turned=False, gates=("CRZ", "CRX"), unit="2π", pixel=0, step=1)
+    for mine, library in ((lab03.hybrid(v, 2), hqconv(2)), (lab03.quantum(v, 2), fqconv(2))):
+        assert [replace(g, block="") for g in mine.gates] == [replace(g, block="") for g in library.gates]
+
+
+def test_lab_03_s_cone_holds_whatever_moves_an_output():
+    for k in range(5):
+        circuit = Draw(f"f{k}").circuit(5, 9, lab03.NAMES)
+        audit = audit_circuit(circuit)
+        for wire in range(5):
+            cone = lab03.cone(circuit, wire)
+            assert set(audit.inputs_of(wire)) <= cone["wires"]
+            assert set(audit.weight_to_output[:, wire].gt(1e-9).nonzero().flatten().tolist()) <= cone["weights"]
+
+
+def test_lab_03_s_states_have_the_rank_that_was_asked_for():
+    """In either wire order, and a cut around one wire of two that always agree is one bit."""
+    for zero_first in (True, False):
+        v = replace(lab03.conventions(Variant("a")), zero_first=zero_first, measure=next(iter(lab03.MEASURES)))
+        for rank in (1, 2, 3):
+            psi = lab03.of_rank(v, Draw(f"g{rank}"), 5, [3, 0], rank)
+            assert lab03.cut(v, psi, [0, 3])[0] == rank == lab03.cut(v, psi, [4, 1, 2])[0]
+        bell = torch.tensor([0.5**0.5, 0, 0, 0.5**0.5], dtype=torch.complex128)
+        assert lab03.cut(v, bell, [1]) == (2, pytest.approx(1))
 
 
 def test_lab_04_s_kernel_is_the_library_s():
@@ -54,7 +85,7 @@ def test_lab_04_s_wires_are_the_words_of_the_variant():
             assert eval(place[name].replace("·", "*"), names) == wire
 
 
-@pytest.mark.parametrize("lab", [lab04, lab06, lab07, lab08])
+@pytest.mark.parametrize("lab", [lab03, lab04, lab06, lab07, lab08])
 def test_variants_differ(lab):
     assert len({lab.conventions(Variant(f"2026/{k}")) for k in range(40)}) > 15
 
