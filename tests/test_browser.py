@@ -21,8 +21,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from qdm_lib.widgets.columns import interval
-from qdm_lib.widgets.evidence import scores_of, shipped_models
+from qdm_course.widgets.columns import interval
+from qdm_course.widgets.evidence import scores_of, shipped_models
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "tests" / "output"
@@ -32,10 +32,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=f"no Chromium: none of {', '.join(NAMES)} is on the PATH")
 
 CELLS = {  # of the notebook: the widgets as they stand in notebooks 01, 03, 05 and 06
-    "forward": "from qdm_lib.widgets import forward_process\nforward_process(t=300)",
-    "explorer": 'from qdm_lib.widgets import circuit_explorer\ncircuit_explorer("HQConv", layers=1)',
-    "hybridization": 'from qdm_lib.widgets import hybridization\nhybridization("1hqconv")',
-    "training": "from qdm_lib.widgets import training_job\ntraining_job(steps=100)",
+    "forward": "from qdm_course.widgets import forward_process\nforward_process(t=300)",
+    "explorer": 'from qdm_course.widgets import circuit_explorer\ncircuit_explorer("HQConv", layers=1)',
+    "hybridization": 'from qdm_course.widgets import hybridization\nhybridization("1hqconv")',
+    "training": "from qdm_course.widgets import training_job\ntraining_job(steps=100)",
 }
 PATIENCE = 600_000  # ms for a notebook to run, on a busy machine
 CONTROLS = "select, input, button"

@@ -9,6 +9,8 @@ import pytest
 import torch
 from speed import quickest
 
+from qdm_course.widgets import circuit_explorer
+from qdm_course.widgets.explorer import EXPLORER_ANSATZE, EXPLORER_INPUTS, CircuitFigure
 from qdm_lib.audit import audit_circuit
 from qdm_lib.circuits import Circuit, Gate, basic, hqconv
 from qdm_lib.plots import (
@@ -19,8 +21,6 @@ from qdm_lib.plots import (
     sketch_circuit,
 )
 from qdm_lib.simulator import simulate
-from qdm_lib.widgets import circuit_explorer
-from qdm_lib.widgets.explorer import EXPLORER_ANSATZE, EXPLORER_INPUTS, CircuitFigure
 
 NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 

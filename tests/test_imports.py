@@ -1,4 +1,4 @@
-"""The house: who may import whom. A folder is one room; every file of the library and of the study has its floor."""
+"""The house: who may import whom. A folder is one room; every file of the library and beside it has its floor."""
 
 import ast
 from pathlib import Path
@@ -17,34 +17,37 @@ FLOORS = [  # a room imports from lower floors only
     "unet",
     "audit checkpoint",
     "plots runs",
-    "widgets cli study",
+    "cli study course labs",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-FILES = sorted([*LIBRARY.rglob("*.py"), *(ROOT / "study").glob("*.py")])
+BESIDE = {"study": "study", "qdm_course": "course", "qdm_labs": "labs"}  # packages that stand on the library
+FILES = sorted([*LIBRARY.rglob("*.py"), *(path for package in BESIDE for path in (ROOT / package).rglob("*.py"))])
+FILES = [path for path in FILES if "benchmarks" not in path.parts]  # scripts: no package imports them
+OURS = ("qdm_lib", *BESIDE)
 LAZY = {("circuits", "from_pennylane"), ("cli", "study")}  # inside a function, where the caller asks for it
-DOORS = ("engine", "plots", "widgets", "runs", "cli")
+DOORS = ("engine", "plots", "runs", "cli")
 
 
 def room_of(path: Path) -> str:
     """qdm_lib/engine/plan.py → engine, qdm_lib/unet.py → unet, study/run.py → study."""
     inside = path.relative_to(ROOT).parts
-    return "study" if inside[0] == "study" else inside[1].removesuffix(".py")
+    return BESIDE.get(inside[0]) or inside[1].removesuffix(".py")
 
 
 def imports(path: Path):
     """(module, names) of every import of the library's or the study's own, also of those inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("qdm_lib", "study"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
             yield node.module, [alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
-            yield from ((alias.name, []) for alias in node.names if alias.name.split(".")[0] in ("qdm_lib", "study"))
+            yield from ((alias.name, []) for alias in node.names if alias.name.split(".")[0] in OURS)
 
 
 def rooms_imported(path: Path) -> set[str]:
     found = set()
     for module, names in imports(path):
         parts = module.split(".")
-        found |= {"study"} if parts[0] == "study" else {parts[1]} if len(parts) > 1 else set(names)
+        found |= {BESIDE[parts[0]]} if parts[0] in BESIDE else {parts[1]} if len(parts) > 1 else set(names)
     return found - {"__version__", "__file__"}
 
 
@@ -64,7 +67,8 @@ def test_imports_go_down(path):
 
 def test_no_circles_inside_a_folder():
     """Inside a folder, too, files import one another in one direction."""
-    for folder in (*(LIBRARY / door for door in DOORS), ROOT / "study"):
+    folders = [*(LIBRARY / door for door in DOORS), *(ROOT / package for package in BESIDE)]
+    for folder in [*folders, ROOT / "qdm_course/widgets", ROOT / "qdm_course/moving"]:
         package = folder.relative_to(ROOT).as_posix().replace("/", ".")
         uses = {
             path.stem: {module.removeprefix(f"{package}.") for module, _ in imports(path) if module.startswith(package)}

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import matplotlib
 
@@ -18,13 +19,13 @@ import pytest
 import torch
 from PIL import Image
 
+from qdm_course import moving
+from qdm_course.moving import circuit_data, moving_qubit, moving_shift, shift_circuits
 from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
-from qdm_lib.data import ASSETS
 from qdm_lib.diffusion import NoiseSchedule, SampleState, cosine_betas
 from qdm_lib.metrics import Score
 from qdm_lib.plots import (
     block_boxes,
-    circuit_data,
     circuit_text,
     columns_of,
     describe_resnet_block,
@@ -36,11 +37,8 @@ from qdm_lib.plots import (
     film_strip,
     image_grid,
     loss_curve,
-    moving_qubit,
-    moving_shift,
     save_figure,
     score_table,
-    shift_circuits,
     show_described,
 )
 from qdm_lib.simulator import simulate, statevector
@@ -296,7 +294,7 @@ def test_the_chain_the_loop_and_the_hand_over_say_what_they_show():
 
 # ------------------------------------------------------------------------------- figures that move without a kernel
 
-SCRIPT = ASSETS / "moving.js"
+SCRIPT = Path(moving.__file__).with_name("moving.js")
 NODE = shutil.which("node")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = os.environ.get("QDM_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from speed import slowness
 
-from qdm_lib import widgets
+from qdm_course import widgets
+from qdm_course.widgets.training import TrainingFigure, TrainingJob, training_job
 from qdm_lib.data import batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.training import EMA, make_optimizer, train
 from qdm_lib.unet import build_unet
-from qdm_lib.widgets.training import TrainingFigure, TrainingJob, training_job
 
 NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 MINUTE = 60.0

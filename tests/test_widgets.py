@@ -11,10 +11,10 @@ import pytest
 import torch
 from speed import quickest
 
+from qdm_course.widgets import circuit_explorer, hybridization, tools, training_job
+from qdm_course.widgets.forward import SCHEDULES, forward_process
 from qdm_lib.data import load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
-from qdm_lib.widgets import circuit_explorer, hybridization, tools, training_job
-from qdm_lib.widgets.forward import SCHEDULES, forward_process
 
 NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)
 

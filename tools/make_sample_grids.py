@@ -10,9 +10,9 @@ and film.png, which the hybridization widget plays: 8 images from noise to the e
 import sys
 from pathlib import Path
 
+from qdm_course.widgets.films import draw_film, png_of, save_film, tile
 from qdm_lib.checkpoint import load_model
 from qdm_lib.runs import generate
-from qdm_lib.widgets.films import draw_film, png_of, save_film, tile
 
 ROOT = Path(__file__).resolve().parent.parent
 

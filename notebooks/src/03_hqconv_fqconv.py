@@ -34,6 +34,7 @@ from IPython.display import Markdown
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.widgets import CircuitFigure, circuit_explorer
 from qdm_lib import paper
 from qdm_lib.audit import audit_circuit, interaction_graph
 from qdm_lib.blocks import CircuitConv, WeightStandardizedConv2d
@@ -51,7 +52,6 @@ from qdm_lib.plots import (
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import build_unet, count_parameters
-from qdm_lib.widgets import CircuitFigure, circuit_explorer
 
 for name, version in {"Python": platform.python_version(), "torch": torch.__version__.split("+")[0],
                       "PennyLane": qml.__version__, "matplotlib": matplotlib.__version__,

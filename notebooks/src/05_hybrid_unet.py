@@ -36,6 +36,8 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.widgets import hybridization
+from qdm_course.widgets.hybrid import parameter_count
 from qdm_lib import paper
 from qdm_lib.blocks import LinearAttention, TimeEmbedding, VertexAttention
 from qdm_lib.checkpoint import SHIPPED, load_model
@@ -43,8 +45,6 @@ from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample, sample
 from qdm_lib.plots import OKABE_ITO, describe_unet, draw_unet, image_grid, show_described, unet_blocks
 from qdm_lib.unet import PRESETS, build_unet, count_parameters
-from qdm_lib.widgets import hybridization
-from qdm_lib.widgets.hybrid import parameter_count
 
 for name, version in {
     "Python": platform.python_version(),

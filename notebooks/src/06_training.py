@@ -36,6 +36,7 @@ from IPython.display import display
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.widgets import TrainingFigure, training_job
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, restore, save_checkpoint
 from qdm_lib.data import batches, load_images, to_model_range
@@ -43,7 +44,6 @@ from qdm_lib.machine import keep_memory
 from qdm_lib.plots import OKABE_ITO, image_grid, show_described
 from qdm_lib.training import EMA, TrainConfig, make_optimizer, p2_loss, train
 from qdm_lib.unet import build_unet, count_parameters
-from qdm_lib.widgets import TrainingFigure, training_job
 
 for name, version in {"Python": platform.python_version(), "torch": torch.__version__.split("+")[0],
                       "matplotlib": matplotlib.__version__, "qdm_lib": qdm_lib.__version__}.items():  # fmt: skip
@@ -484,7 +484,7 @@ display(widget)
 # the one of section 3. Here a job of its own is started, and stopped while it runs.
 
 # %%
-from qdm_lib.widgets import TrainingJob  # noqa: E402
+from qdm_course.widgets import TrainingJob  # noqa: E402
 
 job = TrainingJob("unet", data, batch_size=4, n_samples=2, sampler_steps=2)
 job.start(100_000)

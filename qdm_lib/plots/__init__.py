@@ -15,10 +15,6 @@ from qdm_lib.plots.images import film_strip as film_strip
 from qdm_lib.plots.images import image_grid as image_grid
 from qdm_lib.plots.images import loss_curve as loss_curve
 from qdm_lib.plots.images import score_table as score_table
-from qdm_lib.plots.moving import circuit_data as circuit_data
-from qdm_lib.plots.moving import moving_qubit as moving_qubit
-from qdm_lib.plots.moving import moving_shift as moving_shift
-from qdm_lib.plots.moving import shift_circuits as shift_circuits
 from qdm_lib.plots.paper_figures import describe_resnet_block as describe_resnet_block
 from qdm_lib.plots.paper_figures import draw_chain as draw_chain
 from qdm_lib.plots.paper_figures import draw_hand_over as draw_hand_over

@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from qdm_course.widgets.tools import LastingWidget, Picture, picture_of, row
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
 from qdm_lib.plots import OKABE_ITO
-from qdm_lib.widgets.tools import LastingWidget, Picture, picture_of, row
 
 # What the widget of notebook 01 offers. The last one is there to show what goes wrong with it.
 SCHEDULES: dict[str, Callable[[], Tensor]] = {

@@ -10,9 +10,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 
-from qdm_lib.plots import CIRCUIT_COLOURS, KIND_COLOURS, OKABE_ITO
-from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, UNetConfig
-from qdm_lib.widgets.evidence import (
+from qdm_course.widgets.evidence import (
     Setting,
     fid_change,
     losses_of,
@@ -24,8 +22,10 @@ from qdm_lib.widgets.evidence import (
     scoring,
     step_time,
 )
-from qdm_lib.widgets.films import IMAGES, difference, png_of, tile
-from qdm_lib.widgets.tools import Picture
+from qdm_course.widgets.films import IMAGES, difference, png_of, tile
+from qdm_course.widgets.tools import Picture
+from qdm_lib.plots import CIRCUIT_COLOURS, KIND_COLOURS, OKABE_ITO
+from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, UNetConfig
 
 SHARP = "display: block; width: 100%; height: auto; image-rendering: pixelated"  # each pixel stays a square at any zoom
 CLASSICAL = PRESETS["unet"]

@@ -16,13 +16,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from qdm_course.widgets.tools import LastingWidget, Picture, picture_of, row
 from qdm_lib.data import ImageSet, batches, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample, sample
 from qdm_lib.plots import image_grid, loss_curve
 from qdm_lib.runs import NOISE_STREAM
 from qdm_lib.training import EMA, make_optimizer, train
 from qdm_lib.unet import PRESETS, build_unet
-from qdm_lib.widgets.tools import LastingWidget, Picture, picture_of, row
 
 BATCH_SIZES = (16, 32, 64, 128)
 REDRAW = 0.5  # seconds between two pictures, at least

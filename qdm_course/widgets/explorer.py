@@ -1,6 +1,6 @@
 """The widget of notebook 03: choose an ansatz, its layers and its inputs; see drawing, interaction graph and ⟨Z⟩.
 
-Built like the other widgets (see `qdm_lib.widgets`): one picture drawn off screen, shown as a PNG whose bytes are
+Built like the other widgets (see `qdm_course.widgets`): one picture drawn off screen, shown as a PNG whose bytes are
 replaced, and controls that carry their own names.
 """
 
@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from qdm_course.widgets.tools import LastingWidget, Picture, picture_of, row, scrolling
 from qdm_lib.audit import interaction_graph
 from qdm_lib.circuits import Circuit, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.plots import OKABE_ITO, block_colours, block_name, draw_interaction_graph, fill_nodes, sketch_circuit, tint
 from qdm_lib.simulator import simulate
-from qdm_lib.widgets.tools import LastingWidget, Picture, picture_of, row, scrolling
 
 EXPLORER_ANSATZE: dict[str, Callable[[int], Circuit]] = {
     "HQConv": hqconv,

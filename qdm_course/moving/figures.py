@@ -1,6 +1,6 @@
 """Figures that move without a kernel: one piece of HTML each, with a still picture for pages that run no script.
 
-The script is `assets/moving.js`: it simulates circuits itself, from the same gates as `qdm_lib.simulator`, and tests
+The script is `moving.js`: it simulates circuits itself, from the same gates as `qdm_lib.simulator`, and tests
 hold its numbers to that. Nothing is downloaded. Every control is a native one, reached by Tab and moved by keys.
 """
 
@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qdm_lib.circuits import Circuit, Gate
-from qdm_lib.plots.style import OKABE_ITO, described_picture
+from qdm_lib.plots import OKABE_ITO, described_picture
 from qdm_lib.simulator import simulate
 
-SCRIPT = Path(__file__).resolve().parents[1] / "assets" / "moving.js"
+SCRIPT = Path(__file__).with_name("moving.js")
 INPUTS, OTHER_WEIGHT = (1.0, 2.0), 1.1  # of the two-wire circuits of the shift figure, as in notebook 02
 
 

@@ -16,17 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from qdm_lib import paper
 from qdm_lib.circuits import ANSATZE
 from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNet, UNetConfig, count_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPER = Path(__file__).resolve().parents[1] / "assets" / "paper_tables.json"
 FULL = MAX_CIRCUITS + 1  # thirteen circuits, and a Basic circuit on the fortieth channel
 PERCENT = {0: "0 %", 1: "10 %", 7: "50 %", FULL: "100 %"}  # the paper's names for numbers of circuits
 KINDS = {"hqconv": "HQConv", "fqconv": "FQConv"}
-# Of arXiv:2402.16147, in percent as printed: the change against its classical U-Net; and the count of its QuanvU-Net.
-PAPER_CHANGE = {1: -1.66, 7: -8.76, FULL: -11.03}
-PAPER_QUANV = 474_293
 
 
 @dataclass(frozen=True)
@@ -168,13 +165,8 @@ def percent(value: float, digits: int = 2) -> str:
 
 def paper_change(setting: Setting) -> str:
     """The change of the parameters that the paper prints for a setting; empty where it prints none."""
-    config = setting.config
-    if config.control or setting.name.endswith("-transfer"):
-        return ""
-    if config.quanv:
-        of_quanv = PAPER_QUANV / parameter_count(PRESETS["unet"]) - 1
-        return percent(of_quanv) if config.preset == "quanv-hqconv" else ""
-    return percent(PAPER_CHANGE[setting.circuits] / 100) if setting.circuits in PAPER_CHANGE else ""
+    other = setting.config.control or setting.name.endswith("-transfer")
+    return "" if other else paper.CHANGE.get(setting.config.preset, "")
 
 
 @dataclass(frozen=True)
@@ -210,24 +202,19 @@ def losses_of(root: Path, folder: Path) -> dict[int, float]:
     return {int(epoch): loss for epoch, loss in losses.items() if int(epoch) <= last}
 
 
-@cache
-def _paper() -> dict:
-    return json.loads(PAPER.read_text(encoding="utf-8"))
-
-
 def paper_epochs() -> float:
     """How long the paper trains."""
-    return float(_paper()["protocol"]["epochs"])
+    return float(paper.scores()["protocol"]["epochs"])
 
 
 def paper_fid_change(dataset: str, name: str, epochs: float) -> float | None:
     """The paper's change of FID against its classical U-Net after as many epochs; None where it has none."""
-    paper, length = _paper(), f"{epochs:g}"
+    printed, length = paper.scores(), f"{epochs:g}"
     if name.endswith("-transfer"):  # the paper's best transfer, after all of its epochs
-        fids = {n: scores["fid"] for n, scores in paper["scores"].get(dataset, {}).items()}
-        fid = fids.get("transfer") if epochs == paper["protocol"]["epochs"] else None
+        fids = {n: scores["fid"] for n, scores in printed["scores"].get(dataset, {}).items()}
+        fid = fids.get("transfer") if epochs == printed["protocol"]["epochs"] else None
     else:
-        fids = {n: by.get(length) for n, by in paper["fid_after_epochs"].get(dataset, {}).items()}
+        fids = {n: by.get(length) for n, by in printed["fid_after_epochs"].get(dataset, {}).items()}
         fid = fids.get(name)
     base = fids.get("unet")
     return None if name == "unet" or fid is None or base is None else fid / base - 1

@@ -16,13 +16,9 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 
-from qdm_lib.checkpoint import load_model
-from qdm_lib.checks import choice
-from qdm_lib.plots import describe_unet
-from qdm_lib.unet import PRESETS
-from qdm_lib.widgets.columns import SHARP, Column, Evidence, curve, footer, head, table
-from qdm_lib.widgets.drawings import HybridizationFigure
-from qdm_lib.widgets.evidence import (
+from qdm_course.widgets.columns import SHARP, Column, Evidence, curve, footer, head, table
+from qdm_course.widgets.drawings import HybridizationFigure
+from qdm_course.widgets.evidence import (
     ROOT,
     Setting,
     all_settings,
@@ -30,10 +26,14 @@ from qdm_lib.widgets.evidence import (
     paper_epochs,
     shipped_models,
 )
-from qdm_lib.widgets.evidence import parameter_count as parameter_count
-from qdm_lib.widgets.films import ABLATIONS, AS_TRAINED, STEPS, ablate, draw_film, png_of, read_film, tile
-from qdm_lib.widgets.jobs import Job
-from qdm_lib.widgets.tools import LastingWidget, Picture, image_tag, row
+from qdm_course.widgets.evidence import parameter_count as parameter_count
+from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, STEPS, ablate, draw_film, png_of, read_film, tile
+from qdm_course.widgets.jobs import Job
+from qdm_course.widgets.tools import LastingWidget, Picture, image_tag, row
+from qdm_lib.checkpoint import load_model
+from qdm_lib.checks import choice
+from qdm_lib.plots import describe_unet
+from qdm_lib.unet import PRESETS
 
 FRAMES = STEPS // 2  # the number of the last frame
 PICKED = "as picked below"

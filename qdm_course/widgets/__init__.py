@@ -22,5 +22,5 @@ __all__ = list(_MODULE_OF)
 
 def __getattr__(name: str):
     if name not in _MODULE_OF:
-        raise AttributeError(f"qdm_lib.widgets has no {name!r}; it has {', '.join(__all__)}.")
-    return getattr(import_module(f"qdm_lib.widgets.{_MODULE_OF[name]}"), name)
+        raise AttributeError(f"qdm_course.widgets has no {name!r}; it has {', '.join(__all__)}.")
+    return getattr(import_module(f"qdm_course.widgets.{_MODULE_OF[name]}"), name)

@@ -1,4 +1,4 @@
-// The figures that move without a kernel: plain JavaScript, no library, nothing downloaded. `qdm_lib.plots.moving`
+// The figures that move without a kernel: plain JavaScript, no library, nothing downloaded. `qdm_course.moving`
 // puts this file, a figure's data and a still picture into one piece of HTML. Under node it exports its functions.
 const moving = (() => {
   // --------------------------------------------------------------------------- a circuit, as qdm_lib.simulator runs it

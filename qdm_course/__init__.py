@@ -1,0 +1,7 @@
+"""What the course's pages show beside pictures: widgets (with a kernel) and figures that move without one.
+
+    qdm_course.widgets    ipywidgets around the library: forward process, circuit explorer, hybridization, training
+    qdm_course.moving     figures with a script of their own, alive on a page that no kernel runs
+
+Both stand on `qdm_lib`, which knows nothing of them and needs no browser.
+"""
