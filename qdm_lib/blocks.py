@@ -4,9 +4,10 @@ Images and hidden maps are (B, C, H, W). A classical, a hybrid and a quanvolutio
 are one class, `ResnetBlock`, with another convolution injected (arXiv:2402.16147, section 3).
 
 Norms and linear attention are here in their plain form, the one to read, `FilmNorm` and `LinearAttention`. Each has a
-class beside it that computes the same faster. `UNetConfig(forms=…)` chooses, as it chooses the circuits' backend.
+class beside it that computes the same faster; `UNetConfig(forms=…)` chooses.
 
-Built by hand in notebooks 04 (convolutions, ResNet block) and 05 (time embedding, attention).
+Built by hand in notebooks 04, sections 1 to 4 (convolutions, ResNet block), and 05, sections 2 to 4 (time embedding,
+resampling, attention).
 """
 
 import math
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qdm_lib.checks import choice
 from qdm_lib.engine import norm_silu, pool, read
 
 
@@ -117,6 +119,26 @@ class SplitConv(nn.Module):
         return torch.cat([self.quantum(x[:, : self.k]), rest], 1)
 
 
+class FilmNorm(nn.GroupNorm):
+    """silu(norm(x)·(1 + scale) + shift) for x (B, C, H, W), scale and shift (B, C); silu(norm(x)) without them."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        h = super().forward(x)
+        return F.silu(h if scale is None else h * (1 + scale[:, :, None, None]) + shift[:, :, None, None])
+
+
+class FastFilmNorm(FilmNorm):
+    """`FilmNorm` in fewer passes over memory: gain and offset of the norm and of the time are joined first."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        if few_pixels(x):
+            return super().forward(x, scale, shift)
+        gain, offset = self.weight[None], self.bias[None]  # the norm's own, then the time's
+        if scale is not None:
+            gain, offset = gain * (1 + scale), torch.addcmul(shift, offset, 1 + scale)
+        return norm_silu(x, gain, offset, self.num_groups, self.eps)
+
+
 class ResnetBlock(nn.Module):
     """conv → GroupNorm → ·(1+scale) + shift → SiLU → conv → GroupNorm → SiLU, plus x.
 
@@ -136,17 +158,15 @@ class ResnetBlock(nn.Module):
         time_dim: int,
         conv: Callable[[int, int], nn.Module] = WeightStandardizedConv2d,
         groups: int = 10,
-        norm: type["FilmNorm"] | None = None,
+        norm: type[FilmNorm] = FastFilmNorm,
     ) -> None:
         super().__init__()
-        norm = norm or FastFilmNorm
         self.conv1 = conv(channels_in, channels_out)
         self.norm1 = norm(groups, channels_out, eps=1e-6)
         self.time = nn.Linear(time_dim, 2 * channels_out)
         self.conv2 = conv(channels_out, channels_out)
         self.norm2 = norm(groups, channels_out, eps=1e-6)
-        same = channels_in == channels_out
-        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+        self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, c_in, H, W), time (B, time_dim) → (B, c_out, H, W)."""
@@ -154,26 +174,6 @@ class ResnetBlock(nn.Module):
         h = self.norm1(self.conv1(x), scale, shift)
         h = self.norm2(self.conv2(h))
         return self.skip(x) + h
-
-
-class FilmNorm(nn.GroupNorm):
-    """silu(norm(x)·(1 + scale) + shift) for x (B, C, H, W), scale and shift (B, C); silu(norm(x)) without them."""
-
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        h = super().forward(x)
-        return F.silu(h if scale is None else h * (1 + scale[:, :, None, None]) + shift[:, :, None, None])
-
-
-class FastFilmNorm(FilmNorm):
-    """`FilmNorm` in fewer passes over memory: gain and offset of the norm and of the time are joined first."""
-
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        if few_pixels(x):
-            return super().forward(x, scale, shift)
-        gain, offset = self.weight[None], self.bias[None]  # the norm's own, then the time's
-        if scale is not None:
-            gain, offset = gain * (1 + scale), torch.addcmul(shift, offset, 1 + scale)
-        return norm_silu(x, gain, offset, self.num_groups, self.eps)
 
 
 class ChannelNorm(nn.Module):
@@ -252,9 +252,8 @@ class VertexAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int = 4, head_dim: int = 32, normalize: str = "features"):
         super().__init__()
-        if normalize not in ("features", "positions"):
-            raise ValueError(f"normalize must be 'features' or 'positions', got {normalize!r}.")
-        self.heads, self.head_dim, self.axis = heads, head_dim, -2 if normalize == "features" else -1
+        axes = {"features": -2, "positions": -1}
+        self.heads, self.head_dim, self.axis = heads, head_dim, axes[choice("normalize", normalize, axes)]
         self.norm = ChannelNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * heads * head_dim, 1, bias=False)
         self.out = nn.Conv2d(heads * head_dim, channels, 1)

@@ -4,6 +4,7 @@ The state of n wires is a complex tensor psi of shape (B, 2, …, 2): one axis o
 A gate multiplies the axis of its target by a 2×2 matrix. A control needs no larger matrix: the
 gate then acts only on the slice of the state where the control is 1.
 Everything is built from differentiable torch operations, so autograd gives exact gradients.
+Built by hand in notebook 02, sections 1 to 3.
 """
 
 import math

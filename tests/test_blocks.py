@@ -173,7 +173,7 @@ def test_lecun_normal_has_the_right_spread_and_no_far_values():
     [
         (lambda: CircuitConv(nn.Identity(), 2)(double(1, 5, 4, 4)), r"Wanted 6 channels .* got \(1, 5, 4, 4\)"),
         (lambda: CircuitConv(nn.Identity(), 1)(double(1, 3, 3, 4)), "even height and width"),
-        (lambda: VertexAttention(40, normalize="both"), "'features' or 'positions', got 'both'"),
+        (lambda: VertexAttention(40, normalize="both"), "Unknown normalize 'both'.* Known are features, positions"),
     ],
 )
 def test_a_mistake_is_named(call, message):

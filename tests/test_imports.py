@@ -11,7 +11,7 @@ FLOORS = [  # a room imports from lower floors only
     "checks transfer statistics",
     "circuits files machine paper",
     "simulator from_pennylane diffusion features data",
-    "engine metrics training",
+    "engine metrics training to_pennylane",
     "quantum",
     "blocks controls",
     "unet",
