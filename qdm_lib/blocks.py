@@ -78,9 +78,8 @@ class CircuitConv(nn.Module):
     On the 2×2 vertex there is one patch: each circuit sees its channels whole. On a larger map
     the circuit slides over all patches (quanvolution).
 
-    Args:
-        layer: maps (rows, n_circuits, 4·channels) to the same shape, e.g. a `QuantumLayer`.
-        n_circuits: n. channels: c, 3 for 12 wires, 1 for 4 wires.
+    layer: maps (rows, n, 4·c) to the same shape, as a `QuantumLayer` does. n_circuits: n. channels: c, 3 for 12
+    wires, 1 for 4 wires. ValueError where x has not n·c channels, or an odd height or width.
     """
 
     def __init__(self, layer: nn.Module, n_circuits: int, channels: int = 3) -> None:
@@ -104,10 +103,7 @@ class CircuitConv(nn.Module):
 class SplitConv(nn.Module):
     """Circuits on the first channels, another convolution on the others, outputs concatenated.
 
-    Args:
-        quantum: applied to channels 0 … k−1.
-        k: how many channels the circuits take.
-        rest: applied to channels k … C−1, or to all C with ``rest_sees_all``.
+    quantum sees channels 0 … k−1; rest sees channels k … C−1, or all C with ``rest_sees_all``.
     """
 
     def __init__(self, quantum: nn.Module, k: int, rest: nn.Module, rest_sees_all: bool = False):
@@ -145,10 +141,8 @@ class ResnetBlock(nn.Module):
     scale and shift come from the time embedding through SiLU and Linear(time_dim → 2·c_out).
     Where c_in ≠ c_out, x passes a 1×1 convolution.
 
-    Args:
-        channels_in, channels_out, time_dim: sizes.
-        conv: builds the convolutions, ``conv(c_in, c_out)``; classical by default.
-        groups: of both GroupNorms (eps 1e-6). norm: the class of the norms, `FilmNorm` or `FastFilmNorm`.
+    conv: builds the convolutions, ``conv(c_in, c_out)``; classical by default. groups: of both GroupNorms
+    (eps 1e-6). norm: their class, `FilmNorm` or `FastFilmNorm`.
     """
 
     def __init__(
@@ -244,10 +238,8 @@ class VertexAttention(nn.Module):
 
     weights = softmax over positions of 10·cos(q_i, k_j); out = weights·v, then a 1×1 convolution.
 
-    Args:
-        channels, heads, head_dim: sizes.
-        normalize: "features": q and k have length 1 over a head's features. "positions" restores
-            the released code, which normalises over positions (its default axis).
+    normalize: "features": q and k have length 1 over a head's features. "positions" restores the released
+    code, which normalises over positions (its default axis). ValueError where it is neither.
     """
 
     def __init__(self, channels: int, heads: int = 4, head_dim: int = 32, normalize: str = "features"):

@@ -30,20 +30,14 @@ GATES: dict[str, tuple[int, bool, int]] = {
 class Gate:
     """One gate: its name, its wires, and where its angle comes from (never the angle itself).
 
-    The angle, in radians, is ``scale * value + offset``, where ``value`` is entry ``k`` of the
-    inputs for ``param=("input", k)``, entry ``k`` of the weights for ``param=("weight", k)``,
-    and 0 for ``param=None``.
+    The angle, in radians, is scale · value + offset, where the value is entry k of the inputs for
+    ``param=("input", k)``, entry k of the weights for ``param=("weight", k)``, and 0 for ``param=None``.
 
-    Args:
-        name: a key of `GATES` (PennyLane's operation names).
-        wires: the wires it acts on, control first; a list becomes a tuple.
-        param: ``("input", k)``, ``("weight", k)`` or None.
-        scale, offset: radians per unit of the value, and radians; left alone where the gate has no angle.
-        block: the label that drawings group by ("encoding", "A", "B", …).
+    name: a key of `GATES` (PennyLane's operation names). wires: control first; a list becomes a tuple.
+    scale, offset: finite numbers; left alone where the gate has no angle. block: the label that drawings
+    group by ("encoding", "A", "B", …).
 
-    Raises:
-        ValueError: an unknown name, a wrong number of wires, a wire twice, a misplaced angle, a wire or
-            an index that is no whole number, a scale or an offset that is no finite number.
+    ValueError where one of these is not as it should be; the message names it.
     """
 
     name: str
@@ -59,9 +53,7 @@ class Gate:
         n_wires, has_angle, _ = GATES[self.name]
         _make_tuple(self, "wires", f"{self.name}: wanted wires such as {tuple(range(n_wires))}")
         if len(set(self.wires)) != n_wires or len(self.wires) != n_wires or not all(map(is_whole, self.wires)):
-            raise ValueError(
-                f"{self.name} acts on {n_wires} wire(s): wanted different whole numbers, got {self.wires}."
-            )
+            raise ValueError(f"{self.name} acts on {n_wires} wire(s), different whole numbers; got {self.wires}.")
         if self.param is not None:
             _make_tuple(self, "param", f"{self.name}: wanted a param such as ('weight', 0)")
             kind, *k = self.param
@@ -90,15 +82,11 @@ class Gate:
 class Circuit:
     """An ansatz: gates on ``n_wires`` wires, fed by ``n_inputs`` inputs and ``n_weights`` weights.
 
-    Args:
-        gates: applied from left to right to |0…0⟩; a list becomes a tuple.
-        n_wires, n_inputs, n_weights: sizes; outputs are ⟨Z⟩ of wires 0 … n_wires−1, in [−1, 1].
-        name: used in drawings and reports.
-        wire_labels: one label per wire for drawings; the wire numbers by default.
-        allow_dead_weights: accept weights that feed no gate (only to study such a circuit).
+    gates: applied from left to right to |0…0⟩; a list becomes a tuple. The outputs are ⟨Z⟩ of wires
+    0 … n_wires−1, in [−1, 1]. name: used in drawings and reports. wire_labels: one per wire for drawings;
+    the wire numbers by default. allow_dead_weights: accept weights that feed no gate, to study such a circuit.
 
-    Raises:
-        ValueError: a wire or an input out of range, a weight that feeds no gate, a size that is no whole number.
+    ValueError where a size is no whole number, a wire or an index is out of range, or a weight feeds no gate.
     """
 
     gates: tuple[Gate, ...]
@@ -121,9 +109,7 @@ class Circuit:
             if not isinstance(gate, Gate):
                 raise ValueError(f"{self.name}: wanted a sequence of gates, got {gate!r} in it.")
             if not all(0 <= wire < self.n_wires for wire in gate.wires):
-                raise ValueError(
-                    f"{self.name}: {gate.name} on wires {gate.wires}, but the wires are 0 … {self.n_wires - 1}."
-                )
+                raise ValueError(f"{self.name}: {gate.name} on {gate.wires}, but the wires are 0 … {self.n_wires - 1}.")
             if gate.param is not None and not 0 <= gate.param[1] < size[gate.param[0]]:
                 kind, k = gate.param
                 raise ValueError(f"{self.name}: {gate.name} reads {kind} {k} of {size[kind]}.")
@@ -151,9 +137,7 @@ class Circuit:
         ``fn`` applies operations on integer wires and returns nothing, or ⟨Z⟩ of every wire in order. Each angle is
         an affine function of one input or one weight, or a constant. `qdm_lib.from_pennylane` says what it takes.
 
-        Raises:
-            ValueError: anything that a `Circuit` cannot hold; the message names it.
-            TypeError: ``fn`` could not be run on two vectors.
+        ValueError where it does what a `Circuit` cannot hold; TypeError where it cannot be run on two vectors.
         """
         from qdm_lib.from_pennylane import trace  # the one place that needs PennyLane and torch
 
@@ -208,15 +192,9 @@ def hqconv(layers: int = 3) -> Circuit:
     c2 p2: ─RX(x10)─│────────│────────╭RZ(θ2)──╭RX(θ3)──╰●───────╰●────────────────────────── …
     c2 p3: ─RX(x11)─╰RZ(θ0)──╰RX(θ1)──╰●───────╰●──────────────────────────────────────────── …
     """
-    layers = whole("layers", layers)
-    gates, weight = angle_encoding(12), 0
-    for _ in range(layers):
-        pairs = [(4 * c + (i + 1) % 4, 4 * c + i, "A") for c in (2, 1, 0) for i in (3, 2, 1, 0)]
-        for control, target, block in pairs + [(4, 8, "B"), (0, 4, "B")]:
-            for name in ("CRZ", "CRX"):
-                gates.append(Gate(name, (control, target), ("weight", weight), TWO_PI, block=block))
-                weight += 1
-    return Circuit(tuple(gates), 12, 12, weight, f"HQConv, {_count(layers)}", PATCH_LABELS)
+    joins = [((4 * c + (i + 1) % 4, 4 * c + i), "A") for c in (2, 1, 0) for i in (3, 2, 1, 0)]
+    joins += [((4, 8), "B"), ((0, 4), "B")]
+    return _repeated("HQConv", layers, [(name, wires, block) for wires, block in joins for name in ("CRZ", "CRX")])
 
 
 def fqconv(layers: int = 3) -> Circuit:
@@ -241,16 +219,20 @@ def fqconv(layers: int = 3) -> Circuit:
     c2 p2: ─RX(x10)─│───────╰RZ(θ1)─────────────────│───────╰RX(θ5)─────────────────│──────── …
     c2 p3: ─RX(x11)─╰RZ(θ0)─────────────────────────╰RX(θ4)─────────────────────────╰●─────── …
     """
+    layer = []
+    for base in (8, 4, 0):
+        pairs = [((base + 4 + i) % 12, base + i) for i in (3, 2, 1, 0)]
+        layer += [("CRZ", pair, "C") for pair in pairs] + [("CRX", pair, "D") for pair in pairs]
+    return _repeated("FQConv", layers, layer)
+
+
+def _repeated(name: str, layers: int, layer: list[tuple[str, tuple[int, int], str]]) -> Circuit:
+    """The encoding of a patch, then `layers` times the same gates; each gate has a weight of its own, of angle 2π·θ."""
     layers = whole("layers", layers)
-    gates, weight = angle_encoding(12), 0
-    for _ in range(layers):
-        for base in (8, 4, 0):
-            for name, block in (("CRZ", "C"), ("CRX", "D")):
-                for i in (3, 2, 1, 0):
-                    wires = ((base + 4 + i) % 12, base + i)
-                    gates.append(Gate(name, wires, ("weight", weight), TWO_PI, block=block))
-                    weight += 1
-    return Circuit(tuple(gates), 12, 12, weight, f"FQConv, {_count(layers)}", PATCH_LABELS)
+    gates = angle_encoding(12)
+    for k, (gate, wires, block) in enumerate(layer * layers):
+        gates.append(Gate(gate, wires, ("weight", k), TWO_PI, block=block))
+    return Circuit(tuple(gates), 12, 12, len(layer) * layers, f"{name}, {_count(layers)}", PATCH_LABELS)
 
 
 def basic(wires: int = 4, layers: int = 4) -> Circuit:

@@ -25,21 +25,14 @@ _CHUNK = 2**19  # amplitudes the statevector backend keeps per gate before it st
 
 
 class QuantumLayer(nn.Module):
-    """``n_circuits`` independent copies of one ansatz, each with its own weights.
+    """``n_circuits`` independent copies of one ansatz, each with its own weights; copy k sees ``x[:, k]``.
 
-    Args:
-        circuit: the ansatz.
-        n_circuits: how many copies; copy k sees ``x[:, k]``.
-        backend: "fast", "statevector" or "pennylane".
-        device, diff_method, shots: for "pennylane", as `qdm_lib.to_pennylane.to_qnode` takes them.
-        generator: source of the initial weights.
+    The weights `theta` (n_circuits, n_weights) start uniform in [0, 1), drawn from `generator`; the ansatz scales
+    them. backend: "fast", "statevector" or "pennylane". device, diff_method, shots: for "pennylane", as
+    `qdm_lib.to_pennylane.to_qnode` takes them.
 
-    Attributes:
-        theta: (n_circuits, n_weights), uniform in [0, 1) at the start; the ansatz scales them.
-
-    Raises:
-        ValueError: an unknown backend, no circuit at all, or PennyLane options without PennyLane; when called,
-            inputs that are complex or of another shape.
+    ValueError where the backend is unknown, there is no circuit at all, or PennyLane's options are given to another
+    backend; when called, where the inputs are complex or of another shape.
     """
 
     def __init__(
@@ -66,11 +59,9 @@ class QuantumLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_circuits, n_inputs) → ⟨Z⟩ (B, n_circuits, n_wires), in [−1, 1]."""
-        if x.ndim != 3 or x.shape[1:] != (self.n_circuits, self.circuit.n_inputs):
-            raise ValueError(
-                f"{self.circuit.name}: wanted inputs of shape (B, {self.n_circuits}, "
-                f"{self.circuit.n_inputs}), got {tuple(x.shape)}."
-            )
+        n, k = self.n_circuits, self.circuit.n_inputs
+        if x.ndim != 3 or x.shape[1:] != (n, k):
+            raise ValueError(f"{self.circuit.name}: wanted inputs of shape (B, {n}, {k}), got {tuple(x.shape)}.")
         if x.is_complex():
             raise ValueError(f"{self.circuit.name}: wanted real inputs, got {x.dtype}.")
         with full_precision(x):

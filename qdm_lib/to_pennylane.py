@@ -15,21 +15,16 @@ def to_qnode(
 ) -> Callable:
     """The circuit as a PennyLane QNode ``f(x, theta)`` that returns ⟨Z⟩ of every wire.
 
-    Args:
-        circuit: any `Circuit`; its wire labels become the device's wire names.
-        device: a PennyLane device, or a name ("lightning.qubit", "default.mixed", …).
-        shots: runs per expectation value; None is exact.
-        diff_method: as `qml.qnode` takes it; the default is "backprop" on default.qubit without
-            shots, "parameter-shift" with shots and "best" elsewhere.
-        labels: mark each gate with its block and its angle's source, and put a barrier between
-            blocks, so that ``qml.draw_mpl(f)(x, theta)`` shows them. Only default.qubit can run a
-            marked gate, so the default is to mark when no device is given.
+    x has shape (n_inputs,) or (B, n_inputs), theta (n_weights,). The circuit's wire labels become the names of the
+    device's wires.
 
-    Returns:
-        a QNode; x has shape (n_inputs,) or (B, n_inputs), theta (n_weights,).
+    device: a PennyLane device, or a name ("lightning.qubit", "default.mixed", …). shots: runs per expectation value;
+    None is exact. diff_method: as `qml.qnode` takes it; the default is "backprop" on default.qubit without shots,
+    "parameter-shift" with shots and "best" elsewhere. labels: mark each gate with its block and its angle's source, and
+    put a barrier between blocks, so that ``qml.draw_mpl(f)(x, theta)`` shows them. Only default.qubit can run a marked
+    gate, so the default is to mark when no device is given.
 
-    Raises:
-        ValueError: PennyLane has no such device; the message lists some.
+    ValueError where PennyLane has no such device, or the device has too few wires.
     """
     import pennylane as qml  # here, so that models without it load quickly
 

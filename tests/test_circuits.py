@@ -59,15 +59,15 @@ def rx(k, wire=0, kind="weight"):
     [
         (lambda: Gate("RXX", (0, 1)), "Unknown gate 'RXX'"),
         (lambda: Gate("CRX", (0,)), "acts on 2 wire"),
-        (lambda: Gate("CRX", (1, 1)), r"2 wire.s.: wanted different whole numbers, got .1, 1."),
+        (lambda: Gate("CRX", (1, 1)), r"2 wire.s., different whole numbers; got .1, 1."),
         (lambda: Gate("CNOT", (0, 1), ("weight", 0)), "cannot take its angle"),
         (lambda: Gate("RX", (0,), ("angle", 0)), "cannot take its angle"),
         (lambda: Gate("RX", (0,), "input"), "cannot take its angle"),
         (lambda: Gate("RX", (0,), ("weight", 1.0)), "cannot take its angle"),
         (lambda: Gate("RX", (0,), 3), r"RX: wanted a param such as \('weight', 0\), got 3"),
         (lambda: Gate("RX", 0), r"RX: wanted wires such as \(0,\), got 0"),
-        (lambda: Gate("CNOT", (0, 1.5)), "wanted different whole numbers"),
-        (lambda: Gate("RX", "0"), "wanted different whole numbers"),
+        (lambda: Gate("CNOT", (0, 1.5)), "different whole numbers; got"),
+        (lambda: Gate("RX", "0"), "different whole numbers; got"),
         (lambda: Gate("RX", (0,), None, float("nan")), "wanted a finite number as scale, got nan"),
         (lambda: Gate("RX", (0,), offset=float("inf")), "wanted a finite number as"),
         (lambda: Gate("RX", (0,), offset="0.5"), "wanted a finite number as"),
@@ -98,7 +98,7 @@ def test_lists_become_tuples():
     assert type(Gate("RX", np.arange(1)).wires[0]) is int
     numbers = Gate("RX", (0,), ("weight", np.int64(0)), np.float32(2), torch.tensor(1)), Circuit((), np.int64(1), 0, 0)
     assert numbers[0] == Gate("RX", (0,), ("weight", 0), 2.0, 1.0) and type(numbers[1].n_wires) is int
-    with pytest.raises(ValueError, match="different whole numbers"):
+    with pytest.raises(ValueError, match="different whole numbers; got"):
         Gate("RX", (torch.tensor(0.7),))
     x = torch.tensor([[0.3], [-2.0]])
     torch.testing.assert_close(fast_simulate(listed, x[:, None], torch.zeros(1, 0))[:, 0], x.cos().expand(-1, 2))
@@ -255,3 +255,11 @@ def test_from_pennylane_takes_controlled_rotations(rot):
 def test_from_pennylane_says_that_weights_are_one_vector():
     with pytest.raises(TypeError, match=r"weights\[3\], not weights\[0, 3\]"):
         Circuit.from_pennylane(lambda x, w: qml.RX(w[0, 0], wires=0), 0, 4)
+
+
+def test_the_drawings_in_the_docstrings_are_those_of_circuit_text():
+    """Each ansatz shows its drawing; doctest compares it with what `circuit_text` prints."""
+    result = doctest.testmod(circuits)
+    assert result.failed == 0
+    for ansatz in (hqconv, fqconv, basic, hqconv_released):
+        assert ">>> print(circuit_text(" in ansatz.__doc__
