@@ -2,6 +2,7 @@
 
     qdm_course.widgets    ipywidgets around the library: forward process, circuit explorer, hybridization, training
     qdm_course.moving     figures with a script of their own, alive on a page that no kernel runs
+    qdm_course.figures    drawings that only the course shows: the paper's diagrams, wires, couplings, what acts
 
-Both stand on `qdm_lib`, which knows nothing of them and needs no browser.
+All stand on `qdm_lib`, which knows nothing of them and needs no browser.
 """

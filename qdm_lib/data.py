@@ -13,13 +13,11 @@ import errno
 import hashlib
 import http.client
 import os
-import socket
 import string
 import struct
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +27,7 @@ import torch
 from torch import Tensor
 
 from qdm_lib.checks import whole
-from qdm_lib.files import expanded
+from qdm_lib.files import expanded, network_timeout
 
 ASSETS = Path(__file__).parent / "assets"
 SPLITS = ("train", "test")
@@ -336,17 +334,6 @@ def _load_bundled(info: DatasetInfo, split: str) -> ImageSet:
     return ImageSet(info.name, split, images, labels, info.class_names, source)
 
 
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    """torchvision downloads without a time limit; a network that swallows packets must not hang a lesson."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 # What the system says of a folder that cannot be written, or not any more; all else is the network's.
 _OF_THE_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT)
 
@@ -360,7 +347,7 @@ def _download(info: DatasetInfo, split: str, root: Path) -> tuple[str, str]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-            with _network_timeout(NETWORK_TIMEOUT):
+            with network_timeout(NETWORK_TIMEOUT):
                 _torchvision_set(info, split, Path(temporary), download=True)
             arrived, target = _raw_folder(info, Path(temporary)), _raw_folder(info, root)
             target.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,17 @@ def expanded(path: str | os.PathLike) -> Path:
         return Path(path).expanduser()
     except RuntimeError:  # no HOME, and an unknown user id, as in containers
         raise ValueError(f"The path {path} begins with a home folder, and this user has none; write it out.") from None
+
+
+@contextmanager
+def network_timeout(seconds: float) -> Iterator[None]:
+    """Downloads inside give up after so many seconds without a byte; torchvision and torch.hub would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @contextmanager

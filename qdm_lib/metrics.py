@@ -277,9 +277,8 @@ def evaluate(
     def some(images: Tensor, count: int | None) -> Tensor:
         return images if count is None else images[torch.randperm(len(images), generator=generator)[:count]]
 
-    where = "images"
-    if hasattr(reference, "source"):
-        where = f"{reference.name} {reference.split}, {reference.source}"
+    named = hasattr(reference, "source")
+    where = f"{reference.name} {reference.split}, {reference.source}" if named else "images"
     if max_reference is not None and max_reference < len(images):
         where += f", {max_reference:,} drawn"
     sets = [generated, some(images, max_reference)]
@@ -334,20 +333,14 @@ def score_features(
     values = {
         "fid": (fid(x, y), fid(a, b), bootstrap_fid(x, part, n_bootstrap, generator), 0.0),
         "kid": (kid(x, y, seed), kid(a, b, seed), bootstrap_kid(x, part, n_bootstrap, generator), None),
-        "is": (
-            inception_score(generated.logits, seed),
-            inception_score(real_a.logits, seed),
-            bootstrap_is(generated.logits, n_bootstrap, generator),
-            1.0,
-        ),
-    }
+        "is": (*(inception_score(one.logits, seed) for one in (generated, real_a)),
+               bootstrap_is(generated.logits, n_bootstrap, generator), 1.0),
+    }  # fmt: skip
     scores = {}
     for key, (value, floor, replicates, least) in values.items():
-        note = ""
+        note = _splits_note(n) if key == "is" else ""
         if key == "fid" and min(n, m, len(a)) <= width:
             note = f"Some covariance lacks full rank, as there are {width:,} features and no more images. "
-        if key == "is":
-            note = _splits_note(n)
         if len(a) < n:
             note += f"The floor comes from {len(a):,} real images, fewer than were generated."
         low, high = interval(value, replicates, least)

@@ -1,10 +1,13 @@
 """The ansätze are what the paper says: gates, counts, and errors that name the mistake."""
 
+import doctest
+
 import numpy as np
 import pennylane as qml
 import pytest
 import torch
 
+from qdm_lib import circuits
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import fast_simulate
 from qdm_lib.simulator import simulate

@@ -3,9 +3,10 @@
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from qdm_course.figures import sketch_circuit
 from qdm_course.widgets.tools import picture_of
 from qdm_lib.circuits import ANSATZE
-from qdm_lib.plots import draw_unet, sketch_circuit
+from qdm_lib.plots import draw_unet
 from qdm_lib.unet import UNetConfig
 
 

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from qdm_course.figures import draw_interaction_graph, fill_nodes, sketch_circuit
 from qdm_course.widgets.tools import LastingWidget, Picture, picture_of, row, scrolling
 from qdm_lib.audit import interaction_graph
 from qdm_lib.circuits import Circuit, basic, fqconv, hqconv, hqconv_released
-from qdm_lib.plots import OKABE_ITO, block_colours, block_name, draw_interaction_graph, fill_nodes, sketch_circuit, tint
+from qdm_lib.plots import OKABE_ITO, block_colours, block_name, tint
 from qdm_lib.simulator import simulate
 
 EXPLORER_ANSATZE: dict[str, Callable[[int], Circuit]] = {

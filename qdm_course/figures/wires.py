@@ -1,7 +1,6 @@
 """Figures about circuits: PennyLane's drawing in colours, wire map, interaction graph, light sketch, liveness maps.
 
-As in `qdm_lib.plots.images`: every function takes `ax=None`, draws into it or into a new figure, returns the Axes and
-never calls `show()`. Blocks have the colours of `plots.BLOCK_COLOURS`.
+Blocks have the colours that `plots.draw_circuit` gives them.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from matplotlib.text import Text
 
 from qdm_lib.audit import CircuitAudit, InteractionGraph, interaction_graph
 from qdm_lib.circuits import Circuit
-from qdm_lib.plots.circuits import angle_source, block_colours, block_name, columns_of
-from qdm_lib.plots.style import OKABE_ITO, new_axes, tint
+from qdm_lib.plots import OKABE_ITO, angle_source, block_colours, block_name, columns_of, new_axes, tint
 
 CHANNEL_COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "orange", "green"))
 _RADIUS = 0.27  # of a wire's circle in the interaction graph
