@@ -23,7 +23,7 @@ from qdm_lib.simulator import simulate
 
 @dataclass(frozen=True)
 class CircuitAudit:
-    """What `audit_circuit` found in a circuit at so many random points.
+    """What `audit_circuit` found in a circuit, at `points` random points.
 
     weight_to_output: (n_weights, n_wires), largest |d⟨Z_w⟩/dθ_k| over the points. input_to_output: (n_inputs, n_wires),
     largest |d⟨Z_w⟩/dx_i|. cosine_outputs: the wires w whose ⟨Z_w⟩ was cos(x_w) at every point: no gate after the
@@ -225,7 +225,7 @@ def audit_layer(
     numbers v, and the gradient of v·output by every parameter is kept where it is largest. An entry acts if that is
     more than `tolerance` times the largest gradient in the module.
 
-    Some entries are without effect by mathematics. The bias of a convolution just before a GroupNorm with one
+    Some entries have no effect for mathematical reasons. The bias of a convolution just before a GroupNorm with one
     channel in each group is one: the norm subtracts the channel's mean, and the bias with it.
 
     module: any whose output is one tensor; it is not changed. inputs: its arguments; normal noise of their own scale is

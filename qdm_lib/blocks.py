@@ -22,12 +22,12 @@ from qdm_lib.engine import norm_silu, pool, read
 
 
 def fast_layout(x: Tensor) -> Tensor:
-    """The memory format that the fast forms like: channels last on a CPU, unchanged elsewhere."""
+    """x in the memory format in which the fast forms are fastest: channels last on a CPU, unchanged elsewhere."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if x.device.type == "cpu" else x
 
 
 def few_pixels(x: Tensor) -> bool:
-    """Whether the map has fewer pixels than channels, as at the vertex: there the plain forms are the faster ones."""
+    """Whether the map has fewer pixels than channels, as at the vertex: there the plain forms are faster."""
     return x.shape[2] * x.shape[3] < x.shape[1]
 
 
@@ -79,7 +79,7 @@ class CircuitConv(nn.Module):
     the circuit slides over all patches (quanvolution).
 
     layer: maps (rows, n, 4·c) to the same shape, as a `QuantumLayer` does. n_circuits: n. channels: c, 3 for 12
-    wires, 1 for 4 wires. ValueError where x has not n·c channels, or an odd height or width.
+    wires, 1 for 4 wires. ValueError where x does not have n·c channels, or has an odd height or width.
     """
 
     def __init__(self, layer: nn.Module, n_circuits: int, channels: int = 3) -> None:

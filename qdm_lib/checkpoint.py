@@ -50,8 +50,8 @@ class Checkpoint:
     """A checkpoint read into memory (on the CPU); `restore` puts it back into living objects.
 
     step: optimiser steps finished. run_config: what the caller saved (preset, seeds, data set …). model_config: the
-    fields of `UNetConfig`, or None for another kind of model. schedule: None where it was not told. model, ema: state
-    dicts. optimizer: its tensors by "<index of weight>.<name>". rng: generator states.
+    fields of `UNetConfig`, or None for another kind of model. schedule: None where the file does not say. model, ema:
+    state dicts. optimizer: its tensors by "<index of weight>.<name>". rng: generator states.
     """
 
     folder: Path
@@ -215,7 +215,7 @@ def load_model(folder: str | Path, ema: bool = True, backend: str | None = None)
     Reads a training checkpoint (where both are there) and what `save_model` wrote. ema: take the averaged weights,
     which samples should come from; False takes the raw ones of a training checkpoint. backend: run the circuits with
     another backend than the saved one (same values, other speed). The model's `schedule` is the `NoiseSchedule` that it
-    was trained with, or None where the file does not tell. Errors as of `load_checkpoint`, and ValueError for weights
+    was trained with, or None where the file does not say. Errors as of `load_checkpoint`, and ValueError for weights
     that are not there or do not fit.
     """
     folder = Path(folder)

@@ -144,7 +144,7 @@ def load_images(
     bundled: "auto" takes the subset in this package where the full set is missing, and says so in one line on
     stderr; True always takes the subset; False never does.
 
-    Raises ValueError for an unknown name or split and for a file that is corrupt, FileNotFoundError where
+    ValueError for an unknown name or split and for a file that is corrupt, FileNotFoundError where
     neither the full set nor, if allowed, a subset exists. Both say what to do.
     """
     info = _lookup(name)
@@ -279,7 +279,7 @@ def _check_file(path: Path, size: int | None, sha256: str | None, advice: str) -
 
 
 def _check_header(path: Path, count: int, dims: tuple[int, ...]) -> None:
-    """ValueError unless an idx file says that it holds so many bytes of these dimensions (not every set has a hash)."""
+    """ValueError unless an idx file's header states this count and these dimensions (not every set has a hash)."""
     wanted = struct.pack(f">{2 + len(dims)}I", 0x801 + len(dims), count, *dims)
     with path.open("rb") as file:
         found = file.read(len(wanted))
@@ -334,7 +334,7 @@ def _load_bundled(info: DatasetInfo, split: str) -> ImageSet:
     return ImageSet(info.name, split, images, labels, info.class_names, source)
 
 
-# What the system says of a folder that cannot be written, or not any more; all else is the network's.
+# Errors of a folder that cannot be written, or no longer; all others are the network's.
 _OF_THE_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT)
 
 

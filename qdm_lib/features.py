@@ -216,7 +216,7 @@ def extract(extractor: nn.Module, images: Tensor, batch_size: int = 256, progres
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """The first 12 digits of the SHA-256 of names and bytes: what is kept of some tensors must not pass for others'."""
+    """The first 12 digits of the SHA-256 of names and bytes, to tell what was stored for other tensors."""
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(name.encode())
@@ -225,7 +225,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_images(images: Tensor, what: str = "images", least: int = 2) -> None:
-    """TypeError or ValueError unless these are uint8 images (N, 1, 28, 28), at least so many."""
+    """TypeError or ValueError unless these are uint8 images (N, 1, 28, 28), at least `least` of them."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         kind = f"a {images.dtype} tensor" if isinstance(images, Tensor) else f"a {type(images).__name__}"
         raise TypeError(f"{what} must be a uint8 tensor, not {kind}; data.to_uint8 makes one.")

@@ -28,7 +28,7 @@ def expanded(path: str | os.PathLike) -> Path:
 
 @contextmanager
 def network_timeout(seconds: float) -> Iterator[None]:
-    """Downloads inside give up after so many seconds without a byte; torchvision and torch.hub would wait for ever."""
+    """Downloads inside give up after this many seconds without a byte; torchvision and torch.hub would wait for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -44,7 +44,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     So `path` always stands for complete contents: the earlier ones after an error, a kill or on a full disk, the new
     ones afterwards, even if the power fails. The name ends in .tmp, so that no search for *.json finds half a file.
 
-    Raises OSError, saying that what was there is kept, where the file cannot be written.
+    OSError, which says that what was there is kept, where the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -124,7 +124,7 @@ class EMA:
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[nn.Module]:
-        """`with ema.applied_to(model): …` gives the model the averaged weights inside, its own back after."""
+        """`with ema.applied_to(model): …` gives the model the averaged weights inside, its own back afterwards."""
         own = {k: v.detach().clone() for k, v in _entries(model).items()}
         try:
             self.copy_to(model)

@@ -142,8 +142,8 @@ class UNet(nn.Module):
     works on 2×2×40. The decoder mirrors the encoder and concatenates the skips, last in first out.
 
     generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1). When called, ValueError
-    for other shapes and for what `check_times` refuses; TypeError where, outside of autocast, x_t has not the weights'
-    dtype.
+    for other shapes and for what `check_times` refuses; TypeError where, outside of autocast, x_t does not have the
+    weights' dtype.
     """
 
     def __init__(self, config: UNetConfig, generator: torch.Generator | None = None) -> None:

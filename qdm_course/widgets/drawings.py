@@ -15,7 +15,7 @@ class HybridizationFigure:
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(10.6, 5.0))
-        FigureCanvasAgg(self.figure)  # off screen: pyplot never hears of it and cannot show it a second time
+        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
         self.pictures: dict[object, bytes] = {}
 
     def picture(self, config: UNetConfig) -> bytes:

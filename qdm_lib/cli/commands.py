@@ -43,7 +43,7 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; by default as ma
 
 
 def say_version(asked: bool) -> None:
-    """--version: print it, and stop."""
+    """For --version: print it and stop."""
     if asked:
         print(f"qdm_lib {__version__}")
         raise typer.Exit()

@@ -16,7 +16,7 @@ SIZES, WIDTHS = (28, 14, 7, 2), (10, 10, 20, 30, 40)  # pixels a side, and chann
 KIND_COLOURS = {"resnet": "#A9D3EE", "attention": "#C8C8C8", "conv": "#FFFFFF"}
 CIRCUIT_COLOURS = {"hqconv": OKABE_ITO["orange"], "fqconv": OKABE_ITO["vermilion"], "basic": OKABE_ITO["purple"]}
 OTHER_ANSATZ = OKABE_ITO["green"]  # an ansatz of your own
-HATCH = {"hqconv": "////", "fqconv": "\\\\\\\\", "basic": "xxxx"}  # the same news without colour
+HATCH = {"hqconv": "////", "fqconv": "\\\\\\\\", "basic": "xxxx"}  # the same information without colour
 PIXEL, CHANNEL = 0.052, 0.0108  # inches: of height for a pixel, of width for a channel
 BOX_GAP, GROUP_GAP, ROW_GAP = 0.05, 0.2, 0.3  # inches
 

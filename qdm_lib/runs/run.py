@@ -63,7 +63,7 @@ class RunConfig:
     (autocast). recipe: batch size, learning rate, loss weight and averaging.
 
     first_weights: a preset, such as "unet": every weight that this preset has too, by name and shape, starts as in it
-    with the same seed. So models of one seed begin alike, and their differences tell of the models.
+    with the same seed. So models of one seed begin alike, and their differences come from the models.
     nudge: multiply every first weight w by 1 + nudge·z, z normal, drawn from the seed; between 0 and 1. A run that is
     nudged by next to nothing shows how far two runs drift apart through rounding-sized differences alone.
 
@@ -185,7 +185,7 @@ def train_run(
 
     ValueError, FileNotFoundError or OSError, before any work, for a folder or a configuration that cannot be used;
     `FolderInUseError`, a ValueError, where another process trains there. `Interrupted` where Ctrl-C or SIGTERM came:
-    the step under way was finished and saved. FloatingPointError where the loss is no number any more; the last
+    the step under way was finished and saved. FloatingPointError where the loss is no longer a number; the last
     checkpoint is kept.
     """
     out, main = Path(out), processes is None or processes.is_main
@@ -249,7 +249,7 @@ def _own_folder(out: Path, resume: bool, processes) -> Iterator[Checkpoint | Non
     with locked(out / LOCK) if main else nullcontext(True) as mine:
         if not mine if processes is None else processes.any(not mine):
             raise FolderInUseError(out)
-        saved = _look_into(out, resume)  # again: another process may have gone on until it gave the folder free
+        saved = _look_into(out, resume)  # again: another process may have gone on until it released the folder
         if processes is not None:
             processes.wait()  # nobody writes before all have looked
         yield saved

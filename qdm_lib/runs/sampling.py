@@ -36,7 +36,7 @@ SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
 def check_sampler(sampler: str, steps: int | None = None, T: int = 1000) -> int:
     """The number of model calls for a sampler; None is its usual number: ddpm T, ddim 50, dpm 20.
 
-    Raises ValueError for an unknown sampler or a number it cannot take.
+    ValueError for an unknown sampler or a number it cannot take.
     """
     choice("sampler", sampler, SAMPLERS)
     if sampler == "ddpm":
@@ -73,7 +73,7 @@ def generate(
     are safe.
     schedule: of the noise that the model was trained with. Left out, it is the model's own (a model of `load_model`
     knows it), else the recipe's, cosine with T = 1000.
-    Raises ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
+    ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
     """
     whole("n", n)
     whole("batch_size", batch_size)
@@ -111,7 +111,7 @@ def generate(
 
 @contextmanager
 def _memory_errors(batch_size: int) -> Iterator[None]:
-    """Memory that ran out is one kind of error, whoever says so: Python, torch's allocator or C++."""
+    """Running out of memory becomes a MemoryError, whoever reports it: Python, torch's allocator or C++."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -122,7 +122,7 @@ def _memory_errors(batch_size: int) -> Iterator[None]:
 
 
 def _schedule_of(model: nn.Module, told: NoiseSchedule | None) -> NoiseSchedule:
-    """The schedule to draw with; ValueError where the one that was told is not the one of training."""
+    """The schedule to draw with; ValueError where another one is given than that of training."""
     own = getattr(unwrap(model), "schedule", None)
     if None not in (own, told) and not torch.equal(own.betas, told.betas):
         raise ValueError(f"The model was trained with {own}; images cannot be drawn from it with {told}.")
@@ -130,7 +130,7 @@ def _schedule_of(model: nn.Module, told: NoiseSchedule | None) -> NoiseSchedule:
 
 
 def _read_part(path, about: str, generator: torch.Generator) -> list[Tensor]:
-    """The batches that an interrupted call left, the generator set to where it stood; none from another call."""
+    """The batches that an interrupted call left, the generator set back to where it stood; none of another call."""
     arrays = {} if path is None else read_npz(Path(path), about)
     if not arrays:
         return []
