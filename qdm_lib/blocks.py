@@ -6,8 +6,7 @@ are one class, `ResnetBlock`, with another convolution injected (arXiv:2402.1614
 Norms and linear attention are here in their plain form, the one to read, `FilmNorm` and `LinearAttention`. Each has a
 class beside it that computes the same faster; `UNetConfig(forms=…)` chooses.
 
-Built by hand in notebooks 04, sections 1 to 4 (convolutions, ResNet block), and 05, sections 2 to 4 (time embedding,
-resampling, attention).
+Built by hand in notebooks 04, sections 1 to 4 (convolutions, ResNet block), and 05, sections 2 to 4 (all else).
 """
 
 import math
@@ -88,11 +87,9 @@ class CircuitConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        if C != self.n_circuits * self.channels or H % 2 or W % 2:
-            raise ValueError(
-                f"Wanted {self.n_circuits * self.channels} channels and even height and width for "
-                f"{self.n_circuits} circuit(s) of {self.channels} channel(s), got {tuple(x.shape)}."
-            )
+        wanted = self.n_circuits * self.channels
+        if C != wanted or H % 2 or W % 2:
+            raise ValueError(f"Wanted {wanted} channels and even height and width, got {tuple(x.shape)}.")
         # (B, n, c, rows, 2, columns, 2) → a row for each patch, wires ordered (c, row, column)
         grid = (B, self.n_circuits, self.channels, H // 2, 2, W // 2, 2)
         patches = x.reshape(grid).permute(0, 3, 5, 1, 2, 4, 6)

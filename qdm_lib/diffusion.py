@@ -90,10 +90,8 @@ class NoiseSchedule:
         if self.alphas_cumprod[0] == 1:
             raise ValueError(f"The first beta, {betas[0]:.3g}, is too small: 1 - beta rounds to 1; use a larger one.")
         if self.alphas_cumprod[-1] < 1e-30:
-            raise ValueError(
-                f"After {self.T} steps only {self.alphas_cumprod[-1]:.3g} of the image's variance is left, "
-                "too little to divide by; use smaller betas or fewer steps."
-            )
+            few = f"{self.alphas_cumprod[-1]:.3g} of the image's variance is left, too little to divide by"
+            raise ValueError(f"After {self.T} steps only {few}; use smaller betas or fewer steps.")
         self.alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
         self.snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
         left = (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
@@ -303,6 +301,10 @@ def dpm_solver_sample(
     return _walk(model, schedule, x_T, _time_grid(schedule.T, steps), step, clip)
 
 
+# Samplers by name, with the usual number of model calls; None: always T, and no argument `steps`. Add your own here.
+SAMPLERS = {"ddpm": (ddpm_sample, None), "ddim": (ddim_sample, 50), "dpm": (dpm_solver_sample, 20)}
+
+
 def _walk(
     model: Model, schedule: NoiseSchedule, x_t: Tensor, times: Sequence[int], step: Callable, clip: bool
 ) -> Iterator[SampleState]:
@@ -323,9 +325,6 @@ def sample(states: Iterable[SampleState]) -> Tensor:
     if not last:
         raise ValueError("This sampler yields no states; it was used up already. Make a new one.")
     return last[0].x_0
-
-
-# -------------------------------------------------------------------------------------------- helpers
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ def expanded(path: str | os.PathLike) -> Path:
 
 @contextmanager
 def network_timeout(seconds: float) -> Iterator[None]:
-    """Downloads inside give up after this many seconds without a byte; torchvision and torch.hub would wait for ever."""
+    """Downloads inside give up after this many seconds without a byte; torchvision and torch.hub would wait on."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

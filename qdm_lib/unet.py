@@ -73,10 +73,8 @@ class UNetConfig:
         if self.full and self.n_circuits != MAX_CIRCUITS:
             raise ValueError(f"full=True needs n_circuits={MAX_CIRCUITS}, got {self.n_circuits}.")
         if self.ansatz not in ANSATZE:
-            raise ValueError(
-                f"Unknown ansatz {self.ansatz!r}; known are {', '.join(ANSATZE)}. Add your own "
-                "with qdm_lib.circuits.ANSATZE[name] = function of the number of layers."
-            )
+            own = "Add your own with qdm_lib.circuits.ANSATZE[name] = function of the number of layers."
+            raise ValueError(f"Unknown ansatz {self.ansatz!r}; known are {', '.join(ANSATZE)}. {own}")
         if self.paper_count and not self.quanv:
             raise ValueError("paper_count=True is a reading of the quanvolution; it needs quanv=True.")
         choice("backend", self.backend, BACKENDS)

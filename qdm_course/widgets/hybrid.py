@@ -228,7 +228,7 @@ class _Hybridization(LastingWidget):
         self._show_drawing()
 
     def film(self, folder: Path, ablation: str) -> np.ndarray | None:
-        """The film of a model for the chosen seed, drawn before or stored beside the model; None where there is none yet."""
+        """The film of a model for the chosen seed, drawn before or stored beside it; None where there is none yet."""
         key = folder, ablation, self.controls["seed"].value
         if key not in self.films and key[1:] == (AS_TRAINED, 0):
             stored = read_film(folder / "film.png")
