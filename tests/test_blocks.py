@@ -173,7 +173,7 @@ def test_lecun_normal_has_the_right_spread_and_no_far_values():
     [
         (lambda: CircuitConv(nn.Identity(), 2)(double(1, 5, 4, 4)), r"Wanted 6 channels .* got \(1, 5, 4, 4\)"),
         (lambda: CircuitConv(nn.Identity(), 1)(double(1, 3, 3, 4)), "even height and width"),
-        (lambda: VertexAttention(40, normalize="both"), "'features' or 'positions', got 'both'"),
+        (lambda: VertexAttention(40, normalize="both"), "Unknown normalize 'both'.* Known are features, positions"),
     ],
 )
 def test_a_mistake_is_named(call, message):
@@ -352,7 +352,7 @@ def test_a_model_that_is_built_empty_and_filled_is_the_model():
 )
 def test_a_time_step_outside_of_the_schedule_is_refused(t, low, high):
     model = build_unet("unet", seed=0)
-    with pytest.raises(ValueError, match=f"0 … 999, got some from {low} to {high}"):
+    with pytest.raises(ValueError, match=f"0 … 999; these reach from {low} to {high}"):
         model(torch.zeros(len(t), 1, 28, 28), torch.tensor(t))
     assert build_unet("unet", T=6000)(torch.zeros(1, 1, 28, 28), torch.tensor([5000])).shape == (1, 1, 28, 28)
 

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from qdm_course import moving
+from qdm_course.figures import describe_resnet_block, draw_chain, draw_hand_over, draw_loop, draw_resnet_block
 from qdm_course.moving import circuit_data, moving_qubit, moving_shift, shift_circuits
 from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.diffusion import NoiseSchedule, SampleState, cosine_betas
@@ -28,12 +29,7 @@ from qdm_lib.plots import (
     block_boxes,
     circuit_text,
     columns_of,
-    describe_resnet_block,
-    draw_chain,
     draw_circuit,
-    draw_hand_over,
-    draw_loop,
-    draw_resnet_block,
     film_strip,
     image_grid,
     loss_curve,

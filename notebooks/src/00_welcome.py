@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown
 
+from qdm_course import figures
 from qdm_lib import circuits, data, diffusion, paper, plots, unet
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.cli import report
@@ -77,7 +78,7 @@ schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
 x_0 = data.to_model_range(clothes.images[3:4])
 eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
 figure, axes = plt.subplots(2, 1, figsize=(10.4, 7.4), height_ratios=(2.5, 4.9), layout="constrained")
-plots.draw_chain(schedule, x_0, eps, axes[0])
+figures.draw_chain(schedule, x_0, eps, axes[0])
 plots.draw_unet("1hqconv", axes[1], title=f"{paper.figure(3).name} · the network that takes the way back: 1hqconv")
 text = "Above, a garment that turns into noise in four steps, arrows to the right, and arrows back to the left. Below, "
 plots.show_described(figure, text + plots.describe_unet("1hqconv"))

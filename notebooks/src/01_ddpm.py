@@ -32,10 +32,11 @@ import torch
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import draw_chain
 from qdm_course.widgets import ForwardFigure, forward_process
 from qdm_lib import diffusion, paper
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plots import OKABE_ITO, draw_chain, film_strip, image_grid
+from qdm_lib.plots import OKABE_ITO, film_strip, image_grid
 from qdm_lib.plots import show_described as show
 from qdm_lib.training import p2_loss
 

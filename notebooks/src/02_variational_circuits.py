@@ -34,11 +34,12 @@ import torch
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import draw_loop
 from qdm_course.moving import moving_qubit, moving_shift
 from qdm_lib import paper
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plots import OKABE_ITO, draw_circuit, draw_loop
+from qdm_lib.plots import OKABE_ITO, draw_circuit
 from qdm_lib.plots import show_described as show
 from qdm_lib.quantum import QuantumLayer, to_qnode
 from qdm_lib.simulator import simulate, statevector

@@ -34,21 +34,14 @@ from IPython.display import Markdown
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import draw_interaction_graph, draw_pennylane, draw_wire_map, liveness_map
 from qdm_course.widgets import CircuitFigure, circuit_explorer
 from qdm_lib import paper
 from qdm_lib.audit import audit_circuit, interaction_graph
 from qdm_lib.blocks import CircuitConv, WeightStandardizedConv2d
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import explain, fast_simulate
-from qdm_lib.plots import (
-    OKABE_ITO,
-    draw_circuit,
-    draw_interaction_graph,
-    draw_pennylane,
-    draw_wire_map,
-    liveness_map,
-    show_described,
-)
+from qdm_lib.plots import OKABE_ITO, draw_circuit, show_described
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import build_unet, count_parameters

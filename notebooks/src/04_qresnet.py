@@ -31,13 +31,14 @@ from torch import nn
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import describe_resnet_block, draw_resnet_block
 from qdm_lib.audit import audit_layer, audit_model
 from qdm_lib.blocks import CircuitConv, ResnetBlock, SplitConv, WeightStandardizedConv2d
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.plots import OKABE_ITO, describe_resnet_block, draw_resnet_block, show_described
+from qdm_lib.plots import OKABE_ITO, show_described
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
 from qdm_lib.unet import build_unet, count_parameters

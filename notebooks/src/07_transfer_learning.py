@@ -32,11 +32,12 @@ import matplotlib.pyplot as plt
 import torch
 
 import qdm_lib
+from qdm_course.figures import draw_hand_over
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, transfer_weights
 from qdm_lib.data import batches, load_images, to_model_range
 from qdm_lib.machine import keep_memory
-from qdm_lib.plots import OKABE_ITO, draw_hand_over, image_grid, loss_curve, show_described
+from qdm_lib.plots import OKABE_ITO, image_grid, loss_curve, show_described
 from qdm_lib.training import EMA, make_optimizer, p2_loss, train
 from qdm_lib.unet import build_unet, count_parameters
 

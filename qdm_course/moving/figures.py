@@ -25,7 +25,7 @@ INPUTS, OTHER_WEIGHT = (1.0, 2.0), 1.1  # of the two-wire circuits of the shift 
 
 
 class MovingFigure:
-    """HTML that JupyterLab, an exported page and a website show alive, and others as a still picture with its words.
+    """HTML that JupyterLab, an exported page and a website show live, and others as a still picture with a description.
 
     description: what the still picture shows; it is its alternative text, and all there is where only text is shown.
     """

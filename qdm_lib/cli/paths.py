@@ -1,4 +1,4 @@
-"""Files and folders as they are typed: looked at before any work, and replaced only by name."""
+"""Files and folders as they are typed: checked before any work, and replaced only where they were named."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def image_grid(
     What you see: `columns` images a row (by default a square), with the words of `titles`, if there are
     any, above each. images: uint8 (N, 1, H, W), or float in [-1, 1], which is clipped; (N, H, W) works too.
 
-    Raises ValueError for another shape or a wrong number of titles.
+    ValueError for another shape or a wrong number of titles.
     """
     tiles = _as_grey(images)
     n, height, width = tiles.shape
@@ -61,7 +61,7 @@ def film_strip(
     spread evenly over the steps the sampler took; t stands above them. The frame at the lower right is the sample.
 
     states: what a sampler of `qdm_lib.diffusion` yields (anything with t, x_t, x_0). Values are clipped to [-1, 1].
-    Raises ValueError if there are none.
+    ValueError where there are none.
     """
     states = list(states)
     if not states:
@@ -128,7 +128,7 @@ def loss_curve(
     the window is a tenth of the run, at most 50 steps.
 
     losses: one a step. steps: their numbers, 1, 2, … by default. Call it again with the same ax, another label and
-    another colour to compare runs. Raises ValueError if there are no losses or the lengths differ.
+    another colour to compare runs. ValueError where there are no losses or the lengths differ.
     """
     losses = np.asarray(losses, dtype=float)
     steps = np.arange(1, len(losses) + 1) if steps is None else np.asarray(steps)

@@ -105,4 +105,5 @@ def _png(figure: Figure) -> tuple[str, bytes, int, int]:
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """`ax`, or that of a new figure of this size in inches."""
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
