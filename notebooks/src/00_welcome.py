@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown
 
+from qdm_course.moving import moving_film
 from qdm_lib import circuits, data, diffusion, paper, plots, unet
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.cli import report
@@ -141,6 +142,16 @@ plots.show_described(figure, text)
 # %% [markdown]
 # *Figure: two pictures emerging from noise in nine frames. The guess $\hat x_0$ starts as black and
 # white speckle, has an outline in the second frame already, and gains detail from there.*
+#
+# The same as a film, of eight pictures that the same model drew in 20 steps. Press "play", or move the frame by hand
+# (or with the arrow keys); it needs no running kernel.
+
+# %%
+moving_film(CHECKPOINT)
+
+# %% [markdown]
+# *Figure that moves: eight pictures from pure noise to clothes in eleven frames. Where no script runs, a row is a
+# frame, from noise above to the finished pictures below.*
 #
 # ## The circuit inside
 #

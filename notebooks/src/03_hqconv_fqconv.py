@@ -34,6 +34,7 @@ from IPython.display import Markdown
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.moving import moving_circuits
 from qdm_course.widgets import CircuitFigure, circuit_explorer
 from qdm_lib import paper
 from qdm_lib.audit import audit_circuit, interaction_graph
@@ -325,6 +326,17 @@ show_described(
 # Look at row 4 of the first table: output 4 depends on inputs 8 … 11, though channel 2 is only ever a *target* of
 # channel 1. In a quantum circuit influence runs both ways through a controlled gate: it also turns the control's
 # state, a *phase kickback*, and a later gate makes that visible in ⟨Z⟩. Here it is the last join of block B, 0 → 4.
+#
+# **See it move.** Choose an output: its *light cone* lights up, the gates and inputs that can move it, found by walking
+# back through the gates. Click a gate, or choose an input or angle from the list, and move its value: ⟨Z⟩ of all wires
+# follows. Things to try: output c1 p0 with one layer and then c2 p3; FQConv with three layers.
+
+# %%
+moving_circuits()
+
+# %% [markdown]
+# *Figure that moves, without a kernel: the circuit, pale where it cannot move the chosen output; on the right ⟨Z⟩ of
+# every wire as bars. Where no script runs: how many inputs stand behind each output, after one layer.*
 #
 # ### Which way do the joins point?
 #

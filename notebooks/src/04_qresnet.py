@@ -31,6 +31,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.moving import moving_block
 from qdm_lib.audit import audit_layer, audit_model
 from qdm_lib.blocks import CircuitConv, ResnetBlock, SplitConv, WeightStandardizedConv2d
 from qdm_lib.checkpoint import SHIPPED, load_model
@@ -504,6 +505,17 @@ for found in measured.values():
         assert after[:3].mean() < 0.5 * after[4:].mean() and after[3] > 1.3 * after[4:].mean()
 
 # %% [markdown]
+# How does that depend on the number of circuits? Fresh models with 0 to 13 circuits, and the full one, measured by the
+# library in the same way; move the slider.
+
+# %%
+moving_block()
+
+# %% [markdown]
+# *Figure that moves, without a kernel: who computes each of the 40 channels of the first vertex convolution, which of
+# the 10 groups are all quantum (Q), all classical (C) or mixed, how many parameters there are, and every channel's
+# scale before and after the norm. Where no script runs: the scales after the norm with one circuit.*
+#
 # The group's one standard deviation is that of its classical channel. So the circuits' outputs leave the norm at a
 # fraction of the size of all other channels, and channel 3, one large among three small, leaves it at about twice their
 # size (√4: it alone makes up the variance of four).

@@ -36,6 +36,7 @@ from IPython.display import display
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.moving import moving_film
 from qdm_course.widgets import TrainingFigure, training_job
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, restore, save_checkpoint
@@ -443,6 +444,21 @@ print(f"the longest was trained for {max(cards[path]['epochs'] for path in shown
 # begin with the same weights wherever both have them, and see the same batches: from one noise they draw much the same
 # garment in every row from ten epochs on, in a few columns another one. `1hqconv-transfer` began with the weights that
 # `unet` had after 18 epochs (notebook 07).*
+#
+# The way from noise to picture, of the hybrid model after 2 epochs and after 20, from the same noise in the same 20
+# steps of DDIM. Press "play", or move the frame by hand; no kernel is needed. (`moving_film` takes the folder of any
+# model with a `film.png`. All shipped models draw clothes; a film of digits comes with the first model of MNIST.)
+
+# %%
+moving_film(SHIPPED / "fashion-mnist" / "1hqconv-2-epochs")
+
+# %%
+moving_film(SHIPPED / "fashion-mnist" / "1hqconv")
+
+# %% [markdown]
+# *Figures that move: eight pictures from pure noise to clothes, after 2 epochs above and after 20 below. Where no
+# script runs, a row is a frame, from noise to the finished pictures.* The outlines appear at much the same frames in
+# both: what the longer training adds is in the last ones.
 #
 # What the paper reports after 1, 10 and 20 epochs (Paper, Fig. 10 and Paper, Fig. 11 for Fashion-MNIST, Paper, Fig. 12
 # for MNIST) is in a data file of the library. FID is a distance between
