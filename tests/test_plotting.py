@@ -204,6 +204,8 @@ def test_a_described_figure_carries_its_description_wherever_it_is_shown(monkeyp
     assert 'alt="Four wires &amp; a &quot;ring&quot;."' in bundle["text/html"]
     kind, data = picture_in(bundle["text/html"])
     assert kind == "svg+xml" and data.startswith(b"<?xml") and plt.get_fignums() == []
+    width, least = (int(re.search(rf'{what}[=:] ?"?(\d+)', bundle["text/html"])[1]) for what in ("width", "min-width"))
+    assert least == min(width, 560)  # it shrinks with a small page, but only as long as its letters can be read
     again = shown(draw_circuit(basic()), 'Four wires & a "ring".', monkeypatch)
     assert again == bundle  # the same figure gives the same bytes
 

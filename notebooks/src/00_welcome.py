@@ -122,6 +122,8 @@ print("steps:", card["steps"], " seed:", card["seed"], " data:", card["data"])
 n = 4 if FAST else 32
 generator = torch.Generator().manual_seed(7)
 states = list(diffusion.ddim_sample(model, schedule, (n, 1, 28, 28), steps=10 if FAST else 50, generator=generator))
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
 plots.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
 plots.show_described(figure, f"{n} grey pictures of clothes that the model drew from noise; most can be named.")
@@ -133,7 +135,7 @@ plots.show_described(figure, f"{n} grey pictures of clothes that the model drew 
 # And this is how it got there. In each pair of rows, the upper shows what the network sees, $x_t$;
 # the lower its current guess of the clean picture, $\hat x_0$.
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 4.4), layout="constrained")
 plots.film_strip(states, ax, n_images=2)
 text = "Two pictures emerging from noise in nine frames each, with the model's guess of the clean picture below."

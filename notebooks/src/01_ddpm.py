@@ -622,6 +622,7 @@ share = [
 print("shares of the three peaks:", [round(s, 3) for s in share], "wanted", [round(w, 1) for w in WEIGHTS.tolist()])
 assert distance(samples) < 3 * fresh
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
 ax.hist(samples[:, 0].numpy(), bins=150, range=(-1.2, 1.2), density=True, color=BLUE, label="samples")
 ax.plot(line, density(line), color=ORANGE, lw=2, label="the density q($x_0$)")
@@ -629,6 +630,7 @@ ax.legend(frameon=False)
 ax.set_xlabel("$x_0$")
 show(figure, "Histogram of generated numbers: three narrow peaks that match the true density.")
 
+# %%
 print("standard deviation of the right-hand peak (data: 0.05)")
 for steps in (500, 100, 20):
     short = diffusion.NoiseSchedule(diffusion.cosine_betas(steps))
@@ -691,6 +693,7 @@ with torch.no_grad():
     off = ((learned(x_t, test_t) - exact(x_t, test_t)) ** 2).mean().sqrt().item()
 print(f"root mean square distance of the trained network to the exact denoiser: {off:.3f}")
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
 axes[0].plot(
     range(25, N_TRAIN, 50), torch.tensor(losses).unfold(0, 50, 50).mean(1), color=BLUE, label="mean of 50 steps"
@@ -864,6 +867,8 @@ noise = torch.randn(shoe.shape, generator=seeded(18))
 when = torch.tensor([0, 100, 250, 500, 750, 999])
 strip = [schedules[f"{kind}, T = 1000"].q_sample(shoe.expand(6, -1, -1, -1), when, noise.expand(6, -1, -1, -1))
          for kind in ("cosine", "linear")]  # fmt: skip
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 image_grid(torch.cat(strip).clamp(-1, 1), ax, columns=6, titles=[f"t = {t}" for t in when.tolist()] + [""] * 6)
 for name, y in (("cosine", 24), ("linear", 64)):
@@ -919,6 +924,8 @@ sampler = diffusion.ddim_sample(
     dataset_denoiser, schedule, (8, 1, 28, 28), steps=FILM_STEPS, eta=1.0, generator=seeded(19)
 )
 states = list(sampler)
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 4.2), layout="constrained")
 film_strip(states[:: FILM_STEPS // 100] + states[-1:], ax, n_images=2, n_frames=9)
 show(figure, "Two images emerge from noise over nine frames; below each noisy frame, the denoiser's guess.")
@@ -939,6 +946,7 @@ print(f"the same for unseen test images, median: {typical:.2f}")
 assert nearest.max() < 0.05 * typical
 assert all(left < 1.01 for t, left in candidates if t < 500)  # one image is left before the middle of the chain
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(6.5, 2.9), layout="constrained")
 ax.semilogy(*zip(*candidates, strict=True), color=BLUE, lw=2)
 ax.set(xlabel="t", ylabel="images still in question", xlim=(T, 0), title="What the denoiser still does not know")
@@ -963,6 +971,8 @@ pictures = [
     diffusion.sample(diffusion.ddim_sample(wrong, schedule, (6, 1, 28, 28), steps=50, generator=seeded(20), clip=clip))
     for clip in (True, False)
 ]
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9, 1.6), layout="constrained")
 for ax, images, title in zip(axes, pictures, ("with clamp", "without clamp"), strict=True):
     image_grid(images.clamp(-1, 1), ax, columns=6, title=title)

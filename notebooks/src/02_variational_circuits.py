@@ -127,15 +127,19 @@ assert_close(full_turn, -zero)
 # %%
 angles = torch.linspace(0, TWO_PI, 60)
 exact = torch.cos(angles)
-figure, axes = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True, layout="constrained")
-for ax, n in zip(axes, (20, 1000), strict=True):
+measured, spread = {}, {}
+for n in (20, 1000):
     ones = torch.binomial(torch.full_like(exact, n), (1 + exact) / 2, generator=seeded(n))
-    measured = 2 * ones / n - 1
-    spread = ((1 - exact**2) / n).sqrt()
-    low, high = (exact - 2 * spread).numpy(), (exact + 2 * spread).numpy()
+    measured[n] = 2 * ones / n - 1
+    spread[n] = ((1 - exact**2) / n).sqrt()
+
+# %% jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True, layout="constrained")
+for ax, n in zip(axes, measured, strict=True):
+    low, high = (exact - 2 * spread[n]).numpy(), (exact + 2 * spread[n]).numpy()
     ax.fill_between(angles.numpy(), low, high, color="#D9D9D9", label="two standard deviations")
     ax.plot(angles, exact, color=BLUE, label="cos φ")
-    ax.plot(angles, measured, ".", color=ORANGE, label=f"{n} shots")
+    ax.plot(angles, measured[n], ".", color=ORANGE, label=f"{n} shots")
     ax.set(xlabel="φ", title=f"{n} shots a point")
     ax.legend(frameon=False, fontsize=8)
 axes[0].set_ylabel("⟨Z⟩ after RX(φ)")
@@ -361,17 +365,20 @@ logistic = torch.nn.Linear(4, 1)
 torch.nn.init.zeros_(logistic.weight)
 torch.nn.init.zeros_(logistic.bias)
 models = {"circuit, 2 layers": CircuitClassifier(ring(2)), "logistic regression": logistic}
-figure, ax = plt.subplots(figsize=(6, 2.7), layout="constrained")
-accuracy = {}
-for (name, model), colour, lr in zip(models.items(), (BLUE, GREY), (0.05, 0.3), strict=True):
-    losses = train(model, x_train, y_train, lr)
+losses, accuracy = {}, {}
+for (name, model), lr in zip(models.items(), (0.05, 0.3), strict=True):
+    losses[name] = train(model, x_train, y_train, lr)
     n = sum(weight.numel() for weight in model.parameters())
     right = [((model(x)[:, 0] > 0) == y).float().mean().item() for x, y in ((x_train, y_train), (x_test, y_test))]
     print(f"{name:20} {n:2} weights: accuracy {right[0]:.1%} on {len(x_train)} training images, "
           f"{right[1]:.1%} on {len(x_test)} test images")  # fmt: skip
-    ax.plot(losses, color=colour, lw=2, label=name)
-    assert losses[-1] < losses[0]
     accuracy[name] = right[1]
+
+# %% jupyter={"source_hidden": true}
+figure, ax = plt.subplots(figsize=(6, 2.7), layout="constrained")
+for (name, values), colour in zip(losses.items(), (BLUE, GREY), strict=True):
+    ax.plot(values, color=colour, lw=2, label=name)
+    assert values[-1] < values[0]
 ax.set(xlabel="training step", ylabel="cross-entropy")
 ax.legend(frameon=False)
 assert abs(accuracy["circuit, 2 layers"] - accuracy["logistic regression"]) < 0.05  # a few of 100 images
@@ -434,6 +441,7 @@ def reuploading(r):
     return Circuit(tuple(gates), 1, 1, 3 * (r + 1), f"{r} uploads")
 
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
 for ax, r in zip(axes, (1, 2, 3), strict=True):
     sizes = spectrum(reuploading(r), torch.rand(3 * (r + 1), generator=seeded(7)).double())[:6, 0]
@@ -452,9 +460,8 @@ show(figure, "Bar charts: frequencies up to 1, 2 and 3 for one, two and three en
 # %%
 grid = torch.arange(64) * TWO_PI / 64
 waves = [0.4 * torch.sin(grid), 0.3 * torch.cos(2 * grid), -0.2 * torch.sin(3 * grid)]
-target = sum(waves)
-figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
-for ax, r in zip(axes, (1, 2, 3), strict=True):
+target, fits = sum(waves), {}
+for r in (1, 2, 3):
     circuit, starts = reuploading(r), 4  # four random starts at once, as rows of one batch
     theta = torch.rand(starts, circuit.n_weights, generator=seeded(8)).requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=0.05)
@@ -467,8 +474,13 @@ for ax, r in zip(axes, (1, 2, 3), strict=True):
     missing = sum((wave**2).mean().item() for wave in waves[r:])
     print(f"uploads: {r}, mean squared error {errors.min():.5f}, energy of the missing waves {missing:.5f}")
     assert abs(errors.min() - missing) < (0.02 if FAST else 0.002)
+    fits[r] = out[errors.argmin()].detach()
+
+# %% jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
+for ax, (r, fit) in zip(axes, fits.items(), strict=True):
     ax.plot(grid, target, color=ORANGE, lw=4, alpha=0.5, label="target")
-    ax.plot(grid, out[errors.argmin()].detach(), color=BLUE, label="circuit")
+    ax.plot(grid, fit, color=BLUE, label="circuit")
     ax.set(xlabel="x", title=f"{r} upload{'s' if r > 1 else ''}")
 axes[0].legend(frameon=False, fontsize=8)
 show(figure, "A target curve with three waves: one upload fits one sine, two come closer, three fit it exactly.")
@@ -553,6 +565,8 @@ for k in (0, 1):
     angles = torch.tensor([0.4, 1.1], dtype=torch.float64).repeat(64, 1)
     angles[:, k] = turn
     curves[k] = value(controlled, angles)
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", width_ratios=(1.6, 1))
 for (k, curve), colour, dx in zip(curves.items(), (BLUE, ORANGE), (-0.06, 0.06), strict=True):
     axes[0].plot(turn / math.pi, curve, color=colour, lw=2, label=f"weight {k}")
@@ -693,6 +707,8 @@ f, angles = random_point(0)
 exact = autograd(f, angles)
 with torch.no_grad():
     rule = two_term(f, angles)
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(8.5, 3), layout="constrained")
 number, wrong = torch.arange(84), rule - exact
 ax.bar(number.numpy(), exact.numpy(), color="#CCCCCC", label="true derivative")
@@ -812,21 +828,23 @@ def estimates(rule, shots, generator):
 
 
 # %%
-figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 error = {}
-for (name, rule), colour in zip(rules.items(), (RED, BLUE, GREY), strict=True):
+for name, rule in rules.items():
     error[name] = [(estimates(rule, n, seeded(n)) - truth).square().mean().sqrt().item() for n in budgets]
-    ax.loglog(budgets, error[name], "o-", color=colour, label=name)
     print(f"{name:27}", [f"{e:.4f}" for e in error[name]])
+bias = abs(two_term(lambda a: value(controlled, a), angles)[0].item() - truth)
+print(f"\ntrue derivative {truth:.4f}, error of the two-term rule without shot noise {bias:.4f}")
+
+# %% jupyter={"source_hidden": true}
+figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+for (name, values), colour in zip(error.items(), (RED, BLUE, GREY), strict=True):
+    ax.loglog(budgets, values, "o-", color=colour, label=name)
 ax.loglog(budgets, [n**-0.5 for n in budgets], color="black", lw=0.8, ls=":", label="1/√shots")
 ax.set(xlabel="shots for one derivative", ylabel="root mean square error")
 ax.legend(frameon=False, fontsize=9)
 show(
     figure, "Error against shots, log axes: four-term falls as one over root shots, the others level off or start high."
 )
-
-bias = abs(two_term(lambda a: value(controlled, a), angles)[0].item() - truth)
-print(f"\ntrue derivative {truth:.4f}, error of the two-term rule without shot noise {bias:.4f}")
 assert 0.9 * bias < error["two-term rule"][-1] < 1.1 * bias and error["four-term rule"][-1] < 0.1 * bias
 assert error["finite difference, h = 0.1"][0] > 5 * error["four-term rule"][0]
 

@@ -311,6 +311,7 @@ for circuit, audit in zip(circuits, audits, strict=True):
 assert all(len(audits[2].inputs_of(w)) == 12 for w in range(12))
 assert all(audits[3].inputs_of(w) == (w % 4, w % 4 + 4, w % 4 + 8) for w in range(12))
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.6), layout="constrained")
 for ax, audit in zip(axes.flat, audits, strict=True):
     liveness_map(audit, ax, of="inputs")
@@ -606,6 +607,7 @@ print(released)
 assert len(ours.alive_weights) == 84 and len(released.alive_weights) == 12
 assert len(released.cosine_outputs) == 10 and not ours.cosine_outputs
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 1, figsize=(8, 4.6), layout="constrained")
 for ax, audit in zip(axes, (ours, released), strict=True):
     liveness_map(audit, ax)

@@ -276,7 +276,7 @@ print_shapes(build_unet("7hqconv", seed=0).vertex_block1, x, time)
 # %% [markdown]
 # The circuits see rows of (B, 7, 12): 7 circuits, 12 wires. In the picture of all 40 channels:
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 2.7), layout="constrained")
 for row, (name, n, full) in enumerate((("unet", 0, 0), ("1hqconv", 1, 0), ("7hqconv", 7, 0), ("fullhqconv", 13, 1))):
     for channel in range(40):
@@ -351,7 +351,7 @@ with torch.no_grad():
     assert_close(quanv.quantum(h), z, rtol=1e-4, atol=1e-5)
 print("the loop over 49 patches and the library agree; input", tuple(h.shape), " output", tuple(z.shape))
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 4, figsize=(8, 4), layout="constrained", width_ratios=(1, 1, 1, 1))
 axes[0, 0].imshow(x_0[3, 0].numpy(), cmap="gray")
 axes[0, 0].set_title("image", fontsize=9)
@@ -700,7 +700,7 @@ for name, (alive, all_of_them) in counts.items():
     print(f"{name:22} {alive:3} of {all_of_them} circuit weights act; {audits[name].n_entries:,} parameters in all")
 assert counts["1hqconv, as released"] == (24, 336) and counts["1fqconv, as released"] == (144, 288)
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(4, 1, figsize=(8.5, 5), layout="constrained")
 for ax, (name, audit) in zip(axes, audits.items(), strict=True):
     g = torch.cat([p.gradient for p in audit.only("theta")])  # (4 convolutions, weights of a circuit)

@@ -137,6 +137,8 @@ t = torch.tensor([0, 1, 500, 999])
 assert_close(embedding.layers(sines_and_cosines(t)), embedding(t))
 
 steps = torch.arange(1000)
+
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
 for ax, part, what in zip(axes, sines_and_cosines(steps).split(5, 1), ("sin", "cos"), strict=True):
     image = ax.imshow(part.T.numpy(), aspect="auto", cmap="cividis", vmin=-1, vmax=1, interpolation="none")
@@ -347,7 +349,7 @@ for name in ("1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv", "fullfqco
 #
 # Where does the saving come from?
 
-# %%
+# %% jupyter={"source_hidden": true}
 ns = range(14)
 fig, ax = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
 for ansatz, w, colour, style in (("HQConv", 84, "orange", "o-"), ("FQConv", 72, "vermilion", "s--")):
@@ -485,7 +487,7 @@ for condition, values in change.items():
     print(f"change, {condition}".rjust(24), *(f"{value:+9.3%}" for value in values))
 assert max(map(abs, change["circuits silent"])) < 0.01 < max(change["vertex cut out"]) < 0.2
 
-# %%
+# %% jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for (condition, values), style, colour in zip(change.items(), ("s--", "^-"), ("orange", "vermilion"), strict=True):
     ax.plot(STEPS, [100 * abs(value) for value in values], style, color=OKABE_ITO[colour], label=condition)
@@ -556,7 +558,7 @@ for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2")):
     )
     print(f"after {norm_name}: quantum channels {after[:3].mean():.2f}, the others {after[3:].mean():.2f}")
 
-# %%
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(2, 1, figsize=(8.5, 4.2), sharex=True, layout="constrained")
 colours = [OKABE_ITO["orange"]] * 3 + [OKABE_ITO["sky blue"]] * 37
 for ax, name, what in zip(axes, ("conv1", "norm1"), ("before the norm", "after the norm"), strict=True):

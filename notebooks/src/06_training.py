@@ -42,7 +42,7 @@ from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, restore, save_checkpoint
 from qdm_lib.data import batches, load_images, to_model_range
 from qdm_lib.machine import keep_memory
-from qdm_lib.plots import OKABE_ITO, image_grid, show_described
+from qdm_lib.plots import OKABE_ITO, described_picture, image_grid, show_described
 from qdm_lib.training import EMA, TrainConfig, make_optimizer, p2_loss, train
 from qdm_lib.unet import build_unet, count_parameters
 
@@ -175,6 +175,7 @@ def shares(n):
     return torch.tensor(steps), share
 
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
 for n, colour in ((200, GREY), (400, ORANGE), (938, GREEN), (9375, BLUE)):
     steps, share = shares(n)
@@ -234,16 +235,20 @@ def draw(net, steps=10):
     return diffusion.sample(diffusion.ddim_sample(net, schedule, start_noise.shape, steps=steps, x_T=start_noise))
 
 
+def picture(*state):
+    """What a notebook shows of the run so far: its losses, and images with their step."""
+    return {"text/html": described_picture(live.update(*state), DESCRIPTION), "text/plain": DESCRIPTION}
+
+
 losses, snapshots = [], {}
 began = time.process_time()
-alt = {"image/png": {"alt": DESCRIPTION}}
-screen = display(live.update([1.0]), display_id=True, metadata=alt)
+screen = display(picture([1.0]), display_id=True, raw=True)
 for step in train(model, schedule, batches(data, BATCH, seed=0), optimizer, ema, generator=noise, steps=STEPS):
     losses.append(step.loss)
     if step.step % LIVE_EVERY == 0:
         with ema.applied_to(model):
             snapshots[step.step] = draw(model)
-        screen.update(live.update(losses, snapshots[step.step], step.step), metadata=alt)
+        screen.update(picture(losses, snapshots[step.step], step.step), raw=True)
 seconds = time.process_time() - began
 
 # %% [markdown]
@@ -457,15 +462,15 @@ moving_film(SHIPPED / "fashion-mnist" / "1hqconv")
 
 # %% [markdown]
 # *Figures that move: eight pictures from pure noise to clothes, after 2 epochs above and after 20 below. Where no
-# script runs, a row is a frame, from noise to the finished pictures.* The outlines appear at much the same frames in
-# both: what the longer training adds is in the last ones.
+# script runs, a row is a frame, from noise to the finished pictures.* The outlines appear in the same
+# frames in both; after 2 epochs they stay blurred.
 #
 # What the paper reports after 1, 10 and 20 epochs (Paper, Fig. 10 and Paper, Fig. 11 for Fashion-MNIST, Paper, Fig. 12
 # for MNIST) is in a data file of the library. FID is a distance between
 # generated and real images, smaller is better; notebook 08 builds it. As far as the paper says, each
 # number is of one run.
 
-# %%
+# %% jupyter={"source_hidden": true}
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())
 figure, ax = plt.subplots(figsize=(6.5, 3), layout="constrained")
 colours = (BLUE, ORANGE, GREEN, RED, OKABE_ITO["purple"])

@@ -120,6 +120,7 @@ for part, (total, fresh) in parts.items():
     print(f"{part:8} {total:8,} numbers, {fresh:7,} of them new")
 print(f"in the circuits: {circuits} numbers, {circuits / count_parameters(mine):.2%} of the model")
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 2), layout="constrained")
 left = 0
 for (part, (total, fresh)), colour in zip(parts.items(), (GREY, BLUE, ORANGE, GREEN), strict=True):
@@ -182,7 +183,7 @@ restarted, early = share_left(8438, 938), share_left(0, 938)
 print(f"by the library's EMA: {restarted[468]:.1%} after 469 steps, {restarted[-1]:.1%} after 938 steps")
 assert abs(restarted[468] - 0.79) < 0.01 and abs(restarted[-1] - 0.62) < 0.01 and early[-1] == 0
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
 ax.plot(restarted, color=RED, lw=2, label="restarted at step 8,438, as in the released code")
 ax.plot(early, color=BLUE, lw=2, label="the same rule, counted from 0 again")
@@ -297,7 +298,7 @@ for kind, preset in (("classical → classical", "unet"), ("classical → hybrid
 for (kind, seed), (_, tested) in runs.items():
     print(f"{kind:22} seed {seed}: test loss", "  ".join(f"{v:.4f} (+{k})" for k, v in tested.items()))
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 styles = {"no hand-over": (GREY, "s"), "classical → classical": (BLUE, "o"), "classical → hybrid": (ORANGE, "^")}
 for (kind, seed), (_, tested) in runs.items():
@@ -366,6 +367,8 @@ with torch.no_grad():
             average.copy_to(net)
         states = diffusion.ddim_sample(net.eval(), schedule, start_noise.shape, steps=10, x_T=start_noise)
         pictures[name] = diffusion.sample(states)
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 1, figsize=(7.4, 1.7), layout="constrained")
 for ax, (name, images) in zip(axes, pictures.items(), strict=True):
     image_grid(images, ax, columns=8)
@@ -520,7 +523,7 @@ def print_differences(found):
 
 print_differences(ours)
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 for row, how in enumerate(HAND_OVERS):
     for shift, (target, (name, colour, marker)) in zip((-0.2, 0, 0.2), TARGETS.items(), strict=True):

@@ -108,6 +108,8 @@ print(f"features: generated {tuple(fake.features.shape)}, train {tuple(train_f.f
 # %%
 centre = train_f.features.mean(0)
 _, _, V = torch.linalg.svd(train_f.features - centre, full_matrices=False)
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.3), layout="constrained", width_ratios=(1.25, 1))
 for features, colour, marker, name in (
     (train_f.features[:500], GREY, ".", "real"),
@@ -253,17 +255,22 @@ assert scores["fid"].floor < scores["fid"].low and scores["is"].floor > scores["
 # %%
 sizes = (40, 60, 100, 150) if FAST else (50, 100, 200, 350, 500)
 curves = {"real": test_f.features, "generated": fake.features}
-figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-means = {}
-for (name, features), ax, colour in zip(curves.items(), axes, (GREY, ORANGE), strict=True):
+values, means = {}, {}
+for name, features in curves.items():
     g = seeded(2)
     for n in sizes:
-        values = [fid(features[torch.randperm(len(features), generator=g)[:n]], train_f.features) for _ in range(5)]
-        ax.plot([n] * 5, values, ".", color=colour, alpha=0.6)
-        means[name, n] = sum(values) / 5
+        subsets = [features[torch.randperm(len(features), generator=g)[:n]] for _ in range(5)]
+        values[name, n] = [fid(subset, train_f.features) for subset in subsets]
+        means[name, n] = sum(values[name, n]) / 5
+    print(f"{name:9}", "  ".join(f"N = {n}: {means[name, n]:.2f}" for n in sizes))
+
+# %% jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
+for name, ax, colour in zip(curves, axes, (GREY, ORANGE), strict=True):
+    for n in sizes:
+        ax.plot([n] * 5, values[name, n], ".", color=colour, alpha=0.6)
     ax.plot(sizes, [means[name, n] for n in sizes], color=colour, lw=2)
     ax.set(xlabel="number of images N", ylabel="FID", title=f"{name} against 2,000 real")
-    print(f"{name:9}", "  ".join(f"N = {n}: {means[name, n]:.2f}" for n in sizes))
 show_described(
     figure, "FID against the number of images: for real ones it falls to the end, for drawn ones it levels off."
 )
@@ -317,7 +324,7 @@ for name, value in resized.items():
     print(f"real test images, {name:33} FID {value:7.2f}")
 assert min(value for name, value in resized.items() if name != "as they are") > 5 * resized["as they are"]
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(len(ways), 1, figsize=(7.5, 0.72 * len(ways)), layout="constrained")
 for ax, (name, images) in zip(axes, ways.items(), strict=True):
     image_grid(images[:8], ax, columns=8)
@@ -360,6 +367,7 @@ gain = ((all_values.mean() - best.mean()) / all_values.std()).item()
 print(f"FID of 200 real images: {all_values.mean():.2f} ± {all_values.std():.2f}; best of six: {best.mean():.2f}")
 print(f"the winner looks better by {gain:.2f} standard deviations, for nothing")
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(6.5, 2.5), layout="constrained")
 edges = torch.linspace(all_values.min().item(), all_values.max().item(), 25).tolist()
 ax.hist(all_values.numpy(), bins=edges, color=GREY, density=True, label="each of six equal sets")
@@ -525,7 +533,7 @@ for name, images in pictures.items():
     print(f"{name:16} KID {kid(features, train_f.features):7.4f}   images differ by {distance:.4f} (scale -1 … 1)")
     assert distance < (0.03 if name in ("zero", "identity") else 0.01)
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(len(rungs), 1, figsize=(7.4, 0.72 * len(rungs)), layout="constrained")
 for ax, (name, images) in zip(axes, pictures.items(), strict=True):
     image_grid(images[:8], ax, columns=8)

@@ -108,6 +108,7 @@ theta = circuits["vertex_block1.conv2.quantum.layer"].theta[0]
 assert_close(simulate(hqconv(3), torch.zeros(1, 12), theta), torch.ones(1, 12))
 assert_close(simulate(hqconv(3), torch.zeros(1, 12), torch.rand(84, generator=seeded(1))), torch.ones(1, 12))
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.4), sharex=True, layout="constrained")
 for ax, name in zip(axes, circuits, strict=True):
     ax.hist(exact[name].flatten().numpy(), bins=40, range=(-1, 1), color=ORANGE if "conv1" in name else BLUE)
@@ -243,6 +244,8 @@ difference["the next image"] = (pictures["exact"] - pictures["exact"].roll(1, 0)
 for name, d in difference.items():
     print(f"{name:22} {d:.4f}")
 rows = ("exact", "100 shots", "1 shot", "circuits give 0", "whole vertex gives 0")
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(len(rows), 1, figsize=(6.6, 0.78 * len(rows)), layout="constrained")
 for ax, name in zip(axes, rows, strict=True):
     image_grid(pictures[name], ax, columns=N_DRAWN)
@@ -391,16 +394,19 @@ assert ((mean - z_of(rho)).abs() < 4 * scatter + 1e-4).all()
 
 # %%
 levels = (0.001, 0.003, 0.01, 0.03)
+means, kept = {}, []
+for p in levels:
+    played = trajectories(hqconv(3), x.expand(N_TRAJECTORIES_12, 12), theta, p, seeded(6))
+    mean = means[p] = played.mean(0)
+    kept.append(((mean @ z) / (z @ z)).item())  # the share of the signal that is left: best factor mean ≈ factor · z
+    print(f"p = {p:.1%}: share of the signal left {kept[-1]:.2f}, runs without any accident {(1 - p) ** 168:.2f}")
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", width_ratios=(1.5, 1))
 axes[0].plot([w - 0.3 for w in range(12)], z, "o", color="black", label="no noise")
-kept = []
-for k, (p, colour, marker) in enumerate(zip(levels, (BLUE, GREEN, ORANGE, RED), "^sDv", strict=True)):
-    played = trajectories(hqconv(3), x.expand(N_TRAJECTORIES_12, 12), theta, p, seeded(6))
-    mean = played.mean(0)
-    kept.append(((mean @ z) / (z @ z)).item())  # the share of the signal that is left: best factor mean ≈ factor · z
+for k, ((p, mean), colour, marker) in enumerate(zip(means.items(), (BLUE, GREEN, ORANGE, RED), "^sDv", strict=True)):
     beside = [w - 0.15 + 0.15 * k for w in range(12)]  # so that no mark hides another one
     axes[0].plot(beside, mean, marker, ms=5, color=colour, label=f"p = {p:.1%}")
-    print(f"p = {p:.1%}: share of the signal left {kept[-1]:.2f}, runs without any accident {(1 - p) ** 168:.2f}")
 axes[0].axhline(0, color=GREY, lw=0.6)
 axes[0].set(xlabel="wire", ylabel="⟨Z⟩", xticks=range(12))
 axes[0].legend(frameon=False, fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1), columnspacing=1)
