@@ -584,6 +584,27 @@ show_described(
 # block's input. This is one mechanical reason for what section 8 measured. With 7 circuits it is milder: 20 of the 21
 # quantum channels fill five groups of their own, and only the last one shares its group with classical channels.
 #
+# ## Summary
+#
+# - The U-Net shrinks a picture to 2×2 pixels and grows it back; skips carry detail across, last in, first out.
+# - It is told t by ten sines and cosines, which give every ResNet block a scale and a shift.
+# - Attention lets pixels collect from all others: in full at the vertex, by a context of fixed size elsewhere.
+# - The saving of parameters comes from the smaller convolution. It would be there for anything small in its place.
+# - In the model that was tested, cutting out the vertex matters at large t; silencing its circuits hardly does.
+#
+# **A little history.** Ronneberger et al. 2015 ([1505.04597](https://arxiv.org/abs/1505.04597)) drew the U to segment
+# images of cells. Attention and the sines and cosines for a position came from machine translation (Vaswani et al.
+# 2017, [1706.03762](https://arxiv.org/abs/1706.03762)); Shen et al. 2018
+# ([1812.01243](https://arxiv.org/abs/1812.01243)) changed the order of its products, so that its cost grows with the
+# number of pixels and not with its square. A condition that scales and shifts channels is the FiLM layer of Perez et
+# al. 2017 ([1709.07871](https://arxiv.org/abs/1709.07871)), the smooth GELU is of Hendrycks and Gimpel 2016
+# ([1606.08415](https://arxiv.org/abs/1606.08415)). Ho et al. put all of it into one network that guesses noise, and the
+# paper put circuits into its lowest level.
+#
+# **Further reading.** Ronneberger et al., which is short; Ho et al., appendix B, for the network of DDPM; the paper's
+# section 4 beside section 6 of this notebook. All sources are in the [bibliography](../docs/bibliography.md), all words
+# in the [glossary](../docs/glossary.md).
+#
 # ## Exercises
 #
 # **Exercise 1.** How many products does full attention need at 10×10 pixels, in all four heads together, for the

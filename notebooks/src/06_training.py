@@ -518,6 +518,24 @@ print(
 assert not job.running and job.step < 100_000
 
 # %% [markdown]
+# ## Summary
+#
+# - The loop of the recipe: random t, random noise, weighted squared error, Adam, and an average of the weights.
+# - Samples come from the average. In a long run it forgets its start; in a short one it lags behind.
+# - A checkpoint holds everything that decides what comes next: weights, average, optimiser, step, random streams.
+# - A sampler is chosen when drawing, not when training: DDIM with 50 steps costs a twentieth of DDPM.
+#
+# **A little history.** Averages of the iterates of stochastic gradient descent were studied by Polyak, Ruppert and
+# Juditsky around 1990. Kingma and Ba proposed Adam in 2014 ([1412.6980](https://arxiv.org/abs/1412.6980)). Song and
+# Ermon reported in 2020 ([2006.09011](https://arxiv.org/abs/2006.09011)) that without an average the pictures of a
+# score-based model change their colours from checkpoint to checkpoint; since then nearly all diffusion models are drawn
+# with one. Samplers that solve the way back as a differential equation followed DDIM, among them DPM-Solver++ (Lu et
+# al. 2022, [2211.01095](https://arxiv.org/abs/2211.01095)).
+#
+# **Further reading.** Kingma and Ba, algorithm 1; Karras et al. 2023 ([2312.02696](https://arxiv.org/abs/2312.02696)),
+# who choose the length of the average after training. All sources are in the [bibliography](../docs/bibliography.md),
+# all words in the [glossary](../docs/glossary.md).
+#
 # ## Exercises
 #
 # Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.

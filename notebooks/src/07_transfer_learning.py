@@ -581,6 +581,24 @@ print_differences(long)
 #
 # What carries over is the lesson: name what restarts, and run the control.
 #
+# ## Summary
+#
+# - A hand-over copies everything but the vertex, a sixth of the model; the circuits are 336 numbers of that.
+# - It restarts more than the vertex: the average, which then remembers the random start, and Adam.
+# - The control is classical → classical, with all that restarts. Only hybrid − control is about circuits.
+# - In our runs the control gained as much as the hybrids did. In the paper's it gained in some scores and lost in
+#   others.
+#
+# **A little history.** That the lower layers of a network serve other tasks was measured by Yosinski et al. 2014
+# ([1411.1792](https://arxiv.org/abs/1411.1792)). Raghu et al. 2019 ([1902.07208](https://arxiv.org/abs/1902.07208))
+# took such gains apart with controls, and found that for medical images part of them has nothing to do with the
+# features that are handed over. Mari et al. 2019 ([1912.08278](https://arxiv.org/abs/1912.08278)) brought the idea to
+# networks with a circuit at their end; the paper does it with circuits in the middle.
+#
+# **Further reading.** Mari et al. for the four kinds of transfer between classical and quantum; Raghu et al. for how to
+# ask where a gain comes from. All sources are in the [bibliography](../docs/bibliography.md), all words in the
+# [glossary](../docs/glossary.md).
+#
 # ## Exercises
 #
 # Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.

@@ -691,6 +691,26 @@ missing += [] if my_verdict["outcome"] in ("better", "worse", "equivalent", "und
 print("not written yet: " + ", ".join(missing) if missing else "complete: show it to somebody who disagrees")
 
 # %% [markdown]
+# ## Summary
+#
+# - FID compares means and covariances of features, KID averages of a kernel, IS only looks at the generated images.
+# - A score needs its number of images, its extractor, an interval, and the floor of real images beside it.
+# - Unequal N, cut-off pixels, resizing, one seed and the best of several each move a score by as much as a finding.
+# - The control ladder changes one thing at a time. A circuit has to beat every rung above it.
+# - Pairs of runs, a margin fixed before, three possible verdicts; with two or three seeds most are *undecided*.
+#
+# **A little history.** IS is of Salimans et al. 2016, FID of Heusel et al. 2017, KID of Bińkowski et al. 2018, all made
+# for generative adversarial networks. Barratt and Sharma 2018 ([1801.01973](https://arxiv.org/abs/1801.01973)) listed
+# what is wrong with IS; Chong and Forsyth 2019 ([1911.07023](https://arxiv.org/abs/1911.07023)) took the bias out of
+# FID and IS by a line in 1/N, as exercise 3 does, and found that it differs from model to model, so that even equal N
+# is not quite fair; Parmar et al. 2021 ([2104.11222](https://arxiv.org/abs/2104.11222)) showed how much resizing alone
+# does. For quantum models Bowles, Ahmed and Schuld 2024 ([2403.07059](https://arxiv.org/abs/2403.07059)) compared
+# twelve of them with plain classical ones, and with themselves without entanglement: a control ladder by another name.
+#
+# **Further reading.** Bowles et al., for how such a comparison is done and reported; Parmar et al., with pictures of
+# what resizing does. All sources are in the [bibliography](../docs/bibliography.md), all words in the
+# [glossary](../docs/glossary.md).
+#
 # ## Exercises
 #
 # Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.

@@ -566,6 +566,25 @@ assert on_device > simulated
 # that nobody can simulate, and then their outputs would have to matter to the model. Both are open; notebook 08 shows
 # how to test the second.
 #
+# ## Summary
+#
+# - N shots give ⟨Z⟩ to within √((1 − ⟨Z⟩²)/N); one string of bits serves all wires.
+# - Noise is exact in a density matrix of 4ⁿ numbers, or played out in trajectories of 2ⁿ.
+# - A model that tolerates shots and noise may simply not listen to its circuits. Ask what happens if they say nothing.
+# - Training these circuits on a device takes orders of magnitude longer than simulating them exactly.
+#
+# **A little history.** Preskill named the time of noisy devices of some fifty to a few hundred qubits in 2018
+# ([1801.00862](https://arxiv.org/abs/1801.00862)). Random trajectories come from quantum optics, where Dalibard, Castin
+# and Mølmer used them in 1992. Temme, Bravyi and Gambetta 2016 ([1612.02058](https://arxiv.org/abs/1612.02058)) showed
+# how to compute part of the noise away, at the price of more shots. PennyLane (Bergholm et al. 2018,
+# [1811.04968](https://arxiv.org/abs/1811.04968)) put simulators and devices behind one interface. Whether circuits that
+# can be trained can also be simulated is an open question (Cerezo et al. 2023,
+# [2312.09121](https://arxiv.org/abs/2312.09121)).
+#
+# **Further reading.** Preskill for the landscape; Cerezo et al. 2020 ([2012.09265](https://arxiv.org/abs/2012.09265)),
+# a review of variational algorithms; Cerezo et al. 2023 with notebook 03 in mind. All sources are in the
+# [bibliography](../docs/bibliography.md), all words in the [glossary](../docs/glossary.md).
+#
 # ## Exercises
 #
 # Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.

@@ -70,7 +70,7 @@ def show_described(figure, description: str) -> None:
 
 
 def described_picture(figure: Figure, description: str) -> str:
-    """The figure as HTML: an <img> in a box that scrolls; it holds the picture, its alternative text the description."""
+    """The figure as HTML: an <img> in a box that scrolls, with the description as its alternative text."""
     picture = None if any(ax.images for ax in figure.get_axes()) else _svg(figure)
     if picture is None or len(picture[1]) > SMALL_SVG:
         small = _png(figure)
