@@ -160,8 +160,8 @@ moving_film(CHECKPOINT)
 # One layer of the HQConv circuit (Jing et al. 2021, [2107.11099](https://arxiv.org/abs/2107.11099), from where the
 # paper takes it). Each line is a qubit, holding one pixel of one channel. The first gate of each line writes the
 # pixel's value into the qubit as a rotation angle; the orange gates couple the pixels of one channel, the green ones
-# couple neighbouring channels. On the right, ⟨Z⟩ is the number that is read out of each qubit. Notebooks 2 and 3
-# explain all of it.
+# couple neighbouring channels. On the right, $\langle Z\rangle$ is the number that is read out of each qubit. Notebooks
+# 2 and 3 explain all of it.
 
 # %%
 ax = plots.draw_circuit(circuits.hqconv(layers=1), boxed=True, title=f"{paper.figure(5).name} · HQConv, one layer")

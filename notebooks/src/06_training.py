@@ -85,9 +85,9 @@ def rows_of_images(rows, description, columns):
 # %% [markdown]
 # ## 1 · The recipe, and the loop by hand
 #
-# The paper trains with Adam (learning rate 0.001, β = 0.9 and 0.99) on batches of 128 images, 20 epochs of 60,000
-# images: 9,375 steps. The loss is the squared error of the guessed noise with the P2 weight 1 − ᾱ_t (notebook 01). All
-# of that stands in one small object:
+# The paper trains with Adam (learning rate 0.001, $\beta = 0.9$ and 0.99) on batches of 128 images, 20 epochs of 60,000
+# images: 9,375 steps. The loss is the squared error of the guessed noise with the P2 weight $1-\bar\alpha_t$ (notebook
+# 01). All of that stands in one small object:
 
 # %%
 recipe = TrainConfig()
@@ -95,9 +95,10 @@ print(recipe)
 print(f"20 epochs: {20 * 60_000 / recipe.batch_size:,.0f} steps")
 
 # %% [markdown]
-# One step: draw a time t and noise ε for each image of the batch, mix x_t, let the model guess ε, compute the loss, let
-# Adam change the weights. Then the **EMA**, the exponential moving average of the weights, a second set of weights
-# that follows the first one slowly. Samples are drawn from it. Counting steps s from 0, its rule is
+# One step: draw a time t and noise $\varepsilon$ for each image of the batch, mix $x_t$, let the model guess
+# $\varepsilon$, compute the loss, let Adam change the weights. Then the **EMA**, the exponential moving average of the
+# weights, a second set of weights that follows the first one slowly. Samples are drawn from it. Counting steps s from
+# 0, its rule is
 #
 # - s < 100: the average is a copy of the weights;
 # - later, whenever s + 1 is a multiple of 10: average ← d · average + (1 − d) · weights, with
@@ -158,7 +159,7 @@ assert typical.median() < 1e-5
 # ## 2 · What is in the average?
 #
 # After N steps the average is a weighted sum of the weights at the steps where it was renewed. Renewal k counts
-# (1 − d_k) times all later d's; the copy that was made at step 99 counts the product of all d's.
+# $(1-d_k)$ times all later d's; the copy that was made at step 99 counts the product of all d's.
 
 # %%
 rule = EMA(torch.nn.Linear(1, 1))
@@ -269,10 +270,10 @@ assert last < first
 # (Processor time adds up the time of all cores. Batches of 128 cost less for each image than batches of 32, so the
 # recipe's own run takes less than this estimate.)
 #
-# **Reading the curve.** Single steps scatter, since every step draws its own images, t and ε, and the weight 1 − ᾱ_t
-# makes small t count for little. The mean of the last steps lags behind them while they fall. The loss falls fast at
-# first, then ever more slowly, and it cannot reach 0: x_t does not determine ε (notebook 01). How good the images are
-# cannot be read from it; one has to look at them.
+# **Reading the curve.** Single steps scatter, since every step draws its own images, t and $\varepsilon$, and the
+# weight $1-\bar\alpha_t$ makes small t count for little. The mean of the last steps lags behind them while they fall.
+# The loss falls fast at first, then ever more slowly, and it cannot reach 0: $x_t$ does not determine $\varepsilon$
+# (notebook 01). How good the images are cannot be read from it; one has to look at them.
 
 # %%
 chosen = [s for s in snapshots if s in (2 * LIVE_EVERY, STEPS // 4, STEPS // 2, STEPS)]
@@ -287,8 +288,8 @@ rows_of_images(
 #
 # ## 4 · The average, or the weights themselves?
 #
-# Two sets of weights, two models. We compare their loss on test images that neither has seen, with the same t and ε
-# for both, and their images.
+# Two sets of weights, two models. We compare their loss on test images that neither has seen, with the same t and
+# $\varepsilon$ for both, and their images.
 
 # %%
 test = to_model_range(load_images("fashion-mnist", "test", bundled=True).images[:N_TEST])
@@ -322,8 +323,8 @@ rows_of_images(rows, "Two rows of eight images from the same noise: raw weights 
 #
 # A run of hours gets interrupted. To go on *as if nothing had happened*, more has to be kept than the weights: the
 # average, Adam's two moments for each weight, the step number (the rule of the average and the order of the images
-# depend on it), and the state of the random generator that draws t and ε. `save_checkpoint` writes all of it into one
-# file, and `restore` puts it back. Six steps in one go, and three plus three with a stop between:
+# depend on it), and the state of the random generator that draws t and $\varepsilon$. `save_checkpoint` writes all of
+# it into one file, and `restore` puts it back. Six steps in one go, and three plus three with a stop between:
 
 
 # %%
@@ -382,8 +383,8 @@ assert forgotten != after
 # guesses instead of one. For this the checkpoint that comes with the course is better than our few minutes: 9,375
 # steps of 128 images, the paper's twenty epochs of the full set.
 #
-# One sampler covers DDIM, DDPM and what lies between: `ddim_sample` with η, the share of fresh noise. η = 0 is DDIM,
-# η = 1 with all 1000 steps is DDPM, and η = 1 with fewer steps is DDPM in larger strides.
+# One sampler covers DDIM, DDPM and what lies between: `ddim_sample` with $\eta$, the share of fresh noise. $\eta = 0$
+# is DDIM, $\eta = 1$ with all 1000 steps is DDPM, and $\eta = 1$ with fewer steps is DDPM in larger strides.
 
 # %%
 trained = load_model(SHIPPED / "fashion-mnist" / "1hqconv")
@@ -416,7 +417,7 @@ rows_of_images(
 # %% [markdown]
 # *Figure: one start noise a column, one sampler a row. Down the DDIM rows a column is the same picture, sharper and
 # nearer to its limit; in one the garment of 50 steps becomes a sandal at 100, as where a path forks a small error
-# decides. The rows with fresh noise, η = 1 and DDPM, show other pictures.*
+# decides. The rows with fresh noise, $\eta = 1$ and DDPM, show other pictures.*
 #
 # The distance to the last row of DDIM falls with every row: DDIM converges, since it solves a differential equation,
 # and more steps make the solution more exact. DPM-Solver++ is made to come nearer with as many steps; for

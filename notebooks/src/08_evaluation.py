@@ -131,13 +131,13 @@ show_described(figure, "Left: features of real and generated images in the plane
 # ## 2 · FID by hand
 #
 # The **Fréchet inception distance** ([arXiv:1706.08500](https://arxiv.org/abs/1706.08500)) replaces each cloud by the
-# Gaussian with its mean μ and covariance S, and takes the distance of the two Gaussians:
+# Gaussian with its mean $\mu$ and covariance S, and takes the distance of the two Gaussians:
 #
 # $$ \mathrm{FID} = \|\mu-\mu'\|^2 + \mathrm{Tr}\big(S + S' - 2\,(S S')^{1/2}\big). $$
 #
-# In one dimension it is (μ − μ')² + (σ − σ')², with standard deviations σ: how far to move, and how much to stretch.
-# The square root of SS' is awkward, as SS' is not symmetric. But its trace is the sum of the square roots of its
-# eigenvalues, and SS' has the eigenvalues of the symmetric matrix $S^{1/2} S' S^{1/2}$.
+# In one dimension it is $(\mu - \mu')^2 + (\sigma - \sigma')^2$, with standard deviations $\sigma$: how far to move,
+# and how much to stretch. The square root of SS' is awkward, as SS' is not symmetric. But its trace is the sum of the
+# square roots of its eigenvalues, and SS' has the eigenvalues of the symmetric matrix $S^{1/2} S' S^{1/2}$.
 
 
 # %%
@@ -165,7 +165,7 @@ assert_close(by_hand, by_library, rtol=1e-4, atol=1e-3)
 #
 # FID sees means and covariances only, and it is *biased*: two samples of the same distribution have FID > 0. The
 # **kernel inception distance** ([arXiv:1801.01401](https://arxiv.org/abs/1801.01401)) compares averages of a kernel
-# k(x, y) = (x·y/D + 1)³ within and between the sets:
+# $k(x, y) = (x \cdot y/D + 1)^3$ within and between the sets:
 #
 # $$ \mathrm{KID} = \overline{k(x, x')} + \overline{k(y, y')} - 2\,\overline{k(x, y)}, $$
 #
@@ -483,7 +483,7 @@ for path in sorted(SHIPPED.rglob("model.json")):
 # |---|---|---|
 # | zero | outputs 0 | do these channels matter at all? |
 # | identity | outputs its input | does it matter that something is computed? |
-# | cos(x) | the encoding alone, ⟨Z⟩ after RX(x) | is a bounded nonlinearity enough? |
+# | cos(x) | the encoding alone, $\langle Z\rangle$ after RX(x) | is a bounded nonlinearity enough? |
 # | classical | a classical layer with as many live weights | are the weights enough? |
 # | frozen | a random circuit, never trained | does training the circuit matter? |
 # | uncontrolled | the circuit's rotations without their controls | does coupling the wires matter? |
@@ -551,11 +551,11 @@ show_described(figure, "Rows of the same eight images, drawn with other function
 #
 # ## 9 · A verdict
 #
-# Two models A and B, the same seeds for both, so that differences are **paired**: d_s = FID of B − FID of A for seed s.
-# The mean of d and its scatter give a 95 % interval, mean ± t · std/√n, with t from Student's distribution for n seeds.
-# Before looking, one fixes a **margin**: the smallest difference that anybody would care about. It must not come from
-# the scatter of the runs: the noisier an experiment, the easier it would then find two models "equivalent". Then there
-# are three honest outcomes:
+# Two models A and B, the same seeds for both, so that differences are **paired**: $d_s$ = FID of B − FID of A for seed
+# s. The mean of d and its scatter give a 95 % interval, mean ± $t \cdot \text{std}/\sqrt{n}$, with t from Student's
+# distribution for n seeds. Before looking, one fixes a **margin**: the smallest difference that anybody would care
+# about. It must not come from the scatter of the runs: the noisier an experiment, the easier it would then find two
+# models "equivalent". Then there are three honest outcomes:
 #
 # - the interval lies on one side of 0: *better* or *worse* (it may still lie within ± margin: then a
 #   difference, but one too small to care about);
@@ -601,7 +601,7 @@ assert_close(library.t, verdict(example, 1.0)[:2], rtol=1e-3, atol=0)  # 0.0: wi
 #
 # How often does that rule cry wolf? When both models are the same, in 5 % of all cases, whatever the number of seeds.
 # And how often does it *miss* a true difference? Say the FID of A and that of B scatter by 2 between seeds, each for
-# itself, so that their difference scatters by 2·√2 = 2.8; and B is truly better by 2:
+# itself, so that their difference scatters by $2\sqrt{2} = 2.8$; and B is truly better by 2:
 
 # %%
 g, power = seeded(6), {}

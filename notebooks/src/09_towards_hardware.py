@@ -99,9 +99,9 @@ for name in circuits:
 
 # %% [markdown]
 # The first circuit of each block gets angles of a few radians and answers with all kinds of numbers. The second one
-# gets angles near 0, since it follows a norm, and the norm hands its channels over small. RX(0) leaves a wire in |0⟩;
-# a controlled rotation whose control is |0⟩ does nothing. So with inputs 0 every ⟨Z⟩ is 1 whatever the weights are,
-# and near 0 it stays close to 1: these two circuits are nearly constants.
+# gets angles near 0, since it follows a norm, and the norm hands its channels over small. RX(0) leaves a wire in
+# $|0\rangle$; a controlled rotation whose control is $|0\rangle$ does nothing. So with inputs 0 every $\langle
+# Z\rangle$ is 1 whatever the weights are, and near 0 it stays close to 1: these two circuits are nearly constants.
 
 # %%
 theta = circuits["vertex_block1.conv2.quantum.layer"].theta[0]
@@ -124,8 +124,9 @@ show_described(figure, "Four histograms: the first circuits of both blocks sprea
 # ## 2 · Shots, by hand
 #
 # One run of a circuit, a **shot**, ends with a measurement of all 12 wires: one string of 12 bits, drawn with
-# probability |ψ|². ⟨Z⟩ of wire w is estimated by the average of +1 (bit 0) and −1 (bit 1) over N shots. One string
-# serves all 12 wires at once. The standard deviation of the estimate is √((1 − ⟨Z⟩²)/N).
+# probability $|\psi|^2$. $\langle Z\rangle$ of wire w is estimated by the average of +1 (bit 0) and −1 (bit 1) over N
+# shots. One string serves all 12 wires at once. The standard deviation of the estimate is $\sqrt{(1 - \langle
+# Z\rangle^2)/N}$.
 
 
 # %%
@@ -289,9 +290,10 @@ assert out[:, 3].std() > 3 * out[:, :3].std() and after[:, 3].std() > 2 * after[
 # three Pauli matrices X, Y, Z, each equally often. X flips the bit, Z the sign of the amplitude of 1, Y both. We put
 # it on both wires after every controlled rotation, and leave the encoding and the measurement perfect.
 #
-# After an accident of unknown kind there is no single state ψ any more, but a mixture of states ψ_k with probabilities
-# w_k. All that can be measured is in the **density matrix** ρ = Σ_k w_k ψ_k ψ_k†, a square matrix with 2ⁿ rows († is
-# the conjugate transpose). A gate U turns ρ into UρU†, the channel into (1 − p)ρ + (p/3)(XρX + YρY + ZρZ).
+# After an accident of unknown kind there is no single state $\psi$ any more, but a mixture of states $\psi_k$ with
+# probabilities $w_k$. All that can be measured is in the **density matrix** $\rho = \sum_k w_k \psi_k \psi_k^\dagger$,
+# a square matrix with $2^n$ rows († is the conjugate transpose). A gate U turns $\rho$ into $U\rho U^\dagger$, the
+# channel into $(1 - p)\rho + (p/3)(X\rho X + Y\rho Y + Z\rho Z)$.
 #
 # For four wires, block A of one channel, as in notebook 02:
 
@@ -358,8 +360,8 @@ for wires in (4, 8, 12):
 # A density matrix of 12 wires takes 268 MB, and each of 84 controlled gates and 168 channels touches all of it. The
 # other way: play the accidents. Run the circuit with an ordinary state; after each gate throw the dice for both wires,
 # and apply a random Pauli matrix where they say so. One such **trajectory** is what happens in one shot on a device.
-# The average over many has the expectation values of ρ, with a scatter like 1/√(number of trajectories). A batch of
-# states is a batch of trajectories, and only the rows that were hit need work.
+# The average over many has the expectation values of $\rho$, with a scatter like 1/√(number of trajectories). A batch
+# of states is a batch of trajectories, and only the rows that were hit need work.
 
 
 # %%
@@ -480,8 +482,9 @@ for name, net in {"this library": model, "lightning.qubit": lightning}.items():
 # ## 7 · What a real device would need
 #
 # **Gates.** Devices offer one kind of two-qubit gate, such as CNOT (flip the target where the control is 1), and free
-# rotations. CRZ(φ) is RZ(φ/2) on the target, CNOT, RZ(−φ/2), CNOT: where the control is 0 the two rotations cancel,
-# where it is 1 the flips turn the second one round. CRX is the same between two Hadamard gates H, since HZH = X.
+# rotations. $\mathrm{CRZ}(\varphi)$ is $\mathrm{RZ}(\varphi/2)$ on the target, CNOT, $\mathrm{RZ}(-\varphi/2)$, CNOT:
+# where the control is 0 the two rotations cancel, where it is 1 the flips turn the second one round. CRX is the same
+# between two Hadamard gates H, since HZH = X.
 
 # %%
 Z0, Z1 = torch.diag(torch.tensor([1.0, 0])).cdouble(), torch.diag(torch.tensor([0, 1.0])).cdouble()  # control 0, 1
@@ -516,7 +519,7 @@ print(f"HQConv: {len(controlled)} controlled rotations, {2 * len(controlled)} CN
 #
 # **Time, under named assumptions.** We count only the time of the shots: no queue, no network, no loading of programs.
 #
-# - *Superconducting*: 250 µs a shot. The circuit itself takes far less, but the qubits have to fall back to |0⟩
+# - *Superconducting*: 250 µs a shot. The circuit itself takes far less, but the qubits have to fall back to $|0\rangle$
 #   before the next shot. IBM's documentation describes this repetition delay; each device has its own default, a
 #   balance between a clean start and the total time
 #   ([repetition rate execution](https://quantum.cloud.ibm.com/docs/en/guides/repetition-rate-execution)).
@@ -568,8 +571,8 @@ assert on_device > simulated
 #
 # ## Summary
 #
-# - N shots give ⟨Z⟩ to within √((1 − ⟨Z⟩²)/N); one string of bits serves all wires.
-# - Noise is exact in a density matrix of 4ⁿ numbers, or played out in trajectories of 2ⁿ.
+# - N shots give $\langle Z\rangle$ to within $\sqrt{(1 - \langle Z\rangle^2)/N}$; one string of bits serves all wires.
+# - Noise is exact in a density matrix of $4^n$ numbers, or played out in trajectories of $2^n$.
 # - A model that tolerates shots and noise may simply not listen to its circuits. Ask what happens if they say nothing.
 # - Training these circuits on a device takes orders of magnitude longer than simulating them exactly.
 #
