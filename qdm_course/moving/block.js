@@ -35,8 +35,8 @@ function draw(root, { size, rows }) {  // rows: {ansatz: [{conv, circuits, model
     const say = { "text-anchor": "start", "font-size": 13 };
     const boxes = of.map((kind, c) => svg("rect", { x: xOf(c), y: 24, width: WIDE - 1.5, height: 26, fill: COLOURS[PAINT[kind]],
       opacity: kind === "circuit" && Math.floor(c / 3) % 2 ? 0.6 : 1 }));
-    const edges = [...Array(CHANNELS / size + 1).keys()].map((g) => line(xOf(g * size) - 0.75, 20, xOf(g * size) - 0.75, 310,
-      "currentColor", 1, { opacity: 0.5 }));
+    const edges = [...Array(CHANNELS / size + 1).keys()].flatMap((g) => [[20, 70], [100, 180], [230, 310]].map(([top, end]) =>
+      line(xOf(g * size) - 0.75, top, xOf(g * size) - 0.75, end, "currentColor", 1, { opacity: 0.5 })));
     const marks = norm.map((kind, g) => label(xOf((g + 0.5) * size) - 0.75, 66, kind === "mixed" ? "mixed" : kind[0].toUpperCase(),
       { "font-size": kind === "mixed" ? 11.5 : 13, "font-weight": kind === "mixed" ? "bold" : "normal" }));
     drawing.replaceChildren(...edges, ...boxes, ...marks,

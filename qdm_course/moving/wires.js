@@ -33,7 +33,7 @@ function drawBars(z, chosen, cone) {  // ⟨Z⟩ of every wire, from −1 on the
     return [
       svg("rect", { x: 45 + Math.min(0, long), y: y - 9, width: Math.abs(long), height: 18,
         fill: wire === chosen ? COLOURS.vermilion : COLOURS.blue, opacity: cone.wires[wire] ? 1 : 0.4 }),
-      label(92, y + 4, fixed(value, 2), { "text-anchor": "start", "font-weight": wire === chosen ? "bold" : "normal" }),
+      label(92, y + 4, fixed(value, 2), { "text-anchor": "start", "font-size": 12, "font-weight": wire === chosen ? "bold" : "normal" }),
     ];
   });
 }
@@ -43,7 +43,7 @@ function draw(root, { circuits }) {
   const next = random(3), values = { input: Array.from({ length: 12 }, () => 4 * next() - 2),
                                      weight: Array.from({ length: 84 }, () => next()) };
   const drawing = svg("svg", { role: "img", "aria-hidden": "true" }), said = output();
-  const bars = svg("svg", { width: 130, height: TOP + 12 * HIGH, role: "img", style: "flex:none" });
+  const bars = svg("svg", { width: 140, height: TOP + 12 * HIGH, role: "img", style: "flex:none" });
   const value = slider("its value", 0, 1, 0.01, 0, (v) => { values[param[0]][param[1]] = v; update(); });
   const which = menu("input or angle", [], "", (key) => choose(key.split(" ")));
 
@@ -69,9 +69,9 @@ function draw(root, { circuits }) {
     drawing.setAttribute("height", TOP + 12 * HIGH);
     drawing.replaceChildren(
       ...z.flatMap((_, w) => [
-        line(44, yOf(w), end, yOf(w), cone.wires[w] ? COLOURS.vermilion : "currentColor", cone.wires[w] ? 2.5 : 1,
+        line(52, yOf(w), end, yOf(w), cone.wires[w] ? COLOURS.vermilion : "currentColor", cone.wires[w] ? 2.5 : 1,
           { opacity: cone.wires[w] ? 1 : 0.3 }),
-        label(4, yOf(w) + 4, nameOf(w), { "text-anchor": "start", "font-weight": w === wire ? "bold" : "normal" })]),
+        label(2, yOf(w) + 4, nameOf(w), { "text-anchor": "start", "font-weight": w === wire ? "bold" : "normal" })]),
       ...circuit.gates.map((g, k) => drawGate(g, cone.gates[k], g.param.join() === param.join(), () => choose(g.param))));
     bars.replaceChildren(line(45, 0, 45, TOP + 12 * HIGH, "currentColor", 1, { opacity: 0.4 }), ...drawBars(z, wire, cone));
     const inputs = [...z.keys()].filter((w) => cone.wires[w]);
