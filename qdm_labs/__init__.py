@@ -1,6 +1,7 @@
 """Labs to hand in: tasks, checks that say what is wrong, variants, and the marker. Beside the library, on top of it.
 
-In a notebook: ``lab = open_lab("02", "2026")``, then ``lab.check("apply_gate", apply_gate)``.
+In a lab's notebook: ``lab = open_lab("02", "2026")``, then ``lab.check("apply_gate", apply_gate)``.
+Questions while reading, which earn nothing, are in `qdm_labs.reading`: ``check("01.3", my_answer)``.
 """
 
 from qdm_labs.notebook_side import open_lab

@@ -33,6 +33,7 @@ from IPython.display import Markdown
 
 from qdm_course import figures
 from qdm_course.moving import moving_film
+from qdm_labs.reading import check, solution  # noqa: F401  solution is yours to call
 from qdm_lib import circuits, data, diffusion, paper, plots, unet
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.cli import report
@@ -90,7 +91,23 @@ plots.show_described(figure, text + plots.describe_unet("1hqconv"))
 # the network is asked at every step. Below, that network, to scale: a box's height is the number of pixels, its width
 # the number of channels. The low boxes in the middle are the vertex; the orange, hatched sliver in them is the
 # circuit's three channels. Dashed: skips.*
-#
+
+# %% [markdown]
+# **Question 00.1.** At about which step $t$ of this schedule is half of the picture's variance left, $\bar\alpha_t
+# \approx 0.5$? Guess from the figure, or ask `schedule.alphas_cumprod`.
+
+# %%
+my_half_way = ...  # a step t: put it in the place of the dots, and run the cell
+check("00.1", my_half_way)
+
+# %% [markdown]
+# **Such questions** stand all through the course, where they help: predict, then run on. Put your answer in the place
+# of the dots; `check` says whether it is right, and if not, which mistake it looks like. A number may come as `3`,
+# `3.0`, `"3"` or a tensor. Ask as often as you like, and run on where you leave the dots. Nobody else sees it: what is
+# handed in and marked are the [labs](../labs/README.md). Where you are stuck, `solution("00.1")` in a cell of its own
+# shows one way to answer. It is the same in every notebook: no answer stands in a cell that you edit.
+
+# %% [markdown]
 # ## The models of the paper
 #
 # A *preset* is a model of the paper by name. `7hqconv` means: 7 circuits of the HQConv kind, on
@@ -107,7 +124,17 @@ for name, config in unet.PRESETS.items():
 # These counts are held by tests. Four of them are printed in the paper: those of `unet`, `1hqconv`,
 # `7hqconv` and `fullhqconv`. For a fifth, `quanv-hqconv`, its QuanvU-Net, it gives 474,293,
 # where its released code has 473,817; notebook 4 says why there are two.
-#
+
+# %% [markdown]
+# **Question 00.2.** Not only the paper's presets can be built: `unet.build_unet("unet", hybridization=0.25)` sends a
+# quarter of the 40 vertex channels through circuits, as nearly as whole circuits of three channels can. How many
+# circuits are in each vertex convolution then?
+
+# %%
+my_circuits = ...  # a whole number
+check("00.2", my_circuits)
+
+# %% [markdown]
 # ## A trained hybrid model draws clothes
 #
 # The checkpoint below is a `1hqconv` model: one circuit in each of the four vertex convolutions.
@@ -172,7 +199,15 @@ plots.show_described(ax, text)
 # %% [markdown]
 # *Figure (Paper, Fig. 5): twelve horizontal lines in three groups of four. After the encoding, each group has four
 # pairs of controlled rotations in a ring (boxes A); then two pairs connect the first lines of the groups (box B).*
-#
+
+# %% [markdown]
+# **Question 00.3.** Each orange or green gate has one trainable weight. How many has HQConv with *five* layers?
+
+# %%
+my_weights = ...  # count one layer in the figure
+check("00.3", my_weights)
+
+# %% [markdown]
 # ## Does the quantum part help?
 #
 # That is the question to keep in mind. The paper reports small differences from one run of each
@@ -195,7 +230,7 @@ plots.show_described(ax, text)
 # | [08 · Evaluation](08_evaluation.ipynb) | score models by hand, and see how scores mislead | 06 |
 # | [09 · Towards hardware](09_towards_hardware.ipynb) | give the circuits shots and noise; count runs | 02 |
 #
-# Each opens with its prerequisites and with the time and memory it took, and ends with exercises that check themselves.
+# Each opens with its prerequisites and with the time and memory it took, and asks questions on the way.
 # Words of the field and of the paper are in the [glossary](../docs/glossary.md), sources in the
 # [bibliography](../docs/bibliography.md).
 
@@ -241,56 +276,5 @@ Markdown(paper.index())
 #
 # **Further reading.** Ho et al., the paper that everybody builds on; the paper of this course itself, in one go,
 # without stopping at what you do not know yet; then the [bibliography](../docs/bibliography.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **1.** How many trainable weights does HQConv have with 5 layers? Put your answer below.
-
-
-# %%
-def check(answer, right):
-    """Say whether an answer is there and right."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
-
-
-answer_1 = None
-check(answer_1, lambda n: n == circuits.hqconv(5).n_weights)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 28 weights a layer, so 140. `circuits.hqconv(5).n_weights` agrees.
-# </details>
-#
-# **2.** At which step $t$ of the cosine schedule is half of the picture's variance left,
-# $\bar\alpha_t \approx 0.5$? Hint: `schedule.alphas_cumprod`.
-
-# %%
-answer_2 = None
-half = int((schedule.alphas_cumprod - 0.5).abs().argmin())
-check(answer_2, lambda t: abs(t - half) <= 5)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `int((schedule.alphas_cumprod - 0.5).abs().argmin())`: a little before the middle.
-# </details>
-#
-# **3.** Build a model in which 25 % of the vertex channels go through circuits, and count its
-# parameters. How many circuits is that?
-
-# %%
-answer_3 = None  # a number of circuits
-check(answer_3, lambda n: n == unet.resolve_hybridization(0.25)[0])
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `model = unet.build_unet("unet", hybridization=0.25)` says: 3 circuits on 9 of 40 channels,
-# because a circuit takes 3 channels and 10 channels are not a multiple of 3. For its size:
-# `unet.count_parameters(model)`.
-# </details>
 #
 # **Next:** [01 · Diffusion models](01_ddpm.ipynb).

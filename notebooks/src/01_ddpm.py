@@ -35,6 +35,7 @@ import qdm_lib
 from qdm_course.figures import draw_chain
 from qdm_course.moving import moving_reverse
 from qdm_course.widgets import ForwardFigure, forward_process
+from qdm_labs.reading import check, solution  # noqa: F401  solution("01.1") shows one way to answer
 from qdm_lib import diffusion, paper
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.plots import OKABE_ITO, film_strip, image_grid
@@ -62,11 +63,6 @@ BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "gr
 def seeded(seed):
     """A source of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(seed)
-
-
-def check(answer, right):
-    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 # %% [markdown]
@@ -209,6 +205,14 @@ paper.equation(4)
 # This one line makes training cheap: no chain has to be run. The **signal-to-noise ratio** is $\mathrm{snr}_t =
 # \bar\alpha_t/(1-\bar\alpha_t)$.
 
+# %% [markdown]
+# **Question 01.1** (predict, then run). Take one number, $x_0 = 0.5$, and a step at which $\bar\alpha_t = 0.36$. What
+# are the mean and the standard deviation of $x_t$? Answer with a pair.
+
+# %%
+my_mean_and_deviation = ..., ...
+check("01.1", my_mean_and_deviation)
+
 # %%
 alphas_cumprod = (1 - betas).cumprod(0)
 schedule = diffusion.NoiseSchedule(betas)
@@ -255,7 +259,16 @@ show(figure, "Density of x_t against t: three bands merge into one; four random 
 # *Figure: in blue the density of $x_t$, dark where it is high, for t from left to right. Three sharp bands fade and
 # blur by about t = 200, flow together into one broad band and end as the bell of pure noise. Four coloured paths of the
 # chain start on a band and wander off as noise.*
-#
+
+# %% [markdown]
+# **Question 01.2** (predict, then run). At which t does the cosine schedule have as much signal as noise? Give the
+# first t with $\mathrm{snr}_t < 1$; where does the figure let you expect it?
+
+# %%
+my_crossing = ...  # a step t
+check("01.2", my_crossing)
+
+# %% [markdown]
 # ## 4 · Schedules compared
 #
 # How fast should the signal go? Ho et al. ([arXiv:2006.11239](https://arxiv.org/abs/2006.11239)) let $\beta$ grow
@@ -362,7 +375,22 @@ assert ratio[0] == 0 and ratio[20:].min() > 0.9
 # **Two choices of variance.** A sampler draws $x_{t-1}$ around a mean. The paper's text takes the variance $\beta_t$;
 # the released code takes the posterior variance $\tilde\beta_t$, and so does this library. Their ratio is far from 1
 # only in the last few steps towards the image, so with T = 1000 both work. Section 7 shows when it matters.
-#
+
+# %% [markdown]
+# **Question 01.3.** When we generate, nobody knows $x_0$. But suppose somebody tells us the noise ε in $x_t$. Write the
+# function that gets $x_0$ back, from the closed form of section 3. (It is called with nine numbers at nine different
+# t.)
+
+
+# %%
+def my_predict_x0(x_t, t, eps):
+    """x_t and eps (B, 1), t (B,) → x_0 (B, 1); alphas_cumprod[t] is ᾱ_t, (B,)."""
+    return ...  # your lines here
+
+
+check("01.3", my_predict_x0)
+
+# %% [markdown]
 # ## 6 · The training loss
 #
 # When we generate, $x_0$ is unknown. A network looks at $x_t$ and t, and guesses it. It is asked for the *noise*
@@ -718,7 +746,23 @@ show(figure, "Left: the loss falls to a dashed floor. Middle: blurred early samp
 # and the samples are still poor: most of the loss is noise that nobody can predict, and the little above it decides
 # the quality. Even at the end, within a hundredth of the floor, the middle peak comes out too small. Never judge a
 # diffusion model by its training loss alone.
-#
+
+# %% [markdown]
+# **Question 01.4.** Some models (Salimans and Ho 2022, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512)) are
+# trained to predict $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ instead of ε. Write ε in terms
+# of $x_t$, v and $\bar\alpha_t$, so that the samplers of this notebook can use such a model. (Hint: $(x_t, v)$ is
+# $(x_0, \varepsilon)$, rotated.)
+
+
+# %%
+def my_eps_from_v(x_t, v, abar):
+    """Three tensors of one shape → eps."""
+    return ...  # your line here
+
+
+check("01.4", my_eps_from_v)
+
+# %% [markdown]
 # ## 9 · DDIM: the same denoiser, fewer steps, no dice
 #
 # DDPM draws fresh noise in every step. Song et al. ([arXiv:2010.02502](https://arxiv.org/abs/2010.02502)) noticed that
@@ -934,7 +978,16 @@ show(figure, "Two images emerge from noise over nine frames; below each noisy fr
 # %% [markdown]
 # *Figure: two samples, time from left to right. Upper rows $x_t$, lower rows the guess $\hat x_0$: first the average of
 # all clothes, then a blend of a few, then one piece of clothing.*
-#
+
+# %% [markdown]
+# **Question 01.5** (predict, then run). No network was trained, and these are clothes. What are they: "new" clothes,
+# "mixtures" of several images, or "copies" of single ones?
+
+# %%
+my_guess = ...  # one of the three words
+check("01.5", my_guess)
+
+# %% [markdown]
 # Sharp clothes, from pure noise! Look at where they come from:
 
 # %%
@@ -1000,92 +1053,5 @@ show(figure, "With the clamp six different clothes; without it six times the sam
 #
 # **Further reading.** Ho et al., sections 2 and 3, for the bound line by line; Song et al., section 4, for DDIM. All
 # sources are in the [bibliography](../docs/bibliography.md), all words in the [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** At which t does the cosine schedule have as much signal as noise? Give the first t with snr_t < 1.
-
-# %%
-answer = None
-
-check(answer, lambda t: schedule.snr[t] < 1 <= schedule.snr[t - 1])
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# SNR = 1 means ᾱ = 1/2. `answer = int((schedule.snr < 1).nonzero()[0])`. It is close to, and a little before, the
-# middle of the chain: without the offset s it would be at τ = 1/2, where cos²(π/4) = 1/2.
-# </details>
-#
-# **Exercise 2.** Write the function that turns $(x_t, t, \hat\varepsilon)$ into $\hat x_0$.
-
-
-# %%
-def my_predict_x0(x_t, t, eps):
-    """x_t and eps (B, 1), t (B,) → x_0 (B, 1)."""
-    return None  # your line here
-
-
-x_t, t = torch.randn(9, 1, generator=seeded(21)), torch.arange(0, 900, 100)
-check(my_predict_x0(x_t, t, x_t / 2), lambda x: torch.allclose(x, schedule.predict_x0(x_t, t, x_t / 2), atol=1e-4))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# Solve the closed form for x_0:
-#
-# ```python
-# abar = alphas_cumprod[t].float().view(-1, 1)
-# return (x_t - (1 - abar).sqrt() * eps) / abar.sqrt()
-# ```
-# </details>
-#
-# **Exercise 3.** Some models (Salimans and Ho 2022, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512)) predict $v =
-# \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ instead of ε. Write ε in terms of $x_t$, v and
-# $\bar\alpha_t$, so that the samplers of this notebook can use such a model. (Hint: $(x_t, v)$ is $(x_0, \varepsilon)$,
-# rotated.)
-
-
-# %%
-def eps_from_v(x_t, v, abar):
-    return None  # your line here
-
-
-x_0, eps, abar = torch.tensor([0.3, -0.8]), torch.tensor([1.1, 0.4]), torch.tensor([0.9, 0.2])
-x_t, v = abar.sqrt() * x_0 + (1 - abar).sqrt() * eps, abar.sqrt() * eps - (1 - abar).sqrt() * x_0
-check(eps_from_v(x_t, v, abar), lambda e: torch.allclose(e, eps))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# return (1 - abar).sqrt() * x_t + abar.sqrt() * v
-# ```
-# Insert both definitions: the x_0 terms cancel and ε is left with ᾱ + (1 − ᾱ) = 1.
-# </details>
-#
-# **Exercise 4.** Feed the dataset denoiser only the ankle boots and sample again. What do you expect? Set `subset` to
-# the images of class 9 of `bundle`, shape (N, 1, 28, 28).
-
-# %%
-subset = None
-
-wanted = to_model_range(bundle.images[bundle.labels == 9])
-right = subset is not None and subset.shape == wanted.shape and torch.equal(subset, wanted)
-if right:
-    boots = diffusion.sample(diffusion.ddim_sample(denoiser_of(subset), schedule, (8, 1, 28, 28), generator=seeded(22)))
-    figure, ax = plt.subplots(figsize=(6, 1.2), layout="constrained")
-    image_grid(boots, ax, columns=8)
-    show(figure, "Eight samples of the denoiser of one class.")
-check(subset, lambda _: right)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `subset = clothes[bundle.labels == 9]`. Only boots come out, and each is one of the 200: the denoiser knows no other
-# images. Conditioning on a class can be as plain as that, if one model is trained for each class.
-# </details>
 #
 # **Next:** [02 · Variational circuits](02_variational_circuits.ipynb), the quantum part of the hybrid.

@@ -36,6 +36,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_course.figures import draw_loop
 from qdm_course.moving import moving_qubit, moving_shift
+from qdm_labs.reading import check, solution  # noqa: F401  solution("02.1") shows one way to answer
 from qdm_lib import paper
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
@@ -67,11 +68,6 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def check(answer, right):
-    """For the exercises: say whether an answer is there and right."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
-
-
 # %% [markdown]
 # ## 1 · One qubit
 #
@@ -91,6 +87,14 @@ def check(answer, right):
 #
 # **Expectation value.** What the circuits of the paper return is $\langle Z\rangle = P(0) - P(1)$, a number from −1 to
 # 1: the average of many shots, where bit 0 counts +1 and bit 1 counts −1.
+
+# %% [markdown]
+# **Question 02.1** (predict, then run). A qubit starts in |0⟩ and is turned by RX(π/3). What is ⟨Z⟩, and with which
+# probability does a shot return 1? Answer with a pair.
+
+# %%
+my_z_and_chance = ..., ...
+check("02.1", my_z_and_chance)
 
 
 # %%
@@ -456,7 +460,16 @@ show(figure, "Bar charts: frequencies up to 1, 2 and 3 for one, two and three en
 
 # %% [markdown]
 # *Figure: frequencies in $\langle Z\rangle$ for random weights. r encodings reach frequency r and no further.*
-#
+
+# %% [markdown]
+# **Question 02.2.** One wire, gates RX(2x), RZ(θ), RX(x), with θ not special. What is the highest frequency of ⟨Z⟩ in
+# x?
+
+# %%
+my_frequency = ...  # a whole number
+check("02.2", my_frequency)
+
+# %% [markdown]
 # Now train on a curve that has frequencies 1, 2 and 3. By Fourier theory a wave A sin(nx) or A cos(nx) that a circuit
 # cannot express leaves a mean squared error of $A^2/2$, its *energy*, and the energies of several such waves add up.
 
@@ -627,6 +640,19 @@ half_wave = lambda angles: torch.sin(angles / 2).sum(1)  # noqa: E731
 assert_close(two_term(half_wave, angles[:1]), math.sqrt(2) * autograd(half_wave, angles[:1]))
 
 # %% [markdown]
+# **Question 02.3.** Other shifts work too. Write a function that returns the two coefficients for any two shifts. (For
+# π/2 and 3π/2 it has to give those printed above; it is asked for others, too.)
+
+
+# %%
+def my_coefficients(s):
+    """s = (s_1, s_2), a tensor (2,) in float64 → (c_1, c_2)."""
+    return ...  # your lines here
+
+
+check("02.3", my_coefficients)
+
+# %% [markdown]
 # Drag the angle, and change the gate. With RX the two rules agree with the slope everywhere. With CRX the red points
 # alone miss it; with the green ones it is exact.
 
@@ -735,7 +761,26 @@ show(
 # %% [markdown]
 # *Figure: for each of the 84 weights of HQConv the true derivative (grey bar) and the error of the two-term rule (dot).
 # The squares (blue), all in layer 2, are zero.*
-#
+
+# %% [markdown]
+# **Question 02.4.** For how many of the 72 weights of three-layer FQConv is the two-term rule exact? In each layer
+# FQConv goes through the channels with first wires 8, 4, 0, in this order; channel `base` has controls (base + 4 + i)
+# mod 12 and targets base + i, for i = 0 … 3, with a CRZ and a CRX each.
+
+# %%
+my_exact_weights = ...  # a whole number
+check("02.4", my_exact_weights)
+
+# %% [markdown]
+# **Question 02.5.** θ is drawn from [0, 1) in this library, with angle 2π·θ. What is the period, in θ, of the outputs
+# of three-layer HQConv in its first weight, θ_0? So which share of all different circuits can the start reach, in this
+# one weight? Answer with a pair.
+
+# %%
+my_period_and_share = ..., ...
+check("02.5", my_period_and_share)
+
+# %% [markdown]
 # ## 8 · What does a gradient cost?
 #
 # - **Backpropagation** (our simulator): one run forward, one back, and every intermediate state in memory.
@@ -859,9 +904,18 @@ assert error["finite difference, h = 0.1"][0] > 5 * error["four-term rule"][0]
 # $1/\sqrt{\text{shots}}$ for ever. The two-term rule (red) falls with it and then stays at its bias. The finite
 # difference (grey) is ten times worse than the four-term rule all along, since dividing by a small h multiplies the
 # noise.*
-#
-# The four-term rule costs no more shots than the two-term rule, only more *different* runs: Exercise 5 asks why. A
-# check with PennyLane's own shots, where each of the four evaluations gets N = 1000:
+
+# %% [markdown]
+# **Question 02.6.** Shots are split over the evaluations in proportion to $|c_j|$. If all single-shot variances are σ²,
+# the variance of the estimate is $\sigma^2 (\sum_j |c_j|)^2 / (\text{total shots})$. For the two-term rule $(\sum_j
+# |c_j|)^2 = (½ + ½)^2 = 1$. What is it for the four-term rule? So which of the two costs more shots?
+
+# %%
+my_price = ...  # a number
+check("02.6", my_price)
+
+# %% [markdown]
+# A check with PennyLane's own shots, where each of the four evaluations gets N = 1000:
 
 # %%
 noisy = to_qnode(controlled, qml.device("default.qubit", wires=2, seed=1), shots=1000, diff_method="parameter-shift")
@@ -922,104 +976,5 @@ print(f"noise and bias are equal at {noise / bias**2:.0f} shots a run")
 # the number of wires, the *barren plateaus* of McClean et al. 2018
 # ([arXiv:1803.11173](https://arxiv.org/abs/1803.11173)). All sources are in the
 # [bibliography](../docs/bibliography.md), all words in the [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** One wire, gates RX(2x), RZ(θ), RX(x), with θ not special. What is the highest frequency of ⟨Z⟩ in x?
-# Answer first, then look at `spectrum`.
-
-# %%
-answer = None
-
-twice, once = Gate("RX", (0,), ("input", 0), scale=2.0), Gate("RX", (0,), ("input", 0))
-puzzle = Circuit((twice, Gate("RZ", (0,), ("weight", 0)), once), n_wires=1, n_inputs=1, n_weights=1)
-check(answer, lambda n: n == spectrum(puzzle, torch.tensor([0.8]).double())[:, 0].gt(1e-9).nonzero().max())
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# The answer is 3. RX(2x) brings frequencies up to 2, RX(x) up to 1, and products of waves add their frequencies.
-# Scaling an input is a cheap way to higher frequencies, but on its own leaves gaps between them.
-# </details>
-#
-# **Exercise 2.** For how many of the 72 weights of three-layer FQConv is the two-term rule exact? In each layer
-# FQConv goes through the channels with first wires 8, 4, 0; channel `base` has controls (base + 4 + i) mod 12 and
-# targets base + i, for i = 0 … 3, with a CRZ and a CRX each.
-
-# %%
-answer = None
-
-check(answer, lambda n: n == no_later_target(fqconv(3)).sum())
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# The answer is 16. Only the last layer can have exact weights. Its first channel (targets 8 … 11) has controls 0 … 3,
-# which are targets of the third: not exact. The second has controls 8 … 11 and the third 4 … 7; both have been
-# targets already and are not again: 8 + 8 weights.
-# </details>
-#
-# **Exercise 3.** Other shifts work too. Write a function that returns the coefficients (c_1, c_2) for given shifts
-# (s_1, s_2) as a tensor. (For s = π/2 and 3π/2 it has to give 0.4268 and −0.0732.)
-
-
-# %%
-def coefficients(s):
-    """s: (2,) float64 → (2,)."""
-    return None  # your line here
-
-
-s = torch.tensor([0.7, 2.0], dtype=torch.float64)
-wave = lambda a: 0.3 * torch.sin(a / 2) + 0.2 * torch.cos(a) - torch.cos(a / 2)  # noqa: E731
-slope = 0.15 * math.cos(0.5) - 0.2 * math.sin(1) + 0.5 * math.sin(0.5)  # of wave at a = 1
-check(coefficients(s), lambda k: abs((k * (wave(1 + s) - wave(1 - s))).sum() - slope) < 1e-6)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# return torch.linalg.solve(2 * torch.sin(frequencies[:, None] * s), frequencies)
-# ```
-# </details>
-#
-# **Exercise 4.** θ is drawn from [0, 1) in this library, with angle 2π·θ. What is the period of the outputs of
-# three-layer HQConv in its first weight, θ_0? (Section 6 has the hint.) So which share of all different circuits can
-# the start reach, in this one weight? Answer as a pair (period, share).
-
-# %%
-answer = None
-
-
-def right_period(pair):
-    x, theta = torch.randn(1, 12, generator=seeded(12)).double(), torch.rand(84, generator=seeded(13)).double()
-    after = [(simulate(hq, x, theta + n * torch.eye(84)[0]) - simulate(hq, x, theta)).abs().max() for n in (1, 2)]
-    return after[0] > 1e-6 and after[1] < 1e-9 and tuple(pair) == (2, 0.5)
-
-
-check(answer, right_period)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `answer = (2, 0.5)`. A controlled rotation has period 4π in its angle, so 2 in θ. Starting in [0, 1) covers half of
-# it; training can walk to the rest. (The 20 weights of section 7 have no half frequency: their period is 1.)
-# </details>
-#
-# **Exercise 5.** Shots are split over the evaluations in proportion to $|c_j|$. If all single-shot variances are σ²,
-# the variance of the estimate is $\sigma^2 (\sum_j |c_j|)^2 / (\text{total shots})$. Compute $(\sum_j |c_j|)^2$ for
-# the four-term rule (a number), and compare it with the two-term rule, where it is (½ + ½)² = 1.
-
-# %%
-answer = None
-
-check(answer, lambda n: abs(n - sum(abs(k) for k, _ in rules["four-term rule"]) ** 2) < 1e-3)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# The sum is 2 · (0.4268 + 0.0732) = 1, squared 1: the same. The exact rule costs not one shot more.
-# </details>
 #
 # **Next:** [03 · HQConv and FQConv](03_hqconv_fqconv.ipynb) takes the two circuits of the paper apart.

@@ -37,13 +37,13 @@ import qdm_lib
 from qdm_course.figures import draw_interaction_graph, draw_pennylane, draw_wire_map, liveness_map
 from qdm_course.moving import moving_circuits
 from qdm_course.widgets import CircuitFigure, circuit_explorer
+from qdm_labs.reading import check, solution  # noqa: F401  solution("03.1") shows one way to answer
 from qdm_lib import paper
 from qdm_lib.audit import audit_circuit, interaction_graph
 from qdm_lib.blocks import CircuitConv, WeightStandardizedConv2d
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import explain, fast_simulate
 from qdm_lib.plots import OKABE_ITO, draw_circuit, show_described
-from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import build_unet, count_parameters
 
@@ -71,11 +71,6 @@ def random_point(circuit, rows, seed=0):
     g = seeded(seed)
     x = torch.randn(rows, circuit.n_inputs, generator=g, dtype=torch.float64)
     return x, torch.rand(rows, circuit.n_weights, generator=g, dtype=torch.float64)
-
-
-def check(answer, right):
-    """For the exercises: say whether an answer is there and right."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 # %% [markdown]
@@ -114,6 +109,14 @@ back = CircuitConv(spy, n_circuits=1)(maps)
 assert_close(spy.seen[:, 0], by_hand)  # (patches, circuits, wires)
 assert_close(back, maps)  # output w goes back to where input w came from
 print("wire 4·c + p holds channel c, pixel p; outputs return to the place of their inputs")
+
+# %% [markdown]
+# **Question 03.1.** Someone stores the patch as (row, column, channel) and reads it in that order, channels last, into
+# wires 0 … 11. Which channel and pixel does wire 5 then carry? Answer with a pair (channel, pixel p).
+
+# %%
+my_channel_and_pixel = ..., ...
+check("03.1", my_channel_and_pixel)
 
 # %% [markdown]
 # ## 2 · HQConv
@@ -283,7 +286,16 @@ show_described(
 # wires, side by side. In the words of classical networks it acts like a 1×1 convolution: it mixes channels at each
 # pixel alone (here with its own weights at each of the four pixels). HQConv mixes everything, but between channels
 # only through pixel 0.
-#
+
+# %% [markdown]
+# **Question 03.2.** Make FQConv mix pixels. Write down the fewest joins (control, target) that connect its four
+# triangles into one graph, as a list of pairs of wires.
+
+# %%
+my_joins = ...  # such as [(0, 5), (2, 7)]
+check("03.2", my_joins)
+
+# %% [markdown]
 # The graph says what is possible. Derivatives say what happens: if $\partial \langle Z_w\rangle/\partial x_i$ is zero
 # at random points, output w does not depend on input i. One backward pass for each output gives a row of that table.
 
@@ -473,6 +485,14 @@ show_described(
 # mean entropies stay well below, since the singular values are far from equal in most states. For FQConv each of the
 # four triangles can give one bit to a channel, from the first layer on.
 
+# %% [markdown]
+# **Question 03.3.** How many bits of entropy can there be at most between channel 1 and the others, after two layers of
+# HQConv, if block B had only its first join, 4 → 8?
+
+# %%
+my_bits = ...  # a number
+check("03.3", my_bits)
+
 # %%
 for layers in steps:
     for c in range(3):
@@ -592,7 +612,24 @@ show_described(draw_circuit(hqconv_released(3)), "Released HQConv: four gates a 
 # %% [markdown]
 # *Figure: HQConv with three layers as the released code executes it (`hqconv_released`). Block A never runs. Nine wires
 # carry the encoding and nothing else.*
-#
+
+# %% [markdown]
+# **Question 03.4** (predict, then run). The circuit in the figure is created with 84 weights. How many of them can
+# change an output?
+
+# %%
+my_acting_weights = ...  # a whole number
+check("03.4", my_acting_weights)
+
+# %% [markdown]
+# **Question 03.5** (predict, then run). And on which of the 12 wires does ⟨Z⟩ depend on *input* 8? Think of phase
+# kickback (end of section 5, first part). Answer with a set of wires.
+
+# %%
+my_wires = ...  # such as {1, 2}
+check("03.5", my_wires)
+
+# %% [markdown]
 # The weights of block A are still created, stored, given to the optimizer and counted: 84. No test of shapes or counts
 # can see that they do nothing. Derivatives can:
 
@@ -690,104 +727,5 @@ show_described(
 #
 # **Further reading.** Jing et al. for the two ansätze and their first use; Vidal for matrix product states; the
 # [bibliography](../docs/bibliography.md) for the rest, and the [glossary](../docs/glossary.md) for the words.
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** Someone stores the patch as (row, column, channel) and reads it in that order, channels last, into
-# wires 0 … 11. Which pixel and channel does wire 4 then carry? Answer as (channel, pixel p).
-
-# %%
-answer = None
-
-channels_last = torch.arange(12).reshape(3, 2, 2).permute(1, 2, 0).reshape(12)  # entry w: our number of what is there
-check(answer, lambda pair: tuple(pair) == divmod(int(channels_last[4]), 4))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `(1, 1)`: wire w carries pixel w // 3 of channel w % 3. So the "four wires of one channel" of the text would be a mix
-# of channels. That is what the released code feeds; this library uses wire 4·c + p.
-# </details>
-#
-# **Exercise 2.** How many bits of entropy can there be at most between channel 1 and the others, after two layers of
-# HQConv, if block B had only its first join, 4 → 8?
-
-# %%
-answer = None
-
-
-def largest_rank():
-    gates = tuple(g for g in hqconv(2).gates if g.wires != (0, 4))
-    cut = Circuit(gates, 12, 12, 56, allow_dead_weights=True)
-    return rank(schmidt(statevector(cut, *random_point(cut, 20)), CHANNELS[1])).max()
-
-
-check(answer, lambda bits: 2**bits == largest_rank())
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 2 bits. The cut is crossed once a layer, so the rank is at most 2² = 4.
-# </details>
-#
-# **Exercise 3.** Make FQConv mix pixels. Write down the fewest joins (control, target) that connect its four triangles
-# into one graph, as a list of pairs.
-
-# %%
-answer = None
-
-
-def connected(pairs):
-    extra = tuple(Gate("CZ", pair) for pair in pairs)
-    return len(pairs) == 3 and len(parts(Circuit(fqconv(1).gates + extra, 12, 12, 24))) == 1
-
-
-check(answer, connected)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# Four parts need three joins, for example `[(0, 1), (1, 2), (2, 3)]`. Then every output can depend on every input,
-# given layers enough.
-# </details>
-#
-# **Exercise 4.** Which outputs of the released three-layer circuit depend on input 8? Answer as a set of wires. (Think
-# of phase kickback.)
-
-# %%
-answer = None
-
-check(answer, lambda wires: set(wires) == {w for w in range(12) if 8 in released.inputs_of(w)})
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `{4, 8}`. Wire 8 itself, and wire 4, its control, on which a CRX acts after. Wire 0 is only a control and never
-# rotated again: it returns cos(x_0).
-# </details>
-#
-# **Exercise 5.** A layer trains with `QuantumLayer`. Which weights of the released circuit have moved after one step of
-# SGD on a random task? Write the set of their numbers for one layer, then compare with the audit.
-
-# %%
-answer = None
-
-layer = QuantumLayer(hqconv_released(1), generator=seeded(0))
-before = layer.theta.detach().clone()
-optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-(layer(torch.randn(8, 1, 12, generator=seeded(1))) ** 2).sum().backward()
-optimizer.step()
-moved = (layer.theta.detach() != before)[0].nonzero().flatten().tolist()
-assert moved == list(audit_circuit(hqconv_released(1)).alive_weights)
-check(answer, lambda numbers: sorted(numbers) == moved)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `{0, 1, 2, 3}`: block B reads the first four of the 28. With an optimizer that has weight decay the others would
-# move too, towards zero, and still do nothing.
-# </details>
 #
 # **Next:** [04 · The quantum ResNet block](04_qresnet.ipynb) builds the ResNet block that these circuits live in.

@@ -33,6 +33,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_course.figures import describe_resnet_block, draw_resnet_block
 from qdm_course.moving import moving_block
+from qdm_labs.reading import check, solution  # noqa: F401  solution("04.1") shows one way to answer
 from qdm_lib.audit import audit_layer, audit_model
 from qdm_lib.blocks import CircuitConv, ResnetBlock, SplitConv, WeightStandardizedConv2d
 from qdm_lib.checkpoint import SHIPPED, load_model
@@ -60,11 +61,6 @@ BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "gr
 def seeded(seed):
     """A source of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(seed)
-
-
-def check(answer, right):
-    """For the exercises: say whether an answer is there and right."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 # %% [markdown]
@@ -130,6 +126,14 @@ print(
     f"{g.abs().max():.1f}",
 )
 assert g.sum((1, 2, 3)).abs().max() < 1e-3 * g.abs().max()  # no gradient along a shift of the whole kernel
+
+# %% [markdown]
+# **Question 04.1.** A standardized convolution from 10 to 10 channels runs on 28×28 pixels of standard deviation 1, as
+# in the outermost level of the U-Net. What is the standard deviation of its output, far from the border?
+
+# %%
+my_level = ...  # a number, to two per cent
+check("04.1", my_level)
 
 # %% [markdown]
 # ## 2 · The ResNet block
@@ -297,6 +301,14 @@ show_described(figure, "Four rows of 40 channels: none, 3, 21 and all of them qu
 # dark and light in turn. Green: the 4-wire Basic circuit of the full model. Threes and fours do not fit: a group of
 # circuits mixes two of them, and in `1hqconv` and `7hqconv` one group mixes a circuit with the convolution.*
 
+# %% [markdown]
+# **Question 04.2.** The next cell counts for the models of the paper. Count for another one first, on paper: with n = 5
+# circuits of 84 weights, how many parameters has *one* vertex convolution (3×3 kernels, biases)?
+
+# %%
+my_parameters = ...  # a whole number
+check("04.2", my_parameters)
+
 # %%
 for preset in ("unet", "1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv", "fullfqconv"):
     conv = build_unet(preset, seed=0).vertex_block1.conv1
@@ -396,6 +408,14 @@ for paper_count, expected in ((False, 473_817), (True, 474_293)):
     assert count_parameters(model) == expected
 
 # %% [markdown]
+# **Question 04.3.** How many circuit runs does one forward pass of `quanv-hqconv` need at 14×14, for a batch of 128
+# images? (Two ResNet blocks of two quanvolutions each.)
+
+# %%
+my_runs = ...  # a whole number
+check("04.3", my_runs)
+
+# %% [markdown]
 # ## 5 · Injecting your own convolution
 #
 # Anything that maps $(B, c_\text{in}, H, W)$ to (B, c, H, W) can stand in the block. To compare a circuit with
@@ -422,6 +442,18 @@ for name, conv in (("classical", WeightStandardizedConv2d), ("circuit", circuit_
     print(f"{name:10} {tuple(block(x, time).shape)}  {count_parameters(block):,} parameters")
 assert_close(count_parameters(ResnetBlock(40, 40, 40, circuit_conv)),
              count_parameters(ResnetBlock(40, 40, 40, cosine_conv)) + 2 * 84)  # fmt: skip
+
+# %% [markdown]
+# **Question 04.4.** Now yours: the cheapest classical convolution, one that mixes the channels of each pixel and looks
+# at no neighbour. Return a module (or any function) that maps (B, c_in, H, W) to (B, c, H, W).
+
+
+# %%
+def my_conv(c_in, c):
+    return ...  # your line here
+
+
+check("04.4", my_conv)
 
 # %% [markdown]
 # ## 6 · Large and small channels under one norm
@@ -546,6 +578,14 @@ for name, model in models.items():
 # see by how much the predicted noise changes. By itself that number says little: **is 0.01 % small?** So freeze three
 # *classical* channels of the same convolutions, too, for four choices of three: that is the yardstick.
 
+# %% [markdown]
+# **Question 04.5** (predict, then run). What do you expect: which freezing moves the predicted noise more, that of the
+# three "quantum" channels or that of three "classical" ones, or is it the "same"?
+
+# %%
+my_expectation = ...  # one of the three words
+check("04.5", my_expectation)
+
 
 # %%
 def frozen_change(model, channels):
@@ -602,7 +642,8 @@ assert changes["fullhqconv"] > 5 * changes["20 epochs"][0]
 #
 # With more circuits most groups are all quantum, and the effect is confined to the one mixed group. The norm's gain
 # can learn to make up for the scale, though not for the mixing; the design of a hybrid layer can avoid the problem,
-# by groups that do not mix or by a factor (exercise 5). It is the kind of thing that a table of scores does not show.
+# by groups that do not mix, or by a factor for each channel, which could be learned. It is the kind of thing that a
+# table of scores does not show.
 #
 # ## 7 · Which weights act? The audit
 #
@@ -643,6 +684,14 @@ before = block(x, time)
 block.conv1.bias.data += torch.randn(10) * 5
 assert_close(block(x, time), before)
 print("biases changed by about 5, largest change of the output:", f"{(block(x, time) - before).abs().max():.1e}")
+
+# %% [markdown]
+# **Question 04.6.** For which numbers of groups, from 1, 2, 4, 5, 8, 10, 20, 40, are *all* biases of a 40-channel
+# convolution before the norm dead? Answer with a list.
+
+# %%
+my_groups = ...  # such as [1, 2]
+check("04.6", my_groups)
 
 # %% [markdown]
 # Now whole models. `audit_model` runs a noise predictor on noise images and random steps:
@@ -726,7 +775,7 @@ show_described(
 # network learns all the same. The other differences found by running the released code, for completeness: the full
 # block uses the weights of one 4-wire circuit twice and leaves 16 unused; the second pass of its quanvolutional block
 # reads the block's input in the place of the hidden map; channels-last data give its circuits interleaved channels
-# (notebook 03, exercise 1).
+# (question 03.1).
 #
 # ## Summary
 #
@@ -743,112 +792,5 @@ show_described(
 # **Further reading.** He et al., section 3; Henderson et al. for quanvolution with random circuits; Qiao et al. for
 # weight standardization. Sources are in the [bibliography](../docs/bibliography.md), words in the
 # [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** A hybrid model with n = 5 circuits: how many parameters has *one* of its vertex convolutions? Compute
-# it on paper (3×3 kernels, biases, 84 weights a circuit).
-
-# %%
-answer = None
-
-five = build_unet("1hqconv", hybridization=5, verbose=False).vertex_block1.conv1
-check(answer, lambda n: n == count_parameters(five))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 25 channels are left: 25 · 25 · 9 + 25 = 5,650, and 5 · 84 = 420: **6,070**.
-# </details>
-#
-# **Exercise 2.** How many circuit runs does one forward pass of `quanv-hqconv` need at 14×14, for a batch of 128 images
-# (all four quanvolutions of the level)?
-
-# %%
-answer = None
-
-
-class Counter(nn.Module):
-    rows = 0
-
-    def forward(self, x):
-        self.rows += len(x)
-        return x
-
-
-counter = Counter()
-for _ in range(4):
-    CircuitConv(counter, n_circuits=1)(torch.zeros(128, 3, 14, 14))
-check(answer, lambda n: n == counter.rows)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 4 · 49 · 128 = **25,088**. The vertex of the same model adds 4 · 128.
-# </details>
-#
-# **Exercise 3.** For which numbers of groups, from 1, 2, 4, 5, 8, 10, 20, 40, are the biases of a 40-channel
-# convolution before the norm dead? Answer as a list.
-
-# %%
-answer = None
-
-
-def dead_for(groups):
-    block = ResnetBlock(40, 40, 40, groups=groups)
-    return audit_layer(block, torch.randn(2, 40, 2, 2), torch.randn(2, 40), draws=1)["conv1.bias"].n_alive == 0
-
-
-check(answer, lambda groups: groups == [n for n in (1, 2, 4, 5, 8, 10, 20, 40) if dead_for(n)])
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# Only `[40]`: one channel a group. In a group of m channels one direction of the m biases is dead (all shifted
-# alike), yet each entry by itself still acts.
-# </details>
-#
-# **Exercise 4.** Write a convolution to inject, the cheapest classical one: kernel 1×1. Return a module.
-
-
-# %%
-def my_conv(c_in, c):
-    return None  # your line here
-
-
-def fits(_):
-    block = ResnetBlock(40, 40, 40, my_conv)
-    out = block(torch.randn(2, 40, 2, 2), torch.randn(2, 40))
-    kernels = [m.kernel_size for m in (block.conv1, block.conv2)]
-    return out.shape == (2, 40, 2, 2) and kernels == [(1, 1)] * 2
-
-
-check(my_conv(40, 40), fits)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# return nn.Conv2d(c_in, c, 1)
-# ```
-# `build_unet` has no option for it; `model.vertex_block1 = ResnetBlock(40, 40, 40, my_conv)` puts it into a model.
-# </details>
-#
-# **Exercise 5.** In the fresh model, by which factor would you multiply the circuits' outputs in the first vertex
-# convolution so that they have the standard deviation of channel 3? Give a number to 10 %.
-
-# %%
-answer = None
-
-before = measured["fresh"][1, 1, "conv"]
-check(answer, lambda factor: abs(factor / (before[3] / before[:3].mean()) - 1) < 0.1)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# The first row of the table in section 6 says it. Such a factor could also be learned, one number a channel.
-# </details>
 #
 # **Next:** [05 · The hybrid U-Net](05_hybrid_unet.ipynb) puts the blocks into the network.

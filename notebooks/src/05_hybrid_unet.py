@@ -38,6 +38,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_course.widgets import hybridization
 from qdm_course.widgets.hybrid import parameter_count
+from qdm_labs.reading import check, solution  # noqa: F401  solution("05.1") shows one way to answer
 from qdm_lib import paper
 from qdm_lib.blocks import LinearAttention, TimeEmbedding, VertexAttention
 from qdm_lib.checkpoint import SHIPPED, load_model
@@ -62,11 +63,6 @@ N_ROUNDS = 2 if FAST else 7  # repetitions of each timing
 CHECKPOINT = SHIPPED / "fashion-mnist" / "1hqconv-2-epochs"
 torch.manual_seed(0)
 plt.rcParams["figure.dpi"] = 90
-
-
-def check(answer, right):
-    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 # %% [markdown]
@@ -184,6 +180,13 @@ print("nearest-exact:", by_hand[0, 0].int().tolist())
 print("nearest:      ", F.interpolate(two, size=7, mode="nearest")[0, 0].int().tolist())
 
 # %% [markdown]
+# **Question 05.1.** Three pixels with the values 0, 1, 2 grow to seven, by `nearest-exact`. Which seven values?
+
+# %%
+my_seven = ...  # a list
+check("05.1", my_seven)
+
+# %% [markdown]
 # ## 4 · Attention, the cheap kind and the full kind
 #
 # A convolution looks at neighbours. **Attention** lets every pixel collect from all others. From each pixel's channels
@@ -249,9 +252,29 @@ for side in (28, 14, 7, 2):
 # %% [markdown]
 # The table counts multiplications of the four heads. At 28×28 the context saves a factor of 24; where there are fewer
 # than 32 pixels in all, as at the vertex, the full form is the cheaper one.
-#
+
+# %% [markdown]
+# **Question 05.2.** How many products does full attention need at 10×10 pixels, in all four heads together, for the
+# weights and the weighted sums, as in the table?
+
+# %%
+my_products = ...  # a whole number
+check("05.2", my_products)
+
+# %% [markdown]
+
+# %% [markdown]
 # ## 5 · The wiring, by hand
 #
+# **Question 05.3** (predict, then run). The encoder keeps two maps of each level for the decoder: a1 and b1 of the
+# first, large level, then a2 and b2 of the second. The decoder starts with the small maps. Think of a stack: in which
+# order should it take the four?
+
+# %%
+my_order = ...  # such as "a1 b1 a2 b2"
+check("05.3", my_order)
+
+# %% [markdown]
 # The blocks are ready; what is left is their order. The encoder keeps two maps of each level for the decoder, after
 # its first ResNet block and after its attention. The decoder takes them **last in, first out**, and joins each to its
 # own map along the channels. The very first map is kept for the end.
@@ -343,6 +366,14 @@ for name in ("1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv", "fullfqco
     print(f"{name:11} {count:9,}  {count / classical - 1:+8.2%}   {config.quantum_channels:2} of 40 channels")
 
 # %% [markdown]
+# **Question 05.4.** Someone proposes circuits of 16 qubits that take 4 channels each, with 112 weights. How many
+# parameters would a U-Net have with 5 of them in each vertex convolution? Use `conv` and `classical`.
+
+# %%
+my_count = ...  # a whole number
+check("05.4", my_count)
+
+# %% [markdown]
 # The paper prints −1.66 %, −8.76 % and −11.03 % for 10, 50 and 100 %. The last two are our `7hqconv` and
 # `fullhqconv`. The first fits `1fqconv` (475,281, the released code's count, which the paper's text does not print);
 # `1hqconv` has 475,329 parameters, which the paper prints too, and that is −1.65 %. "10 %" is one circuit, 3 of 40
@@ -377,6 +408,14 @@ show_described(ax, text)
 saved = classical - hybrid_count(7, 84)
 print(f"7hqconv saves {saved:,} parameters; removing the channels alone would save {classical - hybrid_count(7, 0):,}.")
 assert saved < classical - hybrid_count(7, 0)
+
+# %% [markdown]
+# **Question 05.5.** What is the smallest whole number of weights w at which 13 circuits, with the last channel
+# classical, no longer save any parameters?
+
+# %%
+my_weights_each = ...  # a whole number
+check("05.5", my_weights_each)
 
 # %% [markdown]
 # ## 7 · The hybridization widget
@@ -433,7 +472,16 @@ for name, value in median.items():
 #
 # For real test images at several t, we compare the mean squared error of the guessed noise. The noise $\varepsilon$ has
 # variance 1, so a model that always guesses 0 has error 1.
-#
+
+# %% [markdown]
+# **Question 05.6** (predict, then run). At which t does cutting out the vertex raise the error most, in per cent of the
+# error itself: at "small" t, where there is little noise, at "large" t, or everywhere the "same"?
+
+# %%
+my_expectation = ...  # one of the three words
+check("05.6", my_expectation)
+
+# %% [markdown]
 # First the tool: a *hook*, a function that PyTorch calls after a module and whose result replaces the module's output.
 
 # %%
@@ -606,71 +654,5 @@ show_described(
 # **Further reading.** Ronneberger et al., which is short; Ho et al., appendix B, for the network of DDPM; the paper's
 # section 4 beside section 6 of this notebook. All sources are in the [bibliography](../docs/bibliography.md), all words
 # in the [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# **Exercise 1.** How many products does full attention need at 10×10 pixels, in all four heads together, for the
-# weights and the weighted sums (as in the table of section 4)?
-
-# %%
-answer = None
-
-check(answer, lambda n: n == 2 * 4 * 100 * 100 * 32)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 100 pixels make 100·100 pairs. Each needs 32 products for its weight and 32 for its part of the sum, in 4 heads:
-# `2 * 4 * 100 * 100 * 32` = 2,560,000.
-# </details>
-#
-# **Exercise 2.** Someone proposes circuits of 16 qubits that take 4 channels each, with 112 weights. How many
-# parameters would a U-Net have with 5 of them in each vertex convolution? Use `conv` and `classical`.
-
-# %%
-answer = None
-
-check(answer, lambda n: n == classical + 4 * (conv(20) + 5 * 112 - conv(40)))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `classical + 4 * (conv(40 - 5 * 4) + 5 * 112 - conv(40))`: 20 channels stay with the convolution.
-# </details>
-#
-# **Exercise 3.** What is the smallest whole number of weights w at which 13 circuits, with the last channel classical,
-# no longer save any parameters?
-
-# %%
-answer = None
-
-check(answer, lambda w: w == int(w) and hybrid_count(13, w) >= classical > hybrid_count(13, w - 1))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 13·w + conv(1) ≥ conv(40), so w ≥ (14,440 − 10)/13 = 1110. That is 13 times as many as HQConv has.
-# </details>
-#
-# **Exercise 4.** Swap the two skips of each level in `run` (append them in the other order). Predict first: does the
-# network still run? Does it compute the same? Fill in the function, which gets the list of skips and returns it in
-# another order.
-
-
-# %%
-def swapped(skips):
-    """skips: [a1, b1, a2, b2, …] → [b1, a1, b2, a2, …]."""
-    return None  # your line here
-
-
-check(swapped(list("abcdefgh")), lambda s: s == list("badcfehg"))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `return [skips[i + 1 if i % 2 == 0 else i - 1] for i in range(len(skips))]`. It runs, because the two skips of a level
-# have the same shape, and computes something else. An error that raises nothing: only a comparison with a reference,
-# as in section 5, finds it.
-# </details>
 #
 # **Next:** notebook 06 trains such a model.

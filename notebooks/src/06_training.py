@@ -22,7 +22,6 @@
 
 # %%
 import json
-import math
 import os
 import platform
 import tempfile
@@ -38,6 +37,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_course.moving import moving_film
 from qdm_course.widgets import TrainingFigure, training_job
+from qdm_labs.reading import check, solution  # noqa: F401  solution("06.1") shows one way to answer
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, restore, save_checkpoint
 from qdm_lib.data import batches, load_images, to_model_range
@@ -66,11 +66,6 @@ BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "gr
 def seeded(seed):
     """A source of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(seed)
-
-
-def check(answer, right):
-    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 def rows_of_images(rows, description, columns):
@@ -126,6 +121,14 @@ def one_step(model, optimizer, average, x_0, s, generator):
             average[name] = d * average[name] + (1 - d) * weight
     return loss.item()
 
+
+# %% [markdown]
+# **Question 06.1.** A first number to hold a loss against: what is the expected loss of a network that always answers
+# 0?
+
+# %%
+my_baseline = ...  # a number, to two per cent; you may use schedule
+check("06.1", my_baseline)
 
 # %% [markdown]
 # The library's `train` does the same and yields after each step. Ten steps of both, pretending that 102 steps are done
@@ -217,6 +220,14 @@ assert_close(ema.shadow["weight"][0], (share * steps).sum())
 print(f"the average of the step numbers, after 400 steps: {ema.shadow['weight'].item():.2f}")
 
 # %% [markdown]
+# **Question 06.2.** In a long run the average is renewed every 10 steps with d = 0.995. After how many *steps* has the
+# share of an old copy fallen below 1 %?
+
+# %%
+my_steps = ...  # a whole number
+check("06.2", my_steps)
+
+# %% [markdown]
 # ## 3 · Train a hybrid model
 #
 # Now for real: the model `1hqconv`, with four quantum circuits, from random weights. To fit into a few minutes on one
@@ -285,11 +296,33 @@ rows_of_images(
 # %% [markdown]
 # *Figure: the same eight start noises, drawn with the averaged weights after more and more steps. Step 40 is noise;
 # then bright shapes on a darker ground appear, still grainy at the end.*
-#
+
+# %% [markdown]
+# **Question 06.3.** `train` yields after each step, so any rule can end a run. Write one: stop when the mean of the
+# last five losses is below 0.6.
+
+
+# %%
+def my_stop(seen):
+    """seen: list of the losses so far, possibly empty → True to stop, False to go on."""
+    return ...  # your line here
+
+
+check("06.3", my_stop)
+
+# %% [markdown]
 # ## 4 · The average, or the weights themselves?
 #
 # Two sets of weights, two models. We compare their loss on test images that neither has seen, with the same t and
 # $\varepsilon$ for both, and their images.
+
+# %% [markdown]
+# **Question 06.4** (predict, then run). After 400 steps, which will have the lower loss on test images, the "weights"
+# of the last step or their "average"? Or are both the "same"? Section 2 has what you need.
+
+# %%
+my_favourite = ...  # one of the three words
+check("06.4", my_favourite)
 
 # %%
 test = to_model_range(load_images("fashion-mnist", "test", bundled=True).images[:N_TEST])
@@ -385,6 +418,14 @@ assert forgotten != after
 #
 # One sampler covers DDIM, DDPM and what lies between: `ddim_sample` with $\eta$, the share of fresh noise. $\eta = 0$
 # is DDIM, $\eta = 1$ with all 1000 steps is DDPM, and $\eta = 1$ with fewer steps is DDPM in larger strides.
+
+# %% [markdown]
+# **Question 06.5.** For a score, 7,000 images are drawn in batches of 250. How many times is the network called, by
+# DDPM, and by DDIM with 50 steps? Answer with a pair.
+
+# %%
+my_calls = ..., ...
+check("06.5", my_calls)
 
 # %%
 trained = load_model(SHIPPED / "fashion-mnist" / "1hqconv")
@@ -536,84 +577,5 @@ assert not job.running and job.step < 100_000
 # **Further reading.** Kingma and Ba, algorithm 1; Karras et al. 2023 ([2312.02696](https://arxiv.org/abs/2312.02696)),
 # who choose the length of the average after training. All sources are in the [bibliography](../docs/bibliography.md),
 # all words in the [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** What is the expected loss of a network that always answers 0? (Use `schedule`. A trained network has
-# to be well below that.)
-
-# %%
-answer = None
-
-check(answer, lambda v: abs(float(v) - (1 - schedule.alphas_cumprod).mean().item()) < 1e-3)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `answer = (1 - schedule.alphas_cumprod).mean()`, about 0.5: ε has mean square 1, and the weight at step t is 1 − ᾱ_t.
-# </details>
-#
-# **Exercise 2.** In a long run the average is renewed every 10 steps with d = 0.995. After how many steps has the share
-# of an old copy fallen below 1 %?
-
-# %%
-answer = None
-
-check(answer, lambda n: abs(n - 10 * math.log(0.01) / math.log(0.995)) <= 15)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 0.995ᵏ < 0.01 for k > ln 0.01 / ln 0.995 = 918.7, so after 919 renewals, 9,190 steps: nearly the whole training of the
-# paper. Notebook 07 shows what that means for a model that gets new weights on the way.
-# </details>
-#
-# **Exercise 3.** `train` yields, so any rule can end a run. Write the rule: stop when the mean of the last 5 losses is
-# below 0.6. `seen` is the list of losses so far.
-
-
-# %%
-def enough(seen):
-    return None  # your line here
-
-
-if enough([1.0]) is None:
-    print("not answered yet")
-else:
-    run, generator = fresh()
-    seen = []
-    for step in train(run["model"], schedule, batches(data, 8, 0), run["optimizer"], run["ema"], generator=generator,
-                      steps=60):  # fmt: skip
-        seen.append(step.loss)
-        if enough(seen):
-            break
-    means = [sum(seen[k - 5 : k]) / 5 for k in range(5, len(seen) + 1)]
-    check(len(seen), lambda n: 5 <= n < 60 and means[-1] < 0.6 and all(m >= 0.6 for m in means[:-1]))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# return len(seen) >= 5 and sum(seen[-5:]) / 5 < 0.6
-# ```
-#
-# With so few losses this rule stops by luck: in practice one judges by many steps, or better by images.
-# </details>
-#
-# **Exercise 4.** How many times is the network called to draw 7,000 images in batches of 250, by DDPM, and by DDIM with
-# 50 steps? Answer as a pair.
-
-# %%
-answer = None
-
-check(answer, lambda pair: tuple(pair) == (7000 // 250 * 1000, 7000 // 250 * 50))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `answer = (28_000, 1_400)`: 28 batches, 1000 or 50 calls each.
-# </details>
 #
 # **Next:** notebook 07 hands the weights of a classical model over to a hybrid one.

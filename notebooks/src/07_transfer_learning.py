@@ -33,6 +33,7 @@ import torch
 
 import qdm_lib
 from qdm_course.figures import draw_hand_over
+from qdm_labs.reading import check, solution  # noqa: F401  solution("07.1") shows one way to answer
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, transfer_weights
 from qdm_lib.data import batches, load_images, to_model_range
@@ -60,11 +61,6 @@ BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "gr
 def seeded(seed):
     """A source of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(seed)
-
-
-def check(answer, right):
-    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 # %% [markdown]
@@ -107,6 +103,15 @@ for name, weight in mine.state_dict().items():
     assert torch.equal(weight, theirs.state_dict()[name])
     same = torch.equal(weight, classical.state_dict().get(name, torch.empty(0)))
     assert same or name.startswith("vertex")
+
+# %% [markdown]
+# **Question 07.1.** The attention of the vertex has the same shapes in both models. `transfer_weights(source, target,
+# exclude=…)` leaves alone every name that begins with `exclude`, by default "vertex". Which value lets it copy the
+# attention, too, but not the two ResNet blocks?
+
+# %%
+my_exclude = ...  # the beginning of a name, or several
+check("07.1", my_exclude)
 
 # %%
 parts = {}  # part of the network -> [numbers in it, of these new]
@@ -196,7 +201,16 @@ show_described(figure, "Share of initial weights in the average: falls slowly to
 # *Figure: the share of the weights at the hand-over in the average, over two epochs. Restarted with the late d (red)
 # it falls to 79 % after one epoch and 62 % after two. With the rule counted from 0 again (blue) it is 0 from the first
 # step on, since the average is a copy of the weights there.*
-#
+
+# %% [markdown]
+# **Question 07.2.** With the restart as in the released code, how many whole epochs after the hand-over (of 468.75
+# steps) until less than 5 % of the initial weights are left?
+
+# %%
+my_epochs = ...  # a whole number
+check("07.2", my_epochs)
+
+# %% [markdown]
 # So in the released procedure, the model that draws the samples after 18 + 2 epochs has a vertex that is to 62 % the
 # random one it was given at the hand-over. The copied rest is, to the same share, the classical model's. Three choices
 # are possible, and a comparison has to say which one it made:
@@ -242,7 +256,17 @@ show_described(ax, "Training loss of the classical source model, falling on a lo
 
 # %% [markdown]
 # *Figure: the loss of the classical source model.*
-#
+
+# %% [markdown]
+# **Question 07.3** (predict, then run). Somebody reports that "classical → 7HQConv" beats the classical model, and that
+# the circuits did it. Which hand-over should have been run beside it, as the control? Answer with two presets (source,
+# target).
+
+# %%
+my_control = ..., ...
+check("07.3", my_control)
+
+# %% [markdown]
 # ## 4 · Three continuations
 #
 # From this model we go on in three ways, with the same images, times and noise for all:
@@ -385,7 +409,22 @@ show_described(figure, "Images of the hybrid model after the hand-over: by its w
 # not.) With hundreds of steps the share of the first moment falls, to 79 and 62 % after one and two epochs, not to 0.
 # Whoever compares "18 + 2 epochs" with "20 epochs" compares such an average with one that had forgotten its start long
 # ago.
-#
+
+# %% [markdown]
+# **Question 07.4.** After 18 epochs the classical model's average is good. Carried over, only its vertex would be bad.
+# A repair: write a function that returns a state dict with the average outside the vertex and the weights themselves at
+# the vertex.
+
+
+# %%
+def my_mixed(weights, average):
+    """Two state dicts (name → tensor) → a new one."""
+    return ...  # your lines here
+
+
+check("07.4", my_mixed)
+
+# %% [markdown]
 # **The optimiser.** Adam restarts, too. Its first step has the size of the learning rate for every weight, whatever the
 # gradient's size, since it divides by the only gradient it has seen:
 
@@ -599,96 +638,5 @@ print_differences(long)
 # **Further reading.** Mari et al. for the four kinds of transfer between classical and quantum; Raghu et al. for how to
 # ask where a gain comes from. All sources are in the [bibliography](../docs/bibliography.md), all words in the
 # [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** With the restart as in the released code, how many epochs after the hand-over until less than 5 % of
-# the initial weights are left? (Whole epochs of 468.75 steps.)
-
-# %%
-answer = None
-
-
-def right_epochs(n):
-    left = lambda e: 0.995 ** (468.75 * e / 10)  # noqa: E731
-    return n == int(n) and left(n) < 0.05 <= left(n - 1)
-
-
-check(answer, right_epochs)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 0.995^(46.875 e) < 0.05 for e > ln 0.05 / (46.875 · ln 0.995) = 12.7, so 13 epochs: more than half of the whole
-# training.
-# </details>
-#
-# **Exercise 2.** The attention of the vertex has the same shape in both models. Which value of `exclude` lets
-# `transfer_weights` copy it, too? (A prefix, or a tuple of prefixes.)
-
-# %%
-answer = None
-
-
-def right_prefix(exclude):
-    net = build_unet("1hqconv", seed=3)
-    names = transfer_weights(source, net, exclude=exclude).copied
-    attention = [name for name in net.state_dict() if name.startswith("vertex_attention")]
-    return set(attention) <= set(names) and not any(name.startswith("vertex_block") for name in names)
-
-
-check(answer, right_prefix)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `answer = "vertex_block"`: it excludes `vertex_block1` and `vertex_block2` only.
-# </details>
-#
-# **Exercise 3.** Which hand-over is the right control for "classical → 7HQConv"? And for "1HQConv → 1HQConv with a
-# fresh vertex"? Answer with a pair of presets (source, target) for the first one.
-
-# %%
-answer = None
-
-check(answer, lambda pair: tuple(pair) == ("unet", "unet"))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `answer = ("unet", "unet")` with a fresh vertex: everything the same but the circuits. The second one *is* a control:
-# hybrid without any change of kind, beside the uninterrupted hybrid run.
-# </details>
-#
-# **Exercise 4.** After 18 epochs the classical model's average is good. Carried over, only its vertex would be bad:
-# its share of the random start is large. A repair: write a function that returns a state dict with the average outside
-# the vertex and the weights themselves at the vertex. (In the small run above the average lags outside the vertex,
-# too. What would the repair do there?)
-
-
-# %%
-def mixed(weights, average):
-    """Two state dicts in, one out."""
-    return None  # your line here
-
-
-def right_mix(_):
-    a, b = {"vertex_x": 1, "first": 2}, {"vertex_x": 3, "first": 4}
-    return mixed(a, b) == {"vertex_x": 1, "first": 4}
-
-
-check(mixed({}, {}), right_mix)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# return {name: (weights if name.startswith("vertex") else average)[name] for name in weights}
-# ```
-#
-# Load it into a model and compare its `test_loss` with the four columns of section 4.
-# </details>
 #
 # **Next:** notebook 08 judges images with scores, and scores with error bars.

@@ -35,6 +35,7 @@ import torchmetrics
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_labs.reading import check, solution  # noqa: F401  solution("08.1") shows one way to answer
 from qdm_lib import diffusion, metrics
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import ANSATZE
@@ -65,11 +66,6 @@ BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "gr
 def seeded(seed):
     """A source of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(seed)
-
-
-def check(answer, right):
-    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 # %% [markdown]
@@ -161,6 +157,13 @@ print(f"generated against real: {by_hand:.4f} by hand, {by_library:.4f} by torch
 assert_close(by_hand, by_library, rtol=1e-4, atol=1e-3)
 
 # %% [markdown]
+# **Question 08.1.** All features of both sets are multiplied by 2. By which factor does FID change?
+
+# %%
+my_factor = ...  # a number
+check("08.1", my_factor)
+
+# %% [markdown]
 # ## 3 · KID by hand
 #
 # FID sees means and covariances only, and it is *biased*: two samples of the same distribution have FID > 0. The
@@ -203,6 +206,14 @@ print(f"real against real: {kid(test_f.features, train_f.features):+.5f}")
 #
 # between 1 and the number of classes, 10. By custom the images are shuffled, cut into 10 parts, and the scores of the
 # parts averaged.
+
+# %% [markdown]
+# **Question 08.2** (predict, then run). A model draws only one image, a perfect ankle boot, again and again. What is
+# its IS?
+
+# %%
+my_score = ...  # a number
+check("08.2", my_score)
 
 
 # %%
@@ -252,6 +263,14 @@ assert scores["fid"].floor < scores["fid"].low and scores["is"].floor > scores["
 # **1. Unequal N.** FID is biased: the fewer images, the larger. Real images against real images show it best, since
 # their true distance is 0.
 
+# %% [markdown]
+# **Question 08.3** (predict, then run). N real images are scored against 2,000 other real ones: their true distance is
+# 0. What happens to FID when N grows? It "falls", "rises", or "stays".
+
+# %%
+my_expectation = ...  # one of the three words
+check("08.3", my_expectation)
+
 # %%
 sizes = (40, 60, 100, 150) if FAST else (50, 100, 200, 350, 500)
 curves = {"real": test_f.features, "generated": fake.features}
@@ -282,7 +301,22 @@ assert means["real", sizes[0]] > 2 * means["real", sizes[-1]]
 # N all choices are the same, the whole set.*
 #
 # **Compare only at equal N**, and put the floor at that N beside it. The paper uses 7,000.
-#
+
+# %% [markdown]
+# **Question 08.4.** FID of real images falls roughly like $f_\infty + c/N$. Write the function that draws a straight
+# line in 1/N through its values at two sizes and returns where it ends, $f_\infty$. Then try it on `means["real", n]`
+# at the two largest sizes.
+
+
+# %%
+def my_limit(n, f_n, m, f_m):
+    """Two sizes n < m and the values there → the value at N → ∞."""
+    return ...  # your line here
+
+
+check("08.4", my_limit)
+
+# %% [markdown]
 # **2. Cut-off pixels.** Images are stored as whole numbers 0 … 255. Who converts by casting, (x + 1)·127.5 →
 # `uint8`, cuts the fraction off and darkens every image by half a grey level on average.
 
@@ -596,6 +630,14 @@ library = paired_difference({s: (d, 0.0) for s, d in enumerate(example)}, {s: (0
 assert_close(library.t, verdict(example, 1.0)[:2], rtol=1e-3, atol=0)  # 0.0: without noise of the images
 
 # %% [markdown]
+# **Question 08.5.** Five paired differences are −1.0, −2.0, 0.5, −1.5, −0.5, and the margin is 2. Is B "better",
+# "worse", "equivalent", or is it "undecided"? Say what you expect; then ask `verdict`.
+
+# %%
+my_word = ...  # one of the four words
+check("08.5", my_word)
+
+# %% [markdown]
 # (The library's `paired_difference` gives this interval and a second one from a bootstrap, and goes by the wider. Its
 # `verdict` is this rule in other words: "lower" or "higher" for better or worse, "open" for undecided.)
 #
@@ -702,7 +744,7 @@ print("not written yet: " + ", ".join(missing) if missing else "complete: show i
 # **A little history.** IS is of Salimans et al. 2016, FID of Heusel et al. 2017, KID of Bińkowski et al. 2018, all made
 # for generative adversarial networks. Barratt and Sharma 2018 ([1801.01973](https://arxiv.org/abs/1801.01973)) listed
 # what is wrong with IS; Chong and Forsyth 2019 ([1911.07023](https://arxiv.org/abs/1911.07023)) took the bias out of
-# FID and IS by a line in 1/N, as exercise 3 does, and found that it differs from model to model, so that even equal N
+# FID and IS by a line in 1/N, as question 08.3 does, and found that it differs from model to model, so that even equal N
 # is not quite fair; Parmar et al. 2021 ([2104.11222](https://arxiv.org/abs/2104.11222)) showed how much resizing alone
 # does. For quantum models Bowles, Ahmed and Schuld 2024 ([2403.07059](https://arxiv.org/abs/2403.07059)) compared
 # twelve of them with plain classical ones, and with themselves without entanglement: a control ladder by another name.
@@ -710,83 +752,5 @@ print("not written yet: " + ", ".join(missing) if missing else "complete: show i
 # **Further reading.** Bowles et al., for how such a comparison is done and reported; Parmar et al., with pictures of
 # what resizing does. All sources are in the [bibliography](../docs/bibliography.md), all words in the
 # [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** A model draws only one image, a perfect ankle boot, again and again. What is its IS?
-
-# %%
-answer = None
-
-boot = torch.zeros(50, 10)
-boot[:, 9] = 20.0
-check(answer, lambda v: abs(v - inception_score(boot)) < 1e-3)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 1: p(y|x) equals p(y) for every image, so each divergence is 0. Certainty without variety is worth nothing.
-# </details>
-#
-# **Exercise 2.** All features are multiplied by 2. By which factor does FID change?
-
-# %%
-answer = None
-
-check(
-    answer,
-    lambda v: abs(v - fid(2 * fake.features, 2 * train_f.features) / fid(fake.features, train_f.features)) < 1e-3,
-)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# 4: means double, covariances grow fourfold, and all terms are squares. The scale of FID is that of the features,
-# which is why scores of two extractors cannot be compared.
-# </details>
-#
-# **Exercise 3.** FID of real images falls roughly like c/N. From `means["real", n]` at the two largest sizes, estimate
-# its value at N → ∞ by a straight line in 1/N.
-
-# %%
-answer = None
-
-
-def extrapolated():
-    (n, m), (f, h) = sizes[-2:], [means["real", size] for size in sizes[-2:]]
-    return (m * h - n * f) / (m - n)
-
-
-check(answer, lambda v: abs(v - extrapolated()) < 0.05)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# f(N) = f_∞ + c/N at two sizes n < m gives f_∞ = (m f(m) − n f(n))/(m − n):
-#
-# ```python
-# n, m = sizes[-2:]
-# answer = (m * means["real", m] - n * means["real", n]) / (m - n)
-# ```
-#
-# It is much nearer to 0 than each of the two; not exactly, since the 2,000 reference images are few, too.
-# </details>
-#
-# **Exercise 4.** Five paired differences are −1.0, −2.0, 0.5, −1.5, −0.5. Is B better? Use `verdict` with margin 2 and
-# answer with its word.
-
-# %%
-answer = None
-
-check(answer, lambda word: word == verdict([-1.0, -2.0, 0.5, -1.5, -0.5], 2.0)[2])
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# "undecided": the interval is −2.09 … 0.29. It contains 0, and it is not within ± 2. Four of five seeds favour B, which
-# is what one would like to call a trend.
-# </details>
 #
 # **Next:** notebook 09 takes the circuits towards a real device.

@@ -33,6 +33,7 @@ import torch
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_labs.reading import check, solution  # noqa: F401  solution("09.1") shows one way to answer
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, hqconv
@@ -63,11 +64,6 @@ BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "gr
 def seeded(seed):
     """A source of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(seed)
-
-
-def check(answer, right):
-    """Say whether an answer is there and right; `right` is a function that is only called with an answer."""
-    print("not answered yet" if answer is None else "correct" if right(answer) else "not yet right, try again")
 
 
 # %% [markdown]
@@ -128,6 +124,13 @@ show_described(figure, "Four histograms: the first circuits of both blocks sprea
 # shots. One string serves all 12 wires at once. The standard deviation of the estimate is $\sqrt{(1 - \langle
 # Z\rangle^2)/N}$.
 
+# %% [markdown]
+# **Question 09.1** (predict, then run). How many shots make the standard deviation of an estimate at most 0.01,
+# whatever ⟨Z⟩ is?
+
+# %%
+my_shots = ...  # a whole number
+check("09.1", my_shots)
 
 # %%
 SIGNS = torch.stack([1.0 - 2 * ((torch.arange(4096) >> (11 - w)) & 1) for w in range(12)], 1)  # (4096, 12), ±1
@@ -294,7 +297,16 @@ assert out[:, 3].std() > 3 * out[:, :3].std() and after[:, 3].std() > 2 * after[
 # probabilities $w_k$. All that can be measured is in the **density matrix** $\rho = \sum_k w_k \psi_k \psi_k^\dagger$,
 # a square matrix with $2^n$ rows († is the conjugate transpose). A gate U turns $\rho$ into $U\rho U^\dagger$, the
 # channel into $(1 - p)\rho + (p/3)(X\rho X + Y\rho Y + Z\rho Z)$.
-#
+
+# %% [markdown]
+# **Question 09.2** (predict, then run). A complex number takes 16 bytes. How many wires can a density matrix have at
+# most, if it has to fit into 1.5 GB (1.5 · 10⁹ bytes)? And a state? Answer with a pair.
+
+# %%
+my_wires = ..., ...
+check("09.2", my_wires)
+
+# %% [markdown]
 # For four wires, block A of one channel, as in notebook 02:
 
 
@@ -387,6 +399,15 @@ print("trajectories  ", [round(v, 3) for v in mean.tolist()], "±", [round(v, 3)
 assert ((mean - z_of(rho)).abs() < 4 * scatter + 1e-4).all()
 
 # %% [markdown]
+# **Question 09.3** (predict, then run). In HQConv an accident can happen on both wires after each of 84 controlled
+# rotations. At p = 0.1 %, how many happen in one run, on average? And from which p on are there more than one, on
+# average? Answer with a pair.
+
+# %%
+my_accidents_and_p = ..., ...
+check("09.3", my_accidents_and_p)
+
+# %% [markdown]
 # Now the trained circuit of the first block, 12 wires and 84 controlled rotations, for one real input. What p is
 # realistic? Section 7 shows that a controlled rotation is two CNOTs; if a CNOT errs with probability e, shared by its
 # two wires, then p ≈ e. Two published values: 0.10 % for a CZ gate, as good as a CNOT, of a superconducting pair
@@ -455,7 +476,21 @@ for p in (0.001, 0.01):
 # %% [markdown]
 # Again tiny, and again it says more about the model than about the noise: 0.085 % would be the price of circuits that
 # say nothing at all. The circuit itself, above, lost a quarter of its signal at p = 1 %.
-#
+
+# %% [markdown]
+# **Question 09.4.** Reading a bit can fail, too: with probability e the device reports the other one. What does that
+# make of ⟨Z⟩, on average? Write the function that undoes it.
+
+
+# %%
+def my_undone(measured, e):
+    """The measured average of ±1, and the probability of a wrong report → ⟨Z⟩."""
+    return ...  # your line here
+
+
+check("09.4", my_undone)
+
+# %% [markdown]
 # ## 6 · Another machine behind the same model
 #
 # PennyLane calls whatever runs a circuit a *device*. `lightning.qubit` is a fast simulator in C++; `default.mixed` you
@@ -525,7 +560,21 @@ print(f"HQConv: {len(controlled)} controlled rotations, {2 * len(controlled)} CN
 #   ([repetition rate execution](https://quantum.cloud.ibm.com/docs/en/guides/repetition-rate-execution)).
 #   250 µs is our round number, not a measurement.
 # - *Trapped ions*: 1 ms for each two-qubit gate with the moving of ions that it needs, one after another: 168 ms a
-#   shot. Again our round number. Exercise 4 asks you to replace both.
+#   shot. Again our round number. Question 09.5 asks for yours.
+
+# %% [markdown]
+# **Question 09.5.** How long do the shots of one HQConv circuit take, if its CNOTs run one after another and a delay
+# comes before each shot? Then look up a device, its time for a two-qubit gate and its delay, and call your function
+# with them.
+
+
+# %%
+def my_seconds(shots, gate, delay):
+    """Number of shots, seconds a CNOT, seconds before each shot → seconds."""
+    return ...  # your line here
+
+
+check("09.5", my_seconds)
 
 # %%
 SHOTS = 1000
@@ -587,109 +636,6 @@ assert on_device > simulated
 # **Further reading.** Preskill for the landscape; Cerezo et al. 2020 ([2012.09265](https://arxiv.org/abs/2012.09265)),
 # a review of variational algorithms; Cerezo et al. 2023 with notebook 03 in mind. All sources are in the
 # [bibliography](../docs/bibliography.md), all words in the [glossary](../docs/glossary.md).
-#
-# ## Exercises
-#
-# Fill in the answer and run the cell; it says whether it is right. Solutions unfold below each.
-#
-# **Exercise 1.** How many shots make the standard deviation of an estimate of ⟨Z⟩ at most 0.01, whatever ⟨Z⟩ is?
-
-# %%
-answer = None
-
-check(answer, lambda n: n == max(round((1 - value**2) / 0.01**2) for value in (-1, -0.5, 0, 0.5, 1)))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# √((1 − ⟨Z⟩²)/N) is largest at ⟨Z⟩ = 0, where it is 1/√N. So N = 1/0.01² = 10,000.
-# </details>
-#
-# **Exercise 2.** How many wires can a density matrix have at most, if it has to fit into 1.5 GB (1.5 · 10⁹ bytes)?
-# And a state? Answer as a pair.
-
-# %%
-answer = None
-
-
-def right_pair(pair):
-    fits = [[n for n in range(1, 40) if 16 * base**n <= 1.5e9][-1] for base in (4, 2)]
-    return list(pair) == fits
-
-
-check(answer, right_pair)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `answer = (13, 26)`: 16 · 4¹³ bytes are 1.07 GB, 16 · 2²⁶ as well. A density matrix of n wires is as large as a state
-# of 2n wires.
-# </details>
-#
-# **Exercise 3.** Reading a bit can fail, too: with probability e the device reports the other one. What does that make
-# of ⟨Z⟩ = z? Write the function that undoes it, for a measured value.
-
-# %%
-E_READ = 0.02
-
-
-def undone(measured):
-    return None  # your line here
-
-
-def right_undone(_):
-    flipped = lambda v: ((1 - E_READ) * (1 + v) / 2 + E_READ * (1 - v) / 2) * 2 - 1  # noqa: E731  2 · P(report 0) − 1
-    return all(abs(undone(flipped(v)) - v) < 1e-9 for v in (-1, -0.3, 0.0, 0.8))
-
-
-check(undone(0.5), right_undone)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# A flip turns z into −z, so the device reports (1 − e) z + e (−z) = (1 − 2e) z on average:
-#
-# ```python
-# return measured / (1 - 2 * E_READ)
-# ```
-#
-# The division enlarges the scatter, too: the same accuracy costs about 1/(1 − 2e)² times the shots. This is the
-# simplest case of *error mitigation*.
-# </details>
-#
-# **Exercise 4.** Look up a device: its time for a two-qubit gate and its delay between shots. With your numbers, how
-# long do 1,000 shots of one HQConv circuit take, in seconds, if all its CNOTs run one after another? (The check
-# cannot know your device; it accepts what a device could do, and prints the time for one training step.)
-
-# %%
-gate_seconds, delay_seconds = None, None  # such as 80e-9, 200e-6
-answer = None if gate_seconds is None else 1000 * (168 * gate_seconds + delay_seconds)
-
-check(answer, lambda s: 1e-3 < s < 1e4)
-if answer is not None:
-    print("one training step of 128 images:", duration(4 * 361 * 128 * answer))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# With 80 ns and 200 µs: 1000 · (168 · 80 ns + 200 µs) = 0.21 s, and a training step takes about 11 hours. The delay,
-# not the gates, is what counts there. For ions it is the other way round.
-# </details>
-#
-# **Exercise 5.** At p = 0.1 %, how many of the 168 places for accidents are hit in one run, on average? And from which
-# p on is there more than one accident a run, on average? Answer as a pair.
-
-# %%
-answer = None
-
-check(answer, lambda pair: abs(pair[0] - 0.168) < 1e-6 and abs(pair[1] - 1 / 168) < 1e-4)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# `answer = (0.168, 1 / 168)`: 168 · 0.001, and 1/168 ≈ 0.6 %. There are two places after each of 84 controlled
-# rotations.
-# </details>
 #
 # **Where to go on.** You have seen all of it: the process, the circuits, the network, training, judging. Put your own
 # ansatz into the model: `qdm_lib.circuits.ANSATZE["mine"] = my_function`, then
