@@ -34,7 +34,7 @@ FAULTS = [
     Fault("hqconv: channels first to last", "circuits", "for c in (2, 1, 0)", "for c in (0, 1, 2)", "circuits"),
     Fault("hqconv: block B control and target", "circuits", '((4, 8), "B")', '((8, 4), "B")', "circuits"),
     Fault("fqconv: no wrap", "circuits", "(base + 4 + i) % 12, base + i", "(base + 8 + i) % 12, base + i", "circuits"),
-    Fault("layers share weights", "circuits", '("weight", k), TWO_PI', '("weight", k % len(layer)), TWO_PI', "circuits"),
+    Fault("shared weights", "circuits", '("weight", k), TWO_PI', '("weight", k % len(layer)), TWO_PI', "circuits"),
     Fault("basic: one layer less", "circuits", "layer * wires + q), block", "0 * wires + q), block", "circuits"),
     Fault("simulator: RX sign", "simulator", "(o, -s, -s, o)", "(o, s, s, o)", "simulator"),
     Fault("simulator: control off", "simulator", "torch.stack([off, on]", "torch.stack([on, off]", "simulator"),

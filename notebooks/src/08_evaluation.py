@@ -744,9 +744,9 @@ print("not written yet: " + ", ".join(missing) if missing else "complete: show i
 # **A little history.** IS is of Salimans et al. 2016, FID of Heusel et al. 2017, KID of Bińkowski et al. 2018, all made
 # for generative adversarial networks. Barratt and Sharma 2018 ([1801.01973](https://arxiv.org/abs/1801.01973)) listed
 # what is wrong with IS; Chong and Forsyth 2019 ([1911.07023](https://arxiv.org/abs/1911.07023)) took the bias out of
-# FID and IS by a line in 1/N, as question 08.3 does, and found that it differs from model to model, so that even equal N
-# is not quite fair; Parmar et al. 2021 ([2104.11222](https://arxiv.org/abs/2104.11222)) showed how much resizing alone
-# does. For quantum models Bowles, Ahmed and Schuld 2024 ([2403.07059](https://arxiv.org/abs/2403.07059)) compared
+# FID and IS by a line in 1/N, as question 08.3 does, and found that it differs from model to model, so that even equal
+# N is not quite fair; Parmar et al. 2021 ([2104.11222](https://arxiv.org/abs/2104.11222)) showed how much resizing
+# alone does. For quantum models Bowles, Ahmed and Schuld 2024 ([2403.07059](https://arxiv.org/abs/2403.07059)) compared
 # twelve of them with plain classical ones, and with themselves without entanglement: a control ladder by another name.
 #
 # **Further reading.** Bowles et al., for how such a comparison is done and reported; Parmar et al., with pictures of
