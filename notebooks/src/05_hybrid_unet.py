@@ -512,10 +512,15 @@ show_described(ax, "Two curves against t: cutting out the vertex changes the err
 
 # %%
 noise = torch.randn(N_DRAWN, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+drawn = {}
+for condition in CONDITIONS:
+    states = under(condition, lambda: list(ddim_sample(trained, schedule, noise.shape, x_T=noise, steps=N_STEPS)))
+    drawn[condition] = sample(states)
+
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(3, 1, figsize=(8.5, 3.9), layout="constrained")
-for ax, condition in zip(axes, CONDITIONS, strict=True):
-    drawn = under(condition, lambda: sample(ddim_sample(trained, schedule, noise.shape, x_T=noise, steps=N_STEPS)))
-    image_grid(drawn, ax, columns=8, title=condition)
+for ax, (condition, images) in zip(axes, drawn.items(), strict=True):
+    image_grid(images, ax, columns=8, title=condition)
 show_described(
     fig, "Three rows of eight drawn garments; the upper two look the same, in the lower one a few shapes differ."
 )
