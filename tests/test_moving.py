@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import matplotlib
 
@@ -249,6 +250,15 @@ def test_a_moving_figure_has_a_still_picture_with_words_and_downloads_nothing(na
     assert len(html.encode()) < 100_000
     others = [f"figures.{other} = draw" for other in MAKERS if other != name]
     assert f"figures.{name} = draw" in html and not any(other in html for other in others)
+
+
+def test_every_moving_figure_is_in_the_notebook_where_the_thing_is_built():
+    sources = Path(__file__).parent.parent / "notebooks" / "src"
+    for place, calls in {
+        "00": ["film"], "01": ["reverse"], "02": ["qubit", "shift"], "03": ["circuits"], "04": ["block"], "06": ["film"]
+    }.items():  # fmt: skip
+        (source,) = sources.glob(f"{place}_*.py")
+        assert all(f"\nmoving_{name}(" in source.read_text(encoding="utf-8") for name in calls)
 
 
 def test_a_model_without_a_film_is_refused(tmp_path):
