@@ -43,7 +43,7 @@ function draw(root, { circuits }) {
   const next = random(3), values = { input: Array.from({ length: 12 }, () => 4 * next() - 2),
                                      weight: Array.from({ length: 84 }, () => next()) };
   const drawing = svg("svg", { role: "img", "aria-hidden": "true" }), said = output();
-  const bars = svg("svg", { width: 140, height: TOP + 12 * HIGH, role: "img", style: "flex:none" });
+  const bars = svg("svg", { role: "img", style: `flex:none;max-width:none;width:140px;height:${TOP + 12 * HIGH}px` });
   const value = slider("its value", 0, 1, 0.01, 0, (v) => { values[param[0]][param[1]] = v; measure(); });
   const which = menu("input or angle", [], "", (key) => choose(key.split(" ")));
 
@@ -65,8 +65,7 @@ function draw(root, { circuits }) {
   function update() {  // the circuit, when another one, another output or another angle is chosen; and what it returns
     cone = lightCone(circuit, wire);
     const end = xOf(Math.max(...circuit.gates.map((g) => g.column)) + 1);
-    drawing.setAttribute("width", end);
-    drawing.setAttribute("height", TOP + 12 * HIGH);
+    drawing.style.cssText = `display:block;max-width:none;width:${end}px;height:${TOP + 12 * HIGH}px`;  // Jupyter shrinks pictures
     drawing.replaceChildren(
       ...cone.wires.flatMap((_, w) => [
         line(52, yOf(w), end, yOf(w), cone.wires[w] ? COLOURS.vermilion : "currentColor", cone.wires[w] ? 2.5 : 1,
