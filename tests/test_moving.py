@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import matplotlib
 
@@ -251,6 +252,15 @@ def test_a_moving_figure_has_a_still_picture_with_words_and_downloads_nothing(na
     assert f"figures.{name} = draw" in html and not any(other in html for other in others)
 
 
+def test_every_moving_figure_is_in_the_notebook_where_the_thing_is_built():
+    sources = Path(__file__).parent.parent / "notebooks" / "src"
+    for place, calls in {
+        "00": ["film"], "01": ["reverse"], "02": ["qubit", "shift"], "03": ["circuits"], "04": ["block"], "06": ["film"]
+    }.items():  # fmt: skip
+        (source,) = sources.glob(f"{place}_*.py")
+        assert all(f"\nmoving_{name}(" in source.read_text(encoding="utf-8") for name in calls)
+
+
 def test_a_model_without_a_film_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no film.png"):
         moving_film(tmp_path)
@@ -265,6 +275,9 @@ def browser():
         chromium.close()
 
 
+JUPYTER = "svg, img, canvas { max-width: 100%; height: auto }"  # what JupyterLab and exported pages ask of pictures
+
+
 @pytest.fixture
 def opened(browser):
     """opened(names, …): a page with these figures, on a screen of that size; errors fail the test."""
@@ -276,7 +289,8 @@ def opened(browser):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda r: None if r.url.startswith(("data:", "about:")) else errors.append(r.url))
         body = "".join(bundle(name)["text/html"] for name in names)
-        page.set_content(f"<meta charset=utf-8><meta name=viewport content='width=device-width'>{body}")
+        head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><style>{JUPYTER}</style>"
+        page.set_content(f"{head}{body}")
         return page
 
     yield open_page
@@ -434,6 +448,8 @@ def test_every_control_has_a_name_and_no_page_scrolls_sideways(opened, size):
     drawn = page.evaluate("""() => [...document.querySelectorAll("svg[role=img]:not([aria-hidden]), canvas")]
         .map((picture) => (picture.getAttribute("aria-label") || "").length)""")
     assert len(drawn) == 6 and min(drawn) > 20
+    circuit = page.locator("#qdm-wires svg")
+    assert min(circuit.nth(k).bounding_box()["height"] for k in range(2)) > 370  # twelve wires, not cut off
     tall = [page.locator(f"#{place}").bounding_box()["height"] for place in ("qdm-reverse", "qdm-block", "qdm-wires")]
     assert max(tall) < 720  # controls and picture are seen together
 

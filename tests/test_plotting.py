@@ -135,6 +135,14 @@ def test_circuit_drawings_show_every_gate_and_never_overlap(circuit):
     assert legend[0] == "encoding" and len(legend) == len({gate.block for gate in circuit.gates})
 
 
+@pytest.mark.parametrize("circuit", [hqconv(3), fqconv(3), hqconv_released(3)], ids=lambda c: c.name)
+def test_gate_labels_stay_legible_on_a_page_of_700_pixels(circuit):
+    ax = draw_circuit(circuit)
+    shrunk = min(1, 700 / (96 * ax.figure.get_size_inches()[0]))
+    smallest = min(text.get_fontsize() for text in ax.texts) * 96 / 72 * shrunk
+    assert smallest > 7.5  # pixels
+
+
 def test_text_of_a_small_circuit_is_exact():
     gates = (
         Gate("RX", (0,), ("input", 0), block="encoding"),

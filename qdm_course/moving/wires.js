@@ -39,12 +39,12 @@ function drawBars(z, chosen, cone) {  // ⟨Z⟩ of every wire, from −1 on the
 }
 
 function draw(root, { circuits }) {
-  let name = Object.keys(circuits)[0], layers = 1, wire = 0, param = ["input", 0], circuit;
+  let name = Object.keys(circuits)[0], layers = 1, wire = 0, param = ["input", 0], circuit, cone;
   const next = random(3), values = { input: Array.from({ length: 12 }, () => 4 * next() - 2),
                                      weight: Array.from({ length: 84 }, () => next()) };
   const drawing = svg("svg", { role: "img", "aria-hidden": "true" }), said = output();
-  const bars = svg("svg", { width: 140, height: TOP + 12 * HIGH, role: "img", style: "flex:none" });
-  const value = slider("its value", 0, 1, 0.01, 0, (v) => { values[param[0]][param[1]] = v; update(); });
+  const bars = svg("svg", { role: "img", style: `flex:none;max-width:none;width:140px;height:${TOP + 12 * HIGH}px` });
+  const value = slider("its value", 0, 1, 0.01, 0, (v) => { values[param[0]][param[1]] = v; measure(); });
   const which = menu("input or angle", [], "", (key) => choose(key.split(" ")));
 
   function choose([kind, k]) {
@@ -62,17 +62,21 @@ function draw(root, { circuits }) {
     choose(circuit.gates.some((g) => g.param.join() === param.join()) ? param : ["input", 0]);
   }
 
-  function update() {
-    const z = simulate(circuit, values.input, values.weight), cone = lightCone(circuit, wire);
+  function update() {  // the circuit, when another one, another output or another angle is chosen; and what it returns
+    cone = lightCone(circuit, wire);
     const end = xOf(Math.max(...circuit.gates.map((g) => g.column)) + 1);
-    drawing.setAttribute("width", end);
-    drawing.setAttribute("height", TOP + 12 * HIGH);
+    drawing.style.cssText = `display:block;max-width:none;width:${end}px;height:${TOP + 12 * HIGH}px`;  // Jupyter shrinks pictures
     drawing.replaceChildren(
-      ...z.flatMap((_, w) => [
+      ...cone.wires.flatMap((_, w) => [
         line(52, yOf(w), end, yOf(w), cone.wires[w] ? COLOURS.vermilion : "currentColor", cone.wires[w] ? 2.5 : 1,
           { opacity: cone.wires[w] ? 1 : 0.3 }),
         label(2, yOf(w) + 4, nameOf(w), { "text-anchor": "start", "font-weight": w === wire ? "bold" : "normal" })]),
       ...circuit.gates.map((g, k) => drawGate(g, cone.gates[k], g.param.join() === param.join(), () => choose(g.param))));
+    measure();
+  }
+
+  function measure() {  // all that a moved value changes
+    const z = simulate(circuit, values.input, values.weight);
     bars.replaceChildren(line(45, 0, 45, TOP + 12 * HIGH, "currentColor", 1, { opacity: 0.4 }), ...drawBars(z, wire, cone));
     const inputs = [...z.keys()].filter((w) => cone.wires[w]);
     const weights = circuit.gates.filter((g, k) => cone.gates[k] && g.param[0] === "weight").length;

@@ -27,14 +27,14 @@ def columns_of(circuit: Circuit) -> list[tuple[int, Gate]]:
 
 
 def draw_circuit(
-    circuit: Circuit, ax: Axes | None = None, *, fold: int = 25, title: str | None = None, boxed: bool = False
+    circuit: Circuit, ax: Axes | None = None, *, fold: int = 16, title: str | None = None, boxed: bool = False
 ) -> Axes:
     """A circuit diagram, coloured by block.
 
     What you see: one line per wire, time from left to right. First the encoding: RX turned by input x_k. Then the
     trainable gates: a dot is the control, the box with R… the rotation it switches on, and θ_k the weight that
     sets its angle. Grey bands join the wires of one channel (labels "c0 p2": channel 0, pixel 2). ⟨Z⟩ at
-    the right end is what is read out. Diagrams of more than `fold` columns go on in a second strip below.
+    the right end is what is read out. Diagrams of more than `fold` columns go on in strips below.
     boxed: a dashed box with the block's letter around the gates of each trainable block.
     """
     placed = columns_of(circuit)
