@@ -92,7 +92,7 @@ class Table(dict[str, Question]):
             if all(_close(*each, near) for each in zip(reversed(got), wanted, strict=True)):
                 raise Mistake(f"The right numbers in another order; wanted are {', '.join(names)}.")
             wrong = [name for name, g, w in zip(names, got, wanted, strict=True) if not _close(g, w, near)]
-            raise Mistake(f"Not right yet: {', '.join(wrong)}. {hint}")
+            raise Mistake(f"Not right: {' and '.join(wrong)}. {hint}")
 
         self._add(judge, right, way, lambda: ", ".join(f"{float(v):.6g}" for v in want()))
 
@@ -106,8 +106,8 @@ class Table(dict[str, Question]):
             if got == wanted:
                 return
             _name_mistake(usual, lambda wrong: got == set(wrong))
-            counts = f"{len(got & wanted)} of these belong, {len(got - wanted)} do not, {len(wanted - got)} are missing"
-            raise Mistake(f"{counts}. {hint}")
+            counts = f"right: {len(got & wanted)}, wrong: {len(got - wanted)}, missing: {len(wanted - got)}"
+            raise Mistake(f"Of these are {counts}. {hint}")
 
         self._add(judge, right, way, lambda: "{" + ", ".join(map(str, sorted(want()))) + "}")
 

@@ -63,11 +63,15 @@ def my_stop(seen):
 )
 def _(f, draw):
     def says(seen):
-        return bool(f(list(seen)))
+        out = f(list(seen))
+        try:
+            return bool(out)
+        except (TypeError, ValueError, RuntimeError):  # of many entries, as a tensor
+            raise Mistake("One True or False is wanted; this has several entries, or none.") from None
 
     for n in range(5):
         if says([0.1] * n):
-            raise Mistake(f"It stops after {n} losses; there are not five yet.")
+            raise Mistake(f"It stops after {n} losses, where there are not five yet.")
     if says([0.9] * 5):
         raise Mistake("It stops where all five losses are 0.9." + " Is < turned round?" * (not says([0.1] * 5)))
     if not says([0.1] * 5):

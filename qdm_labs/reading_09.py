@@ -89,7 +89,7 @@ def _(f, draw):
     for _ in range(4):
         e, z = float(0.01 + 0.3 * draw.uniform(1)), float(2 * draw.uniform(1) - 1)
         seen = (1 - 2 * e) * z
-        agree(f(seen, e), torch.tensor(z), what="z", tolerance=1e-6, usual=[
+        agree(f(seen, e), torch.tensor(z), what="your z", tolerance=1e-6, usual=[
             (seen, "That is the measured value as it came."),
             (seen / (1 - e), "A wrong report does not give 0, it gives −1 for +1: (1 − e) z + e (−z) = (1 − 2e) z."),
             (seen * (1 - 2 * e), "That makes the flips once more; undoing them divides."),
@@ -116,7 +116,7 @@ def _(f, draw):
     for _ in range(3):
         shots, gate, delay = draw.whole(100, 5000), float(1e-3 * draw.uniform(1)), float(1e-2 * draw.uniform(1))
         n = _places()
-        agree(f(shots, gate, delay), torch.tensor(shots * (n * gate + delay)), what="the time", tolerance=1e-5, usual=[
+        agree(f(shots, gate, delay), torch.tensor(shots * (n * gate + delay)), what="your time", tolerance=1e-5, usual=[
             (shots * (n / 2 * gate + delay), "A controlled rotation is two CNOTs: 168 gates, not 84."),
             (shots * n * gate + delay, "The delay comes before every shot, not once."),
             (n * gate + delay, "That is one shot."),
