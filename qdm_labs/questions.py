@@ -73,7 +73,7 @@ class Table(dict[str, Question]):
             _name_mistake(usual, lambda wrong: _same(got, wrong))
             raise Mistake(f"{got:g} is too {'small' if got < wanted else 'large'}. {hint}")
 
-        self._add(judge, right, way, lambda: f"{float(want()):.6g}")
+        self._add(judge, right, way, lambda: _shown(want()))
 
     def numbers(self, names: Sequence[str], want: Callable, *, usual: Sequence = (), hint: str, right: str, way: str,
                 near: float = 1e-6):  # fmt: skip
@@ -94,7 +94,7 @@ class Table(dict[str, Question]):
             wrong = [name for name, g, w in zip(names, got, wanted, strict=True) if not _close(g, w, near)]
             raise Mistake(f"Not right: {' and '.join(wrong)}. {hint}")
 
-        self._add(judge, right, way, lambda: ", ".join(f"{float(v):.6g}" for v in want()))
+        self._add(judge, right, way, lambda: "(" + ", ".join(map(_shown, want())) + ")")
 
     def wholes(self, want: Callable, *, usual: Sequence = (), hint: str, right: str, way: str):
         """A question for a set of whole numbers, in any order and any container."""
@@ -146,6 +146,10 @@ class Table(dict[str, Question]):
             return check
 
         return add
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _close(a: float, b: float, near: float) -> bool:

@@ -54,7 +54,8 @@ QUESTIONS.number(
 
 @QUESTIONS.function(
     right="With so few losses such a rule stops by luck; in practice one judges by many steps, or better by images.",
-    way="""
+    way="""The mean of the last five, once there are five:
+
 ```python
 def my_stop(seen):
     return len(seen) >= 5 and sum(seen[-5:]) / 5 < 0.6
