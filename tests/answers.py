@@ -200,8 +200,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "06.1": (
         ("0.5", "'1/2'", "'50 %'", "(1 - schedule.alphas_cumprod).mean()", "[0.504]"),
-        {"1": "without the P2 weight", "0": "It answers 0", "0.642": "not its square root",
-         "'half'": "A number is wanted"},
+        {"1": "without the P2 weight", "schedule.alphas_cumprod.mean()": "the mean of ᾱ", "0": "It answers 0",
+         "0.642": "not its square root", "'half'": "A number is wanted"},
     ),
     "06.2": (
         ("9190", "'9,190'", "9190.0", "10 * 919"),
