@@ -114,13 +114,13 @@ def my_seconds(shots, gate, delay):
 )  # fmt: skip
 def _(f, draw):
     for _ in range(3):
-        shots, gate, delay = draw.whole(100, 5000), float(1e-3 * draw.uniform(1)), float(1e-2 * draw.uniform(1))
+        shots, gate, delay = draw.whole(100, 5000), float(1e-3 * draw.uniform(1)), 0.1 * (0.5 + float(draw.uniform(1)))
         n = _places()
         agree(f(shots, gate, delay), torch.tensor(shots * (n * gate + delay)), what="your time", tolerance=1e-5, usual=[
             (shots * (n / 2 * gate + delay), "A controlled rotation is two CNOTs: 168 gates, not 84."),
+            (shots * n * gate, "The delay between shots is missing."),
             (shots * n * gate + delay, "The delay comes before every shot, not once."),
             (n * gate + delay, "That is one shot."),
-            (shots * n * gate, "The delay between shots is missing."),
             (shots * (gate + delay), "A shot runs 168 gates, one after another."),
             (shots * n * (gate + delay), "The delay comes once a shot, not after every gate."),
             (4 * shots * (n * gate + delay), "That is all four circuits of the model; the question is about one."),

@@ -23,14 +23,11 @@ from qdm_lib.simulator import simulate
 
 @dataclass(frozen=True)
 class CircuitAudit:
-    """What `audit_circuit` found.
+    """What `audit_circuit` found in a circuit, at `points` random points.
 
-    Attributes:
-        circuit, points: what was audited, and at how many random points.
-        weight_to_output: (n_weights, n_wires), largest |d⟨Z_w⟩/dθ_k| over the points.
-        input_to_output: (n_inputs, n_wires), largest |d⟨Z_w⟩/dx_i|.
-        cosine_outputs: the wires w whose ⟨Z_w⟩ was cos(x_w) at every point: no gate after the encoding shows there.
-        tolerance: what counts as zero.
+    weight_to_output: (n_weights, n_wires), largest |d⟨Z_w⟩/dθ_k| over the points. input_to_output: (n_inputs, n_wires),
+    largest |d⟨Z_w⟩/dx_i|. cosine_outputs: the wires w whose ⟨Z_w⟩ was cos(x_w) at every point: no gate after the
+    encoding shows there. tolerance: what counts as zero.
     """
 
     circuit: Circuit
@@ -74,15 +71,9 @@ def audit_circuit(circuit: Circuit, *, points: int = 4, seed: int = 0, tolerance
     """Which weights and inputs of a circuit move which outputs.
 
     At each random point (x normal, θ uniform in [0, 1), both float64) one vector–Jacobian product for each wire
-    gives the derivatives of its ⟨Z⟩ by all weights and inputs. The largest size over the points is kept.
-
-    Args:
-        circuit: any `Circuit` that the statevector simulator can hold.
-        points: how many random points. seed: of those points.
-        tolerance: derivatives up to this size count as zero; rounding errors are near 1e-16.
-
-    Raises:
-        ValueError: fewer than one point, or a tolerance that is not positive.
+    gives the derivatives of its ⟨Z⟩ by all weights and inputs. The largest size over the points is kept; up to
+    `tolerance` it counts as zero (rounding errors are near 1e-16). ValueError where there is no point, or the tolerance
+    is not positive.
     """
     _check(points, tolerance)
     generator = torch.Generator().manual_seed(seed)
@@ -234,16 +225,12 @@ def audit_layer(
     numbers v, and the gradient of v·output by every parameter is kept where it is largest. An entry acts if that is
     more than `tolerance` times the largest gradient in the module.
 
-    Some entries are without effect by mathematics. The bias of a convolution just before a GroupNorm with one
+    Some entries have no effect for mathematical reasons. The bias of a convolution just before a GroupNorm with one
     channel in each group is one: the norm subtracts the channel's mean, and the bias with it.
 
-    Args:
-        module: any module whose output is one tensor; it is not changed.
-        inputs: its arguments; normal noise of their own scale is added to those of floating type.
-        draws: how many runs. seed: of noise and v. tolerance: relative size that counts as zero.
-
-    Raises:
-        ValueError: no draw, a tolerance that is not positive, or a module without trainable parameters.
+    module: any whose output is one tensor; it is not changed. inputs: its arguments; normal noise of their own scale is
+    added to those of floating type. ValueError where there is no draw, the tolerance is not positive, or the module has
+    no trainable parameters.
     """
     _check(draws, tolerance)
     module = deepcopy(module).double()

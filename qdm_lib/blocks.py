@@ -4,9 +4,9 @@ Images and hidden maps are (B, C, H, W). A classical, a hybrid and a quanvolutio
 are one class, `ResnetBlock`, with another convolution injected (arXiv:2402.16147, section 3).
 
 Norms and linear attention are here in their plain form, the one to read, `FilmNorm` and `LinearAttention`. Each has a
-class beside it that computes the same faster. `UNetConfig(forms=…)` chooses, as it chooses the circuits' backend.
+class beside it that computes the same faster; `UNetConfig(forms=…)` chooses.
 
-Built by hand in notebooks 04 (convolutions, ResNet block) and 05 (time embedding, attention).
+Built by hand in notebooks 04, sections 1 to 4 (convolutions, ResNet block), and 05, sections 2 to 4 (all else).
 """
 
 import math
@@ -16,16 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qdm_lib.checks import choice
 from qdm_lib.engine import norm_silu, pool, read
 
 
 def fast_layout(x: Tensor) -> Tensor:
-    """The memory format that the fast forms like: channels last on a CPU, unchanged elsewhere."""
+    """x in the memory format in which the fast forms are fastest: channels last on a CPU, unchanged elsewhere."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if x.device.type == "cpu" else x
 
 
 def few_pixels(x: Tensor) -> bool:
-    """Whether the map has fewer pixels than channels, as at the vertex: there the plain forms are the faster ones."""
+    """Whether the map has fewer pixels than channels, as at the vertex: there the plain forms are faster."""
     return x.shape[2] * x.shape[3] < x.shape[1]
 
 
@@ -76,9 +77,8 @@ class CircuitConv(nn.Module):
     On the 2×2 vertex there is one patch: each circuit sees its channels whole. On a larger map
     the circuit slides over all patches (quanvolution).
 
-    Args:
-        layer: maps (rows, n_circuits, 4·channels) to the same shape, e.g. a `QuantumLayer`.
-        n_circuits: n. channels: c, 3 for 12 wires, 1 for 4 wires.
+    layer: maps (rows, n, 4·c) to the same shape, as a `QuantumLayer` does. n_circuits: n. channels: c, 3 for 12
+    wires, 1 for 4 wires. ValueError where x does not have n·c channels, or has an odd height or width.
     """
 
     def __init__(self, layer: nn.Module, n_circuits: int, channels: int = 3) -> None:
@@ -87,11 +87,9 @@ class CircuitConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        if C != self.n_circuits * self.channels or H % 2 or W % 2:
-            raise ValueError(
-                f"Wanted {self.n_circuits * self.channels} channels and even height and width for "
-                f"{self.n_circuits} circuit(s) of {self.channels} channel(s), got {tuple(x.shape)}."
-            )
+        wanted = self.n_circuits * self.channels
+        if C != wanted or H % 2 or W % 2:
+            raise ValueError(f"Wanted {wanted} channels and even height and width, got {tuple(x.shape)}.")
         # (B, n, c, rows, 2, columns, 2) → a row for each patch, wires ordered (c, row, column)
         grid = (B, self.n_circuits, self.channels, H // 2, 2, W // 2, 2)
         patches = x.reshape(grid).permute(0, 3, 5, 1, 2, 4, 6)
@@ -102,10 +100,7 @@ class CircuitConv(nn.Module):
 class SplitConv(nn.Module):
     """Circuits on the first channels, another convolution on the others, outputs concatenated.
 
-    Args:
-        quantum: applied to channels 0 … k−1.
-        k: how many channels the circuits take.
-        rest: applied to channels k … C−1, or to all C with ``rest_sees_all``.
+    quantum sees channels 0 … k−1; rest sees channels k … C−1, or all C with ``rest_sees_all``.
     """
 
     def __init__(self, quantum: nn.Module, k: int, rest: nn.Module, rest_sees_all: bool = False):
@@ -115,45 +110,6 @@ class SplitConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rest = self.rest(x if self.rest_sees_all else x[:, self.k :])
         return torch.cat([self.quantum(x[:, : self.k]), rest], 1)
-
-
-class ResnetBlock(nn.Module):
-    """conv → GroupNorm → ·(1+scale) + shift → SiLU → conv → GroupNorm → SiLU, plus x.
-
-    scale and shift come from the time embedding through SiLU and Linear(time_dim → 2·c_out).
-    Where c_in ≠ c_out, x passes a 1×1 convolution.
-
-    Args:
-        channels_in, channels_out, time_dim: sizes.
-        conv: builds the convolutions, ``conv(c_in, c_out)``; classical by default.
-        groups: of both GroupNorms (eps 1e-6). norm: the class of the norms, `FilmNorm` or `FastFilmNorm`.
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        time_dim: int,
-        conv: Callable[[int, int], nn.Module] = WeightStandardizedConv2d,
-        groups: int = 10,
-        norm: type["FilmNorm"] | None = None,
-    ) -> None:
-        super().__init__()
-        norm = norm or FastFilmNorm
-        self.conv1 = conv(channels_in, channels_out)
-        self.norm1 = norm(groups, channels_out, eps=1e-6)
-        self.time = nn.Linear(time_dim, 2 * channels_out)
-        self.conv2 = conv(channels_out, channels_out)
-        self.norm2 = norm(groups, channels_out, eps=1e-6)
-        same = channels_in == channels_out
-        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, c_in, H, W), time (B, time_dim) → (B, c_out, H, W)."""
-        scale, shift = self.time(F.silu(time)).chunk(2, 1)
-        h = self.norm1(self.conv1(x), scale, shift)
-        h = self.norm2(self.conv2(h))
-        return self.skip(x) + h
 
 
 class FilmNorm(nn.GroupNorm):
@@ -174,6 +130,41 @@ class FastFilmNorm(FilmNorm):
         if scale is not None:
             gain, offset = gain * (1 + scale), torch.addcmul(shift, offset, 1 + scale)
         return norm_silu(x, gain, offset, self.num_groups, self.eps)
+
+
+class ResnetBlock(nn.Module):
+    """conv → GroupNorm → ·(1+scale) + shift → SiLU → conv → GroupNorm → SiLU, plus x.
+
+    scale and shift come from the time embedding through SiLU and Linear(time_dim → 2·c_out).
+    Where c_in ≠ c_out, x passes a 1×1 convolution.
+
+    conv: builds the convolutions, ``conv(c_in, c_out)``; classical by default. groups: of both GroupNorms
+    (eps 1e-6). norm: their class, `FilmNorm` or `FastFilmNorm`.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        time_dim: int,
+        conv: Callable[[int, int], nn.Module] = WeightStandardizedConv2d,
+        groups: int = 10,
+        norm: type[FilmNorm] = FastFilmNorm,
+    ) -> None:
+        super().__init__()
+        self.conv1 = conv(channels_in, channels_out)
+        self.norm1 = norm(groups, channels_out, eps=1e-6)
+        self.time = nn.Linear(time_dim, 2 * channels_out)
+        self.conv2 = conv(channels_out, channels_out)
+        self.norm2 = norm(groups, channels_out, eps=1e-6)
+        self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x (B, c_in, H, W), time (B, time_dim) → (B, c_out, H, W)."""
+        scale, shift = self.time(F.silu(time)).chunk(2, 1)
+        h = self.norm1(self.conv1(x), scale, shift)
+        h = self.norm2(self.conv2(h))
+        return self.skip(x) + h
 
 
 class ChannelNorm(nn.Module):
@@ -244,17 +235,14 @@ class VertexAttention(nn.Module):
 
     weights = softmax over positions of 10·cos(q_i, k_j); out = weights·v, then a 1×1 convolution.
 
-    Args:
-        channels, heads, head_dim: sizes.
-        normalize: "features": q and k have length 1 over a head's features. "positions" restores
-            the released code, which normalises over positions (its default axis).
+    normalize: "features": q and k have length 1 over a head's features. "positions" restores the released
+    code, which normalises over positions (its default axis). ValueError where it is neither.
     """
 
     def __init__(self, channels: int, heads: int = 4, head_dim: int = 32, normalize: str = "features"):
         super().__init__()
-        if normalize not in ("features", "positions"):
-            raise ValueError(f"normalize must be 'features' or 'positions', got {normalize!r}.")
-        self.heads, self.head_dim, self.axis = heads, head_dim, -2 if normalize == "features" else -1
+        axes = {"features": -2, "positions": -1}
+        self.heads, self.head_dim, self.axis = heads, head_dim, axes[choice("normalize", normalize, axes)]
         self.norm = ChannelNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * heads * head_dim, 1, bias=False)
         self.out = nn.Conv2d(heads * head_dim, channels, 1)

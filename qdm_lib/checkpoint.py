@@ -6,17 +6,15 @@ A run's checkpoint and a finished model are one safetensors file each, with JSON
                              configuration, noise schedule, optimiser settings, library versions
     model.safetensors        the weights; in the header model configuration, noise schedule, card
 
-A file is replaced in one move, so a run can be killed at any instant and leaves the old state or the new one, never a
-mixture. Beside a model stands model.json, its header for people to read; loading does not need it. Version 1 kept the
-JSON in a file of its own, checkpoint.json or model.json; it is still read, and replaced by the next save.
-
-Nothing is pickled: reading a checkpoint from somebody else runs no code of theirs.
+A file is replaced in one move, so a run can be killed at any instant and leaves the old state or the new one. Beside a
+model stands model.json, its header for people to read; loading does not need it. Version 1 kept the JSON in a file of
+its own; `qdm_lib.checkpoint_v1` still reads it, and the next save replaces it. Nothing is pickled: reading a checkpoint
+from somebody else runs no code of theirs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import shlex
@@ -25,22 +23,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from qdm_lib import checkpoint_v1
 from qdm_lib.checks import whole
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
-from qdm_lib.files import check_sha256, read_header, read_tensors, replacing, write_tensors
+from qdm_lib.files import read_header, read_tensors, replacing, write_tensors
 from qdm_lib.machine import versions
 from qdm_lib.transfer import TransferReport as TransferReport
 from qdm_lib.transfer import transfer_weights as transfer_weights
 from qdm_lib.transfer import unwrap
 from qdm_lib.unet import UNet, UNetConfig
 
-# The trained models of this repository, <data set>/<preset>. They stand beside the package, not in it: there when it is
-# installed as `make` does it (pip install -e, from a checkout), not when it was copied by a plain pip install.
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+# The trained models of this repository, <data set>/<preset>: beside the package in a clone, inside it in a wheel.
+_IN_WHEEL = Path(__file__).resolve().parent / "checkpoints"
+SHIPPED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_WHEEL.parents[1] / "checkpoints"
 CHECKPOINT, MODEL = "checkpoint", "model"  # the two kinds of file, and how their names begin
 VERSION = 2
 BETAS = {"cosine": cosine_betas, "linear": linear_betas}  # schedules that a name and T tell completely
@@ -51,10 +49,9 @@ FREE_OPTIONS = ("foreach", "fused", "capturable", "differentiable", "initial_lr"
 class Checkpoint:
     """A checkpoint read into memory (on the CPU); `restore` puts it back into living objects.
 
-    step: optimiser steps finished. run_config: what the caller saved (preset, seeds, data set …).
-    model_config: the fields of `UNetConfig`, or None for another kind of model. schedule: of the noise, or None
-    where it was not told. model, ema: state dicts. optimizer: its tensors by "<index of weight>.<name>", with
-    the name of its class and its param_groups beside them. rng: generator states.
+    step: optimiser steps finished. run_config: what the caller saved (preset, seeds, data set …). model_config: the
+    fields of `UNetConfig`, or None for another kind of model. schedule: None where the file does not say. model, ema:
+    state dicts. optimizer: its tensors by "<index of weight>.<name>". rng: generator states.
     """
 
     folder: Path
@@ -80,31 +77,25 @@ def save_checkpoint(
 ) -> Path:  # fmt: skip
     """Write everything a killed run needs to go on, bit for bit on the CPU; return the path of the file.
 
-    ema: a `training.EMA` or None. step: steps finished. run_config: a dictionary that JSON can hold (data
-    classes in it are written as dictionaries). generators: by name, each saved in its present state. schedule: the one
-    it is trained with; `load_model` gives it to the model, and images are then drawn with no other.
-
-    Raises TypeError or ValueError, writing nothing, for what cannot be written; OSError where the folder cannot.
+    ema: a `training.EMA` or None. step: steps finished. run_config: a dictionary that JSON can hold (data classes are
+    written as dictionaries). generators: by name, each in its present state. schedule: the one it is trained with;
+    `load_model` gives it to the model. TypeError or ValueError, nothing written, for what cannot be written; OSError
+    where the folder cannot.
     """
     model, folder = unwrap(model), Path(folder)
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    if ema is not None:
-        tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
-    optimizer_tensors, param_groups = _flatten_optimizer(optimizer)
-    tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors.items()}
-    tensors |= {f"rng.{k}": g.get_state() for k, g in generators.items()}
+    adam, param_groups = _flatten_optimizer(optimizer)
+    parts = {"model": model.state_dict(), "ema": ema.state_dict() if ema is not None else {}, "optimizer": adam,
+             "rng": {name: generator.get_state() for name, generator in generators.items()}}  # fmt: skip
+    tensors = {f"{part}.{name}": value for part, entries in parts.items() for name, value in entries.items()}
     info = _about(CHECKPOINT, model, schedule) | {
         "step": whole("step", step, 0),
         "run_config": dict(run_config),
         "optimizer_name": None if optimizer is None else type(optimizer).__name__,
         "param_groups": param_groups,
     }
-    text = _to_json(info)
-    _remove_leftovers(folder)
-    write_tensors(folder / "checkpoint.safetensors", tensors, text)
-    for old in (folder / "checkpoint.json", *folder.glob("state-*.safetensors")):  # of version 1
-        old.unlink(missing_ok=True)
-    return folder / "checkpoint.safetensors"
+    path = _write(folder, CHECKPOINT, tensors, info)
+    checkpoint_v1.remove(folder)
+    return path
 
 
 def save_model(folder: str | Path, model: nn.Module, card: Mapping, schedule: NoiseSchedule | None = None) -> Path:
@@ -112,17 +103,30 @@ def save_model(folder: str | Path, model: nn.Module, card: Mapping, schedule: No
 
     Only the model's present weights are written, so save inside `with ema.applied_to(model):` to share the averaged
     ones. card: a description that JSON can hold (data set, steps, scores, licence). schedule: as in `save_checkpoint`;
-    None takes what `load_model` found. `load_model` reads the first file alone: at any moment the old model or the new.
+    None takes what `load_model` found.
     """
     model, folder = unwrap(model), Path(folder)
     schedule = getattr(model, "schedule", None) if schedule is None else schedule
     info = _about(MODEL, model, schedule) | {"card": dict(card)}
-    text = _to_json(info)
-    _remove_leftovers(folder)
-    write_tensors(folder / "model.safetensors", model.state_dict(), text)
+    path = _write(folder, MODEL, model.state_dict(), info)
     with replacing(folder / "model.json") as temporary:
-        temporary.write_text(json.dumps(json.loads(text), indent=2) + "\n", encoding="utf-8")
-    return folder / "model.safetensors"
+        temporary.write_text(json.dumps(info, indent=2, default=_plain) + "\n", encoding="utf-8")
+    return path
+
+
+def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor], info: dict) -> Path:
+    """Write one file of either kind, after removing what a killed save left behind; return its path."""
+    text = json.dumps(info, default=_plain)
+    for leftover in (path for name in ("state-", "checkpoint.", "model.") for path in folder.glob(f".{name}*.tmp")):
+        leftover.unlink(missing_ok=True)
+    write_tensors(folder / f"{kind}.safetensors", tensors, text)
+    return folder / f"{kind}.safetensors"
+
+
+def _plain(value: object) -> dict:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"{value!r} cannot be written as JSON; use numbers, text, lists and dictionaries.")
 
 
 def _about(kind: str, model: nn.Module, schedule: NoiseSchedule | None) -> dict:
@@ -144,28 +148,13 @@ def _flatten_optimizer(optimizer) -> tuple[dict[str, Tensor], list[dict] | None]
     """An optimiser's tensors by "<index of weight>.<name>" (Adam: step, exp_avg, exp_avg_sq); its groups."""
     if optimizer is None:
         return {}, None
-    state = optimizer.state_dict()
-    tensors = {f"{index}.{name}": v for index, entry in state["state"].items() for name, v in entry.items()}
-    tensors = {name: value for name, value in tensors.items() if value is not None}
+    state, tensors = optimizer.state_dict(), {}
+    for index, entry in state["state"].items():
+        tensors |= {f"{index}.{name}": value for name, value in entry.items() if value is not None}
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"The optimiser keeps {name} = {value!r}; only tensors can be saved.")
     return tensors, state["param_groups"]
-
-
-def _to_json(info: dict) -> str:
-    def plain(value):
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return dataclasses.asdict(value)
-        raise TypeError(f"{value!r} cannot be written as JSON; use numbers, text, lists and dictionaries.")
-
-    return json.dumps(info, default=plain)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed save left behind."""
-    for path in (p for name in ("state-", "checkpoint.", "model.") for p in folder.glob(f".{name}*.tmp")):
-        path.unlink(missing_ok=True)
 
 
 # -------------------------------------------------------------------------------------------- loading
@@ -194,17 +183,21 @@ def read_info(folder: str | Path) -> dict:
     model card.
     """
     folder = Path(folder)
-    kind = MODEL if has_model(folder) and not has_checkpoint(folder) else CHECKPOINT
+    kind = _kind(folder)
     path = folder / f"{kind}.safetensors"
     text = read_header(path) if path.is_file() else None
     return _read_json(folder, kind) if text is None else _parse(path, kind, VERSION, text)
 
 
+def _kind(folder: Path) -> str:
+    return MODEL if has_model(folder) and not has_checkpoint(folder) else CHECKPOINT
+
+
 def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read the checkpoint of a folder and check it against its SHA-256.
 
-    Raises FileNotFoundError where the folder or a file of the checkpoint is missing; ValueError for a file of an
-    unknown format and for one that is not what was saved.
+    FileNotFoundError where the folder or a file of the checkpoint is missing; ValueError for a file of an unknown
+    format and for one that is not what was saved.
     """
     info, tensors = _read(Path(folder), CHECKPOINT)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "rng": {}}
@@ -222,12 +215,11 @@ def load_model(folder: str | Path, ema: bool = True, backend: str | None = None)
     Reads a training checkpoint (where both are there) and what `save_model` wrote. ema: take the averaged weights,
     which samples should come from; False takes the raw ones of a training checkpoint. backend: run the circuits with
     another backend than the saved one (same values, other speed). The model's `schedule` is the `NoiseSchedule` that it
-    was trained with, or None where the file does not tell.
-
-    Raises the errors of `load_checkpoint`, and ValueError for weights that are not there or do not fit.
+    was trained with, or None where the file does not say. Errors as of `load_checkpoint`, and ValueError for weights
+    that are not there or do not fit.
     """
     folder = Path(folder)
-    if has_model(folder) and not has_checkpoint(folder):
+    if _kind(folder) == MODEL:
         info, weights = _read(folder, MODEL)
         if not ema:
             raise ValueError(f"{folder} holds a finished model, with one set of weights; leave ema=True.")
@@ -257,15 +249,15 @@ def load_pretrained(name: str, backend: str | None = None) -> UNet:
     licence. backend: as in `load_model`. Where a preset has shorter trained models only, such as
     fashion-mnist/7hqconv-2-epochs, its plain name gives the longest trained of them, with a warning that says so.
 
-    FileNotFoundError where there are no models: they are in the repository, not in the package, which must be installed
-    from a checkout by `pip install -e .`. ValueError for an unknown name, with the names there are, and for a file that
-    was changed. A name is no path: ``..`` is refused; a slash at its end, as a shell writes it, does no harm.
+    FileNotFoundError where there are no models: they were removed. ValueError for an unknown name, with the names there
+    are, and for a file that was changed. A name is no path: ``..`` is refused; a slash at its end, as a shell writes
+    it, does no harm.
     """
     known = sorted(path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.glob("*/*/model.safetensors"))
     if not known:
         raise FileNotFoundError(
-            f"There are no trained models in {SHIPPED}; they come with the repository, where 'pip install -e .' (with "
-            "-e) lets the package find them; or give the folder of one to qdm_lib.checkpoint.load_model."
+            f"There are no trained models in {SHIPPED}, where a clone of the repository and its wheel have them; give "
+            "the folder of one to qdm_lib.checkpoint.load_model."
         )
     asked = PurePosixPath(name).as_posix()  # "unet/", "./unet" and "a//unet" spell the same name
     if asked in known:
@@ -292,32 +284,24 @@ def shorter_trained(folder: Path) -> list[Path]:
 def _read(folder: Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
     """What a file says of itself, its schedule made, and its tensors."""
     path = folder / f"{kind}.safetensors"
-    found = read_tensors(path) if path.is_file() else None
-    if found is not None:
+    if path.is_file() and (found := read_tensors(path)):
         info, tensors = _parse(path, kind, VERSION, found[0]), found[1]
-    else:  # version 1
+    else:
         info = _read_json(folder, kind)
-        path = folder / Path(info["file"]).name  # never outside the folder, whatever the JSON says
-        if not path.is_file():
-            raise FileNotFoundError(f"The tensors of the checkpoint are missing: there is no file {path}.")
-        data = path.read_bytes()
-        check_sha256(path, hashlib.sha256(data).hexdigest(), info["sha256"])
-        tensors = safetensors.torch.load(data)
-    return info | {"schedule": _make_schedule(path, info.get("schedule"))}, tensors
-
-
-def _make_schedule(path: Path, told: dict | None) -> NoiseSchedule | None:
-    if told is None:
-        return None
+        path, tensors = checkpoint_v1.read_tensors(folder, info)
+    told, schedule = info.get("schedule"), None
     try:
-        T, betas = told["T"], told["betas"]
-        return NoiseSchedule(BETAS[betas](T) if isinstance(betas, str) else torch.tensor(betas, dtype=torch.float64))
+        if told is not None:
+            T, betas = told["T"], told["betas"]
+            betas = BETAS[betas](T) if isinstance(betas, str) else torch.tensor(betas, dtype=torch.float64)
+            schedule = NoiseSchedule(betas)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} tells of a noise schedule that this version does not know ({error}).") from None
+    return info | {"schedule": schedule}, tensors
 
 
 def _read_json(folder: Path, kind: str) -> dict:
-    """What version 1 says of itself."""
+    """What version 1 says of itself; FileNotFoundError where there is none either."""
     if not folder.is_dir() and (folder.is_file() or folder.suffix in (".json", ".safetensors")):
         raise FileNotFoundError(f"A checkpoint is named by its folder; give {folder.parent}, not {folder}.")
     path = folder / f"{kind}.json"
@@ -338,7 +322,7 @@ def _parse(path: Path, kind: str, version: int, text: str | bytes) -> dict:
         raise ValueError(f"{path} must be in the format 'qdm_lib {kind}' {version}; it is in {found}.")
     wanted = {"model_config": dict | None, "versions": dict}
     wanted |= {"step": int, "run_config": dict} if kind == CHECKPOINT else {"card": dict}
-    wanted |= {"file": str, "sha256": str} if version == 1 else {}
+    wanted |= checkpoint_v1.ENTRIES if version == 1 else {}
     for key, type_ in wanted.items():
         if key not in info or not isinstance(info[key], type_):
             raise ValueError(f"{path} is damaged: its entry {key!r} is missing or of the wrong kind.")
@@ -355,9 +339,9 @@ def restore(
 ) -> None:  # fmt: skip
     """Put a checkpoint back into a model, its `EMA`, its optimiser and random generators, each if given.
 
-    All of it must fit: everything is checked before anything is changed. Raises ValueError naming the settings or the
-    first few tensors that differ. The learning rate and Adam's betas become the saved ones. schedule: the one to go on
-    with, only compared.
+    All of it must fit: everything is checked before anything is changed. ValueError naming the settings or the first
+    few tensors that differ. The learning rate and Adam's betas become the saved ones. schedule: the one to go on with,
+    only compared.
     """
     where, generators = f"The checkpoint in {checkpoint.folder}", dict(generators or {})
     if model is not None:
@@ -426,24 +410,20 @@ def _check_config(where: str, saved: dict | None, config) -> None:
     """Refuse a model of another architecture by its settings: clearer than by hundreds of tensor names."""
     if saved is None or not isinstance(config, UNetConfig):
         return
-    here = dataclasses.asdict(config)
-    free = ("preset", "backend")  # a name, and a choice of speed: neither changes what the weights mean
-    differ = [k for k in saved.keys() | here.keys() if k not in free and saved.get(k) != here.get(k)]
-    if differ:
+    here, saved = dataclasses.asdict(config), dataclasses.asdict(UNetConfig()) | saved  # an older file tells less
+    free = ("preset", "backend", "forms")  # a name, and choices of speed: none changes what the weights mean
+    if differ := [k for k in saved if k not in free and saved[k] != here.get(k)]:
         text = "; ".join(f"{k} is {saved.get(k)!r} there and {here.get(k)!r} here" for k in sorted(differ))
         raise ValueError(f"{where} is of preset {saved.get('preset')!r} and does not fit this model of preset "
                          f"{here['preset']!r}: {text}.")  # fmt: skip
 
 
 def _check_fit(where: str, saved: Mapping[str, Tensor], what: str, here: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless both dictionaries hold the same names with the same shapes."""
-    wrong = [f"{k} is missing there" for k in here if k not in saved]
-    wrong += [f"{k} is unknown here" for k in saved if k not in here]
-    wrong += [
-        f"{k} has shape {tuple(saved[k].shape)} there and {tuple(here[k].shape)} here"
-        for k in here
-        if k in saved and saved[k].shape != here[k].shape
-    ]
+    """ValueError unless both dictionaries hold the same names with the same shapes."""
+    there, here = ({name: tuple(value.shape) for name, value in part.items()} for part in (saved, here))
+    wrong = [f"{k} is missing there" for k in here if k not in there]
+    wrong += [f"{k} is unknown here" for k in there if k not in here]
+    wrong += [f"{k} has shape {there[k]} there and {here[k]} here" for k in here if there.get(k, here[k]) != here[k]]
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"{where} does not fit {what}: {'; '.join(wrong[:3])}{more}.")

@@ -1,4 +1,4 @@
-"""What is checked in many places, said in one way: whole numbers, names from a list, paths as they are typed."""
+"""Checks that many modules share: whole numbers, names from a list, paths as they are typed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 def whole(what: str, value: int, least: int = 1, most: int | None = None) -> int:
     """`value` as an int (NumPy's whole numbers too), if it lies in least … most; else ValueError.
 
-    True and False are no numbers here: ``layers=True`` is a slip, not one layer.
+    True and False do not count: ``layers=True`` is a slip, not one layer.
     """
     number = None if isinstance(value, bool) else _as_index(value)
     if number is None or number < least or (most is not None and number > most):
@@ -20,7 +20,7 @@ def whole(what: str, value: int, least: int = 1, most: int | None = None) -> int
 
 
 def is_whole(value: object) -> bool:
-    """Whether this is a whole number of Python or NumPy; True and False are none."""
+    """Whether this is a whole number of Python or NumPy; True and False are not."""
     return not isinstance(value, bool) and _as_index(value) is not None
 
 

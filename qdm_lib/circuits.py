@@ -5,7 +5,7 @@ drawing, PennyLane, both simulators, the parameter counts and the audit all read
 Every circuit starts in |0…0⟩ and is read out as ⟨Z⟩ on every wire.
 
 Wires of the 12-wire circuits: a 2×2 patch of 3 channels, wire 4·c + p for channel c and pixel
-p = 2·row + column (arXiv:2402.16147, section 3). Built by hand in notebook 03.
+p = 2·row + column (arXiv:2402.16147, section 3). Built by hand in notebook 03, sections 1 to 3.
 """
 
 import math
@@ -30,20 +30,14 @@ GATES: dict[str, tuple[int, bool, int]] = {
 class Gate:
     """One gate: its name, its wires, and where its angle comes from (never the angle itself).
 
-    The angle, in radians, is ``scale * value + offset``, where ``value`` is entry ``k`` of the
-    inputs for ``param=("input", k)``, entry ``k`` of the weights for ``param=("weight", k)``,
-    and 0 for ``param=None``.
+    The angle, in radians, is scale · value + offset, where the value is entry k of the inputs for
+    ``param=("input", k)``, entry k of the weights for ``param=("weight", k)``, and 0 for ``param=None``.
 
-    Args:
-        name: a key of `GATES` (PennyLane's operation names).
-        wires: the wires it acts on, control first; a list becomes a tuple.
-        param: ``("input", k)``, ``("weight", k)`` or None.
-        scale, offset: radians per unit of the value, and radians; left alone where the gate has no angle.
-        block: the label that drawings group by ("encoding", "A", "B", …).
+    name: a key of `GATES` (PennyLane's operation names). wires: control first; a list becomes a tuple.
+    scale, offset: finite numbers; left alone where the gate has no angle. block: the label that drawings
+    group by ("encoding", "A", "B", …).
 
-    Raises:
-        ValueError: an unknown name, a wrong number of wires, a wire twice, a misplaced angle, a wire or
-            an index that is no whole number, a scale or an offset that is no finite number.
+    ValueError where one of these is not as it should be; the message names it.
     """
 
     name: str
@@ -58,16 +52,13 @@ class Gate:
             raise ValueError(f"Unknown gate {self.name!r}; a Circuit takes {', '.join(GATES)}.")
         n_wires, has_angle, _ = GATES[self.name]
         _make_tuple(self, "wires", f"{self.name}: wanted wires such as {tuple(range(n_wires))}")
+        if len(set(self.wires)) != n_wires or len(self.wires) != n_wires or not all(map(is_whole, self.wires)):
+            raise ValueError(f"{self.name} acts on {n_wires} wire(s), different whole numbers; got {self.wires}.")
         if self.param is not None:
             _make_tuple(self, "param", f"{self.name}: wanted a param such as ('weight', 0)")
-        if len(self.wires) != n_wires:
-            raise ValueError(f"{self.name} acts on {n_wires} wire(s), got wires {self.wires}.")
-        if not all(map(is_whole, self.wires)):
-            raise ValueError(f"{self.name}: wanted whole numbers as wires, got {self.wires}.")
-        if len(set(self.wires)) != n_wires:
-            raise ValueError(f"{self.name} was given the same wire twice: {self.wires}.")
-        if self.param is not None and not (has_angle and _is_source(self.param)):
-            raise ValueError(f"{self.name} cannot take its angle from {self.param}.")
+            kind, *k = self.param
+            if not has_angle or kind not in ("input", "weight") or len(k) != 1 or not is_whole(*k):
+                raise ValueError(f"{self.name} cannot take its angle from {self.param}.")
         for field in ("scale", "offset"):
             value = getattr(self, field)
             if not hasattr(value, "__float__") or not math.isfinite(value):
@@ -91,15 +82,11 @@ class Gate:
 class Circuit:
     """An ansatz: gates on ``n_wires`` wires, fed by ``n_inputs`` inputs and ``n_weights`` weights.
 
-    Args:
-        gates: applied from left to right to |0…0⟩; a list becomes a tuple.
-        n_wires, n_inputs, n_weights: sizes; outputs are ⟨Z⟩ of wires 0 … n_wires−1, in [−1, 1].
-        name: used in drawings and reports.
-        wire_labels: one label per wire for drawings; the wire numbers by default.
-        allow_dead_weights: accept weights that feed no gate (only to study such a circuit).
+    gates: applied from left to right to |0…0⟩; a list becomes a tuple. The outputs are ⟨Z⟩ of wires
+    0 … n_wires−1, in [−1, 1]. name: used in drawings and reports. wire_labels: one per wire for drawings;
+    the wire numbers by default. allow_dead_weights: accept weights that feed no gate, to study such a circuit.
 
-    Raises:
-        ValueError: a wire or an input out of range, a weight that feeds no gate, a size that is no whole number.
+    ValueError where a size is no whole number, a wire or an index is out of range, or a weight feeds no gate.
     """
 
     gates: tuple[Gate, ...]
@@ -112,28 +99,17 @@ class Circuit:
 
     def __post_init__(self) -> None:
         _make_tuple(self, "gates", f"{self.name}: wanted a sequence of gates")
-        if self.wire_labels is None:
-            object.__setattr__(self, "wire_labels", ())
         _make_tuple(self, "wire_labels", f"{self.name}: wanted a sequence of wire labels")
-        for gate in self.gates:
-            if not isinstance(gate, Gate):
-                raise ValueError(f"{self.name}: wanted a sequence of gates, got {gate!r} in it.")
-        sizes = self.n_wires, self.n_inputs, self.n_weights
-        if not all(map(is_whole, sizes)) or self.n_wires < 1 or min(sizes) < 0:
-            raise ValueError(
-                f"{self.name}: wanted whole numbers n_wires >= 1, n_inputs >= 0 and n_weights >= 0, got "
-                f"{self.n_wires!r}, {self.n_inputs!r} and {self.n_weights!r}."
-            )
-        for field, size in zip(("n_wires", "n_inputs", "n_weights"), sizes, strict=True):
-            object.__setattr__(self, field, int(size))
+        for field, least in (("n_wires", 1), ("n_inputs", 0), ("n_weights", 0)):
+            object.__setattr__(self, field, whole(f"{self.name}: {field}", getattr(self, field), least))
         if self.wire_labels and len(self.wire_labels) != self.n_wires:
             raise ValueError(f"{self.name}: {len(self.wire_labels)} wire labels for {self.n_wires} wires.")
         size = {"input": self.n_inputs, "weight": self.n_weights}
         for gate in self.gates:
+            if not isinstance(gate, Gate):
+                raise ValueError(f"{self.name}: wanted a sequence of gates, got {gate!r} in it.")
             if not all(0 <= wire < self.n_wires for wire in gate.wires):
-                raise ValueError(
-                    f"{self.name}: {gate.name} on wires {gate.wires}, but the wires are 0 … {self.n_wires - 1}."
-                )
+                raise ValueError(f"{self.name}: {gate.name} on {gate.wires}, but the wires are 0 … {self.n_wires - 1}.")
             if gate.param is not None and not 0 <= gate.param[1] < size[gate.param[0]]:
                 kind, k = gate.param
                 raise ValueError(f"{self.name}: {gate.name} reads {kind} {k} of {size[kind]}.")
@@ -156,19 +132,12 @@ class Circuit:
 
     @classmethod
     def from_pennylane(cls, fn: Callable, n_inputs: int, n_weights: int, n_wires: int | None = None) -> "Circuit":
-        """Turn a PennyLane quantum function ``fn(inputs, weights)``, or the QNode of one, into a `Circuit`.
+        """Turn a PennyLane quantum function ``fn(inputs, weights)`` of two vectors, or its QNode, into a `Circuit`.
 
-        Both arguments are vectors; parameters named inputs (or x) and weights (theta, params) may stand in either
-        order. ``fn`` applies operations on integer wires and returns nothing, or ⟨Z⟩ of every wire in their order,
-        which are the outputs. Each angle has to be an affine function of one input or one weight, or a constant;
-        this is checked at three points, with values of either sign. Templates and other operations are
-        decomposed by PennyLane until only gates of `GATES` (and Rot, CRot, PhaseShift, Identity, Barrier) are left.
+        ``fn`` applies operations on integer wires and returns nothing, or ⟨Z⟩ of every wire in order. Each angle is
+        an affine function of one input or one weight, or a constant. `qdm_lib.from_pennylane` says what it takes.
 
-        Raises:
-            ValueError: an operation that cannot be decomposed into `GATES`, an angle that mixes several values or
-                is not affine, gates that depend on the values, no gate at all, or other measurements than
-                expval(PauliZ) of all wires in order; the message names it.
-            TypeError: ``fn`` could not be run on two vectors.
+        ValueError where it does what a `Circuit` cannot hold; TypeError where it cannot be run on two vectors.
         """
         from qdm_lib.from_pennylane import trace  # the one place that needs PennyLane and torch
 
@@ -192,10 +161,6 @@ def _make_tuple(record: Gate | Circuit, field: str, wanted: str) -> None:
         raise ValueError(f"{wanted}, got {value!r}.") from None
 
 
-def _is_source(param: tuple) -> bool:
-    return len(param) == 2 and param[0] in ("input", "weight") and is_whole(param[1])
-
-
 def angle_encoding(n_wires: int) -> list[Gate]:
     """RX(x_q) on every wire q: the inputs as rotation angles, taken as they come, in radians."""
     return [Gate("RX", (q,), ("input", q), block="encoding") for q in range(n_wires)]
@@ -205,47 +170,83 @@ PATCH_LABELS = tuple(f"c{c} p{p}" for c in range(3) for p in range(4))
 
 
 def hqconv(layers: int = 3) -> Circuit:
-    """HQConv (arXiv:2402.16147, section 3): 12 wires, 28 weights a layer.
+    r"""HQConv: 12 wires, 28 weights a layer (arXiv:2402.16147, section 3).
 
     Block A couples the four pixels of one channel: for i = 3, 2, 1, 0 a CRZ then a CRX with
     control 4c + (i+1 mod 4) and target 4c + i; channels last to first. Block B couples
     neighbouring channels: control 4 → target 8, then control 0 → target 4, CRZ then CRX each.
-    Angles are 2π·θ.
+    Angles are 2π·θ. Encoding and block A of one layer; block B follows where the dots are:
+
+    >>> from qdm_lib.plots import circuit_text
+    >>> print(circuit_text(hqconv(1)).split("\n\n")[1])
+    c0 p0: ─RX(x0)──╭●───────╭●───────────────────────────────────────────╭RZ(θ22)─╭RX(θ23)── …
+    c0 p1: ─RX(x1)──│────────│──────────────────────────╭RZ(θ20)─╭RX(θ21)─╰●───────╰●──────── …
+    c0 p2: ─RX(x2)──│────────│────────╭RZ(θ18)─╭RX(θ19)─╰●───────╰●────────────────────────── …
+    c0 p3: ─RX(x3)──╰RZ(θ16)─╰RX(θ17)─╰●───────╰●──────────────────────────────────────────── …
+    c1 p0: ─RX(x4)──╭●───────╭●───────────────────────────────────────────╭RZ(θ14)─╭RX(θ15)── …
+    c1 p1: ─RX(x5)──│────────│──────────────────────────╭RZ(θ12)─╭RX(θ13)─╰●───────╰●──────── …
+    c1 p2: ─RX(x6)──│────────│────────╭RZ(θ10)─╭RX(θ11)─╰●───────╰●────────────────────────── …
+    c1 p3: ─RX(x7)──╰RZ(θ8)──╰RX(θ9)──╰●───────╰●──────────────────────────────────────────── …
+    c2 p0: ─RX(x8)──╭●───────╭●───────────────────────────────────────────╭RZ(θ6)──╭RX(θ7)─── …
+    c2 p1: ─RX(x9)──│────────│──────────────────────────╭RZ(θ4)──╭RX(θ5)──╰●───────╰●──────── …
+    c2 p2: ─RX(x10)─│────────│────────╭RZ(θ2)──╭RX(θ3)──╰●───────╰●────────────────────────── …
+    c2 p3: ─RX(x11)─╰RZ(θ0)──╰RX(θ1)──╰●───────╰●──────────────────────────────────────────── …
     """
-    layers = whole("layers", layers)
-    gates, weight = angle_encoding(12), 0
-    for _ in range(layers):
-        pairs = [(4 * c + (i + 1) % 4, 4 * c + i, "A") for c in (2, 1, 0) for i in (3, 2, 1, 0)]
-        for control, target, block in pairs + [(4, 8, "B"), (0, 4, "B")]:
-            for name in ("CRZ", "CRX"):
-                gates.append(Gate(name, (control, target), ("weight", weight), TWO_PI, block=block))
-                weight += 1
-    return Circuit(tuple(gates), 12, 12, weight, f"HQConv, {_count(layers)}", PATCH_LABELS)
+    joins = [((4 * c + (i + 1) % 4, 4 * c + i), "A") for c in (2, 1, 0) for i in (3, 2, 1, 0)]
+    joins += [((4, 8), "B"), ((0, 4), "B")]
+    return _repeated("HQConv", layers, [(name, wires, block) for wires, block in joins for name in ("CRZ", "CRX")])
 
 
 def fqconv(layers: int = 3) -> Circuit:
-    """FQConv (arXiv:2402.16147, section 3): 12 wires, 24 weights a layer.
+    r"""FQConv: 12 wires, 24 weights a layer (arXiv:2402.16147, section 3).
 
     For each channel base = 8, 4, 0: block C, four CRZ with control (base+4+i) mod 12 and target
     base+i for i = 3, 2, 1, 0; then block D, four CRX on the same pairs. Angles are 2π·θ.
+    Encoding and both blocks of base 8:
+
+    >>> from qdm_lib.plots import circuit_text
+    >>> print(circuit_text(fqconv(1)).split("\n\n")[1])
+    c0 p0: ─RX(x0)──────────────────────────╭●──────────────────────────────╭●─────────────── …
+    c0 p1: ─RX(x1)──────────────────╭●──────│───────────────────────╭●──────│──────────────── …
+    c0 p2: ─RX(x2)──────────╭●──────│───────│───────────────╭●──────│───────│──────────────── …
+    c0 p3: ─RX(x3)──╭●──────│───────│───────│───────╭●──────│───────│───────│──────────────── …
+    c1 p0: ─RX(x4)──│───────│───────│───────│───────│───────│───────│───────│──────────────── …
+    c1 p1: ─RX(x5)──│───────│───────│───────│───────│───────│───────│───────│──────────────── …
+    c1 p2: ─RX(x6)──│───────│───────│───────│───────│───────│───────│───────│──────────────── …
+    c1 p3: ─RX(x7)──│───────│───────│───────│───────│───────│───────│───────│───────╭RZ(θ8)── …
+    c2 p0: ─RX(x8)──│───────│───────│───────╰RZ(θ3)─│───────│───────│───────╰RX(θ7)─│──────── …
+    c2 p1: ─RX(x9)──│───────│───────╰RZ(θ2)─────────│───────│───────╰RX(θ6)─────────│──────── …
+    c2 p2: ─RX(x10)─│───────╰RZ(θ1)─────────────────│───────╰RX(θ5)─────────────────│──────── …
+    c2 p3: ─RX(x11)─╰RZ(θ0)─────────────────────────╰RX(θ4)─────────────────────────╰●─────── …
     """
+    layer = []
+    for base in (8, 4, 0):
+        pairs = [((base + 4 + i) % 12, base + i) for i in (3, 2, 1, 0)]
+        layer += [("CRZ", pair, "C") for pair in pairs] + [("CRX", pair, "D") for pair in pairs]
+    return _repeated("FQConv", layers, layer)
+
+
+def _repeated(name: str, layers: int, layer: list[tuple[str, tuple[int, int], str]]) -> Circuit:
+    """The encoding of a patch, then `layers` times the same gates; each gate has a weight of its own, of angle 2π·θ."""
     layers = whole("layers", layers)
-    gates, weight = angle_encoding(12), 0
-    for _ in range(layers):
-        for base in (8, 4, 0):
-            for name, block in (("CRZ", "C"), ("CRX", "D")):
-                for i in (3, 2, 1, 0):
-                    wires = ((base + 4 + i) % 12, base + i)
-                    gates.append(Gate(name, wires, ("weight", weight), TWO_PI, block=block))
-                    weight += 1
-    return Circuit(tuple(gates), 12, 12, weight, f"FQConv, {_count(layers)}", PATCH_LABELS)
+    gates = angle_encoding(12)
+    for k, (gate, wires, block) in enumerate(layer * layers):
+        gates.append(Gate(gate, wires, ("weight", k), TWO_PI, block=block))
+    return Circuit(tuple(gates), 12, 12, len(layer) * layers, f"{name}, {_count(layers)}", PATCH_LABELS)
 
 
 def basic(wires: int = 4, layers: int = 4) -> Circuit:
-    """The Basic ansatz of the released code, for the 40th channel of the full quantum vertex.
+    r"""The Basic ansatz of the released code, for the 40th channel of the full quantum vertex.
 
     Each layer: RX(θ) on every wire (the angle is θ itself, without 2π), then a ring of CNOTs
     0→1, 1→2, …, last→0. ``wires * layers`` weights; 16 for the model of the paper.
+
+    >>> from qdm_lib.plots import circuit_text
+    >>> print(circuit_text(basic(layers=1)).split("\n\n")[1])
+    0: ─RX(x0)──RX(θ0)─╭●───────╭X── ⟨Z⟩
+    1: ─RX(x1)──RX(θ1)─╰X─╭●────│─── ⟨Z⟩
+    2: ─RX(x2)──RX(θ2)────╰X─╭●─│─── ⟨Z⟩
+    3: ─RX(x3)──RX(θ3)───────╰X─╰●── ⟨Z⟩
     """
     layers = whole("layers", layers)
     wires = whole("wires of the Basic ansatz, which form a ring,", wires, 2)
@@ -257,11 +258,26 @@ def basic(wires: int = 4, layers: int = 4) -> Circuit:
 
 
 def hqconv_released(layers: int = 3) -> Circuit:
-    """HQConv as the authors' released code executes it; for study, not for use.
+    r"""HQConv as the authors' released code executes it; for study, not for use.
 
     The released code loops over ``len(wires) % 4`` channels, which is 0 for 12 wires, so block A
     never runs, and block B reads the first four of each layer's 28 weights. 4 gates a layer on
     wires 0, 4 and 8 are left: 12 of 84 weights act, and 10 of the 12 outputs are cos(x_q).
+
+    >>> from qdm_lib.plots import circuit_text
+    >>> print(circuit_text(hqconv_released(1)).split("\n\n")[1])
+    c0 p0: ─RX(x0)──────────────────╭●──────╭●─────── ⟨Z⟩
+    c0 p1: ─RX(x1)──────────────────│───────│──────── ⟨Z⟩
+    c0 p2: ─RX(x2)──────────────────│───────│──────── ⟨Z⟩
+    c0 p3: ─RX(x3)──────────────────│───────│──────── ⟨Z⟩
+    c1 p0: ─RX(x4)──╭●──────╭●──────╰RZ(θ2)─╰RX(θ3)── ⟨Z⟩
+    c1 p1: ─RX(x5)──│───────│──────────────────────── ⟨Z⟩
+    c1 p2: ─RX(x6)──│───────│──────────────────────── ⟨Z⟩
+    c1 p3: ─RX(x7)──│───────│──────────────────────── ⟨Z⟩
+    c2 p0: ─RX(x8)──╰RZ(θ0)─╰RX(θ1)────────────────── ⟨Z⟩
+    c2 p1: ─RX(x9)─────────────────────────────────── ⟨Z⟩
+    c2 p2: ─RX(x10)────────────────────────────────── ⟨Z⟩
+    c2 p3: ─RX(x11)────────────────────────────────── ⟨Z⟩
     """
     layers = whole("layers", layers)
     gates = angle_encoding(12)

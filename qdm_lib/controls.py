@@ -1,7 +1,7 @@
 """Experimental controls, not control wires: how much of a result is left when a stand-in replaces the circuit?
 
 A control takes the place of a `QuantumLayer` and maps (B, n_circuits, wires) to the same shape; all else of the
-U-Net stays. It is made from the layer it replaces: so the random numbers drawn for the circuit are drawn all the same,
+U-Net stays. It is made from the layer it replaces: so the random numbers for the circuit are drawn nevertheless,
 and every other weight of the model starts where it starts in the hybrid model of that seed.
 
     build_unet("fullhqconv", control="zero", seed=0)
@@ -67,7 +67,7 @@ class LowRank(nn.Module):
 
 
 def always_on(circuit: Circuit) -> Circuit:
-    """Each controlled rotation turns its target always: as many angles, but no output depends on another wire.
+    """Every controlled rotation becomes a plain one: as many angles, but no output depends on another wire.
 
     Controlled gates without an angle (CNOT, CZ) and SWAP are left out.
     """

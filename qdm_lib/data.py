@@ -13,13 +13,11 @@ import errno
 import hashlib
 import http.client
 import os
-import socket
 import string
 import struct
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +27,7 @@ import torch
 from torch import Tensor
 
 from qdm_lib.checks import whole
-from qdm_lib.files import expanded
+from qdm_lib.files import expanded, network_timeout
 
 ASSETS = Path(__file__).parent / "assets"
 SPLITS = ("train", "test")
@@ -146,7 +144,7 @@ def load_images(
     bundled: "auto" takes the subset in this package where the full set is missing, and says so in one line on
     stderr; True always takes the subset; False never does.
 
-    Raises ValueError for an unknown name or split and for a file that is corrupt, FileNotFoundError where
+    ValueError for an unknown name or split and for a file that is corrupt, FileNotFoundError where
     neither the full set nor, if allowed, a subset exists. Both say what to do.
     """
     info = _lookup(name)
@@ -281,7 +279,7 @@ def _check_file(path: Path, size: int | None, sha256: str | None, advice: str) -
 
 
 def _check_header(path: Path, count: int, dims: tuple[int, ...]) -> None:
-    """ValueError unless an idx file says that it holds so many bytes of these dimensions (not every set has a hash)."""
+    """ValueError unless an idx file's header states this count and these dimensions (not every set has a hash)."""
     wanted = struct.pack(f">{2 + len(dims)}I", 0x801 + len(dims), count, *dims)
     with path.open("rb") as file:
         found = file.read(len(wanted))
@@ -336,18 +334,7 @@ def _load_bundled(info: DatasetInfo, split: str) -> ImageSet:
     return ImageSet(info.name, split, images, labels, info.class_names, source)
 
 
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    """torchvision downloads without a time limit; a network that swallows packets must not hang a lesson."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-# What the system says of a folder that cannot be written, or not any more; all else is the network's.
+# Errors of a folder that cannot be written, or no longer; all others are the network's.
 _OF_THE_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -360,7 +347,7 @@ def _download(info: DatasetInfo, split: str, root: Path) -> tuple[str, str]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-            with _network_timeout(NETWORK_TIMEOUT):
+            with network_timeout(NETWORK_TIMEOUT):
                 _torchvision_set(info, split, Path(temporary), download=True)
             arrived, target = _raw_folder(info, Path(temporary)), _raw_folder(info, root)
             target.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 A diffusion model destroys an image x_0 with Gaussian noise in T small steps and learns to walk back.
 Here "model" is any function `model(x_t, t) -> eps`: it sees the noisy images and their time steps and
-returns its guess of the noise. The quantum models of the paper and a one-line lambda are equally welcome.
+returns its guess of the noise; a one-line lambda will do.
 
 Symbols: `x_0` clean image, `x_t` noisy image, `eps` standard normal noise, `t` = 0 … T-1,
 `betas` the noise variance added at each step, `alphas_cumprod` (written ᾱ_t) the share of the image's
@@ -11,12 +11,14 @@ variance that is left after step t, `snr` = ᾱ/(1-ᾱ).
 Sources: Ho et al. 2020 (DDPM, arXiv:2006.11239), whose equation numbers are cited below; Nichol and
 Dhariwal 2021 (cosine schedule, arXiv:2102.09672); Song et al. 2021 (DDIM, arXiv:2010.02502); Lu et al.
 2022 (DPM-Solver++, arXiv:2211.01095); Choi et al. 2022 (P2 weight, arXiv:2204.00227). The quantum hybrid
-models of arXiv:2402.16147 use the same process; its section 2 reviews it. Built by hand in notebook 01.
+models of arXiv:2402.16147 use the same process; its section 2 reviews it. Built by hand in notebook 01,
+sections 2 to 9.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -38,8 +40,7 @@ def cosine_betas(T: int = 1000, s: float = 0.008) -> Tensor:
     ᾱ(τ) = f(τ)/f(0) with f(τ) = cos²(π/2 · (τ+s)/(1+s)), τ = 0, 1/T, …, 1, and
     β_t = 1 - ᾱ_{t+1}/ᾱ_t, clipped at 0.999 (Nichol and Dhariwal 2021, equation 17).
     The clip only acts at the last step, where ᾱ would be 0 and nothing of the image would be left.
-
-    Raises ValueError for T < 1 or s <= 0.
+    ValueError where T < 1 or s <= 0.
     """
     T = whole("T", T)
     if not 0 < s < math.inf:
@@ -54,8 +55,7 @@ def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tenso
 
     The ends do not scale with T: with the defaults a short schedule (T = 100, say) leaves much of the
     image in x_{T-1}, so that samplers starting from pure noise start from the wrong place.
-
-    Raises ValueError for T < 1 or ends outside (0, 1).
+    ValueError where T < 1 or an end lies outside (0, 1).
     """
     T = whole("T", T)
     if not (0 < start < 1 and 0 < end < 1):
@@ -72,8 +72,8 @@ class NoiseSchedule:
     Attributes: `T`, and (T,) float64 tensors `betas`, `alphas` = 1-β, `alphas_cumprod` = ᾱ,
     `alphas_cumprod_prev` = ᾱ_{t-1} with ᾱ_{-1} = 1, `snr` = ᾱ/(1-ᾱ), `posterior_variance`.
 
-    A `t` on the CPU is checked against 0 … T-1. On a GPU that look would make the program wait for the
-    device at every step, so there only its dtype and shape are checked.
+    ValueError where the betas lie outside (0, 1), or are so small or so large that a division by zero would follow;
+    of the methods, what `check_times` raises, ValueError for shapes that differ, TypeError for images of whole numbers.
     """
 
     def __init__(self, betas: Tensor | Sequence[float] | None = None):
@@ -81,23 +81,17 @@ class NoiseSchedule:
         if betas.ndim != 1 or len(betas) == 0:
             raise ValueError(f"betas must be a non-empty list of numbers, not of shape {tuple(betas.shape)}.")
         if not ((betas > 0) & (betas < 1)).all():  # also catches NaN
-            raise ValueError(
-                "Every beta must lie strictly between 0 and 1; "
-                f"these reach from {betas.min():.6g} to {betas.max():.6g}."
-            )
+            span = f"from {betas.min():.6g} to {betas.max():.6g}"
+            raise ValueError(f"Every beta must lie strictly between 0 and 1; these reach {span}.")
         self.T = len(betas)
         self.betas = betas
         self.alphas = 1 - betas
         self.alphas_cumprod = self.alphas.cumprod(0)
         if self.alphas_cumprod[0] == 1:
-            raise ValueError(
-                f"The first beta, {betas[0]:.3g}, is so small that 1 - beta rounds to 1; use a larger one."
-            )
+            raise ValueError(f"The first beta, {betas[0]:.3g}, is too small: 1 - beta rounds to 1; use a larger one.")
         if self.alphas_cumprod[-1] < 1e-30:
-            raise ValueError(
-                f"After {self.T} steps only {self.alphas_cumprod[-1]:.3g} of the image's variance is left, "
-                "too little to divide by; use smaller betas or fewer steps."
-            )
+            few = f"{self.alphas_cumprod[-1]:.3g} of the image's variance is left, too little to divide by"
+            raise ValueError(f"After {self.T} steps only {few}; use smaller betas or fewer steps.")
         self.alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
         self.snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
         left = (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
@@ -108,7 +102,6 @@ class NoiseSchedule:
             "posterior_x_0": self.alphas_cumprod_prev.sqrt() * betas / (1 - self.alphas_cumprod),
             "posterior_x_t": self.alphas.sqrt() * left,
             "posterior_variance": self.posterior_variance,
-            "snr": self.snr,
         }
         self._rounded: dict[tuple, Tensor] = {}  # tables by (name, device, dtype), copied there once
 
@@ -138,9 +131,9 @@ class NoiseSchedule:
     def predict_x0(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """The clean image that x_t and its noise imply: x_0 = (x_t - √(1-ᾱ_t) eps)/√ᾱ_t.
 
-        This is `q_sample` solved for x_0 (Ho et al. 2020, equation 15).
-        Near t = T-1 this divides by almost nothing (√ᾱ is 5e-5 in the cosine schedule), so a small error of
-        eps becomes a huge one of x_0. That is why samplers clamp x_0 to [-1, 1].
+        This is `q_sample` solved for x_0 (Ho et al. 2020, equation 15). Near t = T-1 it divides by almost nothing
+        (√ᾱ is 5e-5 in the cosine schedule), so a small error of eps becomes a huge one of x_0. That is why samplers
+        clamp x_0 to [-1, 1].
         """
         self._check(x_t, t, eps=eps)
         return (x_t - self._at("sqrt_one_minus_abar", t, x_t) * eps) / self._at("sqrt_abar", t, x_t)
@@ -154,13 +147,12 @@ class NoiseSchedule:
         """Weight of the loss at step t: (k + snr_t)^-γ, (B,) float64, float32 off the CPU (Choi et al. 2022).
 
         It takes weight off the almost clean images, where guessing the noise teaches little about shapes.
-        With k = γ = 1, as in the recipe, it is exactly 1-ᾱ_t; γ = 0 gives the plain loss. Computed on the CPU's
-        table, so that a device without float64 can take it.
+        With k = γ = 1, as in the recipe, it is exactly 1-ᾱ_t; γ = 0 gives the plain loss.
         """
-        _check_steps(t, self.T)
+        check_times(t, self.T)
         if not 0 <= k < math.inf or not math.isfinite(gamma):
             raise ValueError(f"The P2 weight needs k >= 0 and a finite gamma, not k={k}, gamma={gamma}.")
-        self._tables.setdefault(("p2", k, gamma), (k + self.snr) ** -gamma)
+        self._tables.setdefault(("p2", k, gamma), (k + self.snr) ** -gamma)  # on the CPU: not all devices have float64
         return self._table(("p2", k, gamma), t.device, torch.float64 if t.device.type == "cpu" else torch.float32)[t]
 
     def _table(self, name: Hashable, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -174,13 +166,11 @@ class NoiseSchedule:
         return self._table(name, x.device, x.dtype)[t].view(-1, *[1] * (x.ndim - 1))
 
     def _check(self, x: Tensor, t: Tensor, **others: Tensor) -> None:
-        _check_steps(t, self.T)
+        check_times(t, self.T)
         if not x.is_floating_point():
             raise TypeError(f"Images must be floating-point tensors in [-1, 1], not {x.dtype}.")
         if x.ndim == 0 or len(x) != len(t):
-            raise ValueError(
-                f"t must hold one step for each image: {len(t)} steps for images of shape {tuple(x.shape)}."
-            )
+            raise ValueError(f"t must hold one step for each image: {len(t)} for images of shape {tuple(x.shape)}.")
         for name, other in others.items():  # equal shapes, or torch would broadcast one image over the batch
             if other.shape != x.shape:
                 raise ValueError(f"{name} has shape {tuple(other.shape)} where {tuple(x.shape)} was wanted.")
@@ -192,10 +182,9 @@ class NoiseSchedule:
 class SampleState(NamedTuple):
     """One stop of a sampler on its way from noise to image.
 
-    `step` counts from 0; `t` is the time step the model was asked about, `x_t` (B, …) the noisy images it
-    saw there, `x_0` (B, …) the clean images its answer implies. The first `x_t` is the pure noise of the
-    start; the last `x_0`, at t = 0, is the sample. Treat the tensors as read-only: the sampler goes on
-    from them.
+    step counts from 0; t is the time step the model was asked about, x_t (B, …) the noisy images it saw there, x_0
+    (B, …) the clean images its answer implies. The first x_t is the pure noise of the start; the last x_0, at t = 0,
+    is the sample. Treat the tensors as read-only: the sampler goes on from them.
     """
 
     step: int
@@ -225,7 +214,7 @@ def ddpm_sample(
     x_T: start noise of that shape instead of fresh noise, to compare samplers from the same start.
 
     Yields T `SampleState`s, t = T-1 … 0; `sample` drains them. Put a network in eval mode before.
-    Raises ValueError or TypeError for bad arguments at the call, before the first step.
+    ValueError or TypeError for bad arguments at the call, before the first step.
     """
 
     def step(x_t: Tensor, x_0: Tensor, t: int, _u: int) -> Tensor:
@@ -255,8 +244,7 @@ def ddim_sample(
     (Song et al. 2021, equations 12 and 16). η = 0 is deterministic: the same start noise, the same image.
     η = 1 with steps = T is `ddpm_sample`.
 
-    steps: 1 … T calls of the model. eta: 0 … 1. The other arguments, what is yielded, and the errors are
-    those of `ddpm_sample`.
+    steps: 1 … T calls of the model. eta: 0 … 1. The rest is as in `ddpm_sample`.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 is deterministic, 1 as random as DDPM), not {eta}.")
@@ -292,8 +280,8 @@ def dpm_solver_sample(
     middle of the step from the last two predictions. The first step has no past and the last, to t = 0,
     is long on this clock, so both use D = x_0, which makes them DDIM steps.
 
-    steps: 1 … T calls of the model, at the same times as `ddim_sample`. `generator` draws the start only. The
-    other arguments, what is yielded, and the errors are those of `ddpm_sample`.
+    steps: 1 … T calls of the model, at the same times as `ddim_sample`. `generator` draws the start only. The rest is
+    as in `ddpm_sample`.
     """
     before: list[tuple[Tensor, float]] = []  # the last prediction, and the length of the step that followed it
 
@@ -313,6 +301,10 @@ def dpm_solver_sample(
     return _walk(model, schedule, x_T, _time_grid(schedule.T, steps), step, clip)
 
 
+# Samplers by name, with the usual number of model calls; None: always T, and no argument `steps`. Add your own here.
+SAMPLERS = {"ddpm": (ddpm_sample, None), "ddim": (ddim_sample, 50), "dpm": (dpm_solver_sample, 20)}
+
+
 def _walk(
     model: Model, schedule: NoiseSchedule, x_t: Tensor, times: Sequence[int], step: Callable, clip: bool
 ) -> Iterator[SampleState]:
@@ -327,25 +319,19 @@ def _walk(
 def sample(states: Iterable[SampleState]) -> Tensor:
     """Run a sampler to its end and return the last x_0: `sample(ddim_sample(model, schedule, shape))`.
 
-    Raises ValueError if the sampler yields nothing, as one does that was already drained.
+    ValueError where the sampler yields nothing, because it was run to its end before.
     """
-    x_0 = None
-    for state in states:
-        x_0 = state.x_0
-    if x_0 is None:
+    last = deque(states, maxlen=1)
+    if not last:
         raise ValueError("This sampler yields no states; it was used up already. Make a new one.")
-    return x_0
-
-
-# -------------------------------------------------------------------------------------------- helpers
+    return last[0].x_0
 
 
 @torch.no_grad()
 def _denoise(model: Model, schedule: NoiseSchedule, x_t: Tensor, t: int, clip: bool) -> Tensor:
-    """Ask the model about x_t and return the x_0 its answer implies, with no graph kept.
+    """The x_0 that the model's answer to x_t implies, with no graph kept.
 
-    no_grad stands here and not in the samplers: a generator that yields inside `with no_grad()` would
-    switch gradients off in the caller's code between two steps.
+    no_grad stands here: a sampler that yields inside of it would switch gradients off in the caller's code, too.
     """
     times = _times(t, x_t)
     eps = model(x_t, times)
@@ -376,15 +362,13 @@ def _start(model, schedule, shape, generator, device, x_T) -> Tensor:
     weights = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
     like = x_T if x_T is not None else next(weights, torch.empty(0))
     device = like.device if device is None else device
-    return (
-        _noise(torch.empty(shape, device=device, dtype=like.dtype), generator)
-        if x_T is None
-        else x_T.detach().to(device)
-    )
+    if x_T is not None:
+        return x_T.detach().to(device)
+    return _noise(torch.empty(shape, device=device, dtype=like.dtype), generator)
 
 
 def check_schedule(schedule: NoiseSchedule) -> None:
-    """TypeError for anything else, such as the bare betas."""
+    """TypeError where this is anything else, such as the bare betas."""
     if not isinstance(schedule, NoiseSchedule):
         raise TypeError(f"schedule must be a NoiseSchedule, as NoiseSchedule(betas), not {type(schedule).__name__}.")
 
@@ -395,11 +379,20 @@ def _time_grid(T: int, steps: int) -> list[int]:
     return torch.linspace(T - 1, 0, steps, dtype=torch.float64).round().long().tolist()
 
 
-def _check_steps(t: Tensor, T: int) -> None:
+def check_times(t: Tensor, T: int) -> None:
+    """TypeError or ValueError unless t is (B,) int64 and, where its values can be looked at, in 0 … T-1.
+
+    On a GPU such a look would force a synchronisation at every step; inside torch.compile and vmap there is none.
+    """
     if not isinstance(t, Tensor) or t.dtype != torch.int64:
         what = t.dtype if isinstance(t, Tensor) else type(t).__name__
         raise TypeError(f"t must be an int64 tensor of time steps, one for each image, not {what}.")
     if t.ndim != 1:
         raise ValueError(f"t must have shape (B,), one step for each image, not {tuple(t.shape)}.")
-    if t.device.type == "cpu" and len(t) and (t.min() < 0 or t.max() >= T):
-        raise ValueError(f"Time steps must lie in 0 … {T - 1}; these reach from {t.min()} to {t.max()}.")
+    if t.device.type == "cpu" and len(t) and not torch.compiler.is_compiling():
+        try:
+            low, high = t.min().item(), t.max().item()
+        except RuntimeError:  # inside torch.func.vmap
+            return
+        if low < 0 or high >= T:
+            raise ValueError(f"Time steps must lie in 0 … {T - 1}; these reach from {low} to {high}.")

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from qdm_lib.checks import whole
-from qdm_lib.files import expanded
+from qdm_lib.files import expanded, network_timeout
 from qdm_lib.machine import pick_device
 
 ASSETS = Path(__file__).parent / "assets"
@@ -102,16 +101,14 @@ def load_extractor(
     $QDM_INCEPTION_WEIGHTS, else in torch.hub's folder, where it is downloaded if need be.
     device: None takes the GPU if there is one.
 
-    Raises ValueError for an unknown name, a corrupt file or a device that torch does not have here,
-    FileNotFoundError where the weights or the package torch-fidelity are missing; each says what to do.
+    ValueError for an unknown name, a corrupt file or a device that torch does not have here, FileNotFoundError where
+    the weights or the package torch-fidelity are missing; each says what to do.
     """
     device = pick_device(device)
-    if features == "classifier":
-        extractor: nn.Module = _load_classifier(dataset, weights)
-    elif features == "inception":
-        extractor = Inception(_find_inception(weights))
-    else:
+    if features not in ("classifier", "inception"):
         raise ValueError(f"features must be 'classifier' or 'inception', not {features!r}.")
+    inception = features == "inception"
+    extractor = Inception(_find_inception(weights)) if inception else _load_classifier(dataset, weights)
     return extractor.to(device).eval().requires_grad_(False)
 
 
@@ -138,11 +135,8 @@ def _load_classifier(dataset: str | None, weights: str | os.PathLike | None) -> 
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{card_file} is no card of a classifier ({error!r}); {remedy}.") from None
     content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != wanted:
-        raise ValueError(
-            f"{path} is corrupt: its SHA-256 is {digest}, but the JSON file beside it says {wanted}; {remedy}."
-        )
+    if (digest := hashlib.sha256(content).hexdigest()) != wanted:
+        raise ValueError(f"{path} is corrupt: its SHA-256 is {digest}, not {wanted} as {card_file} says; {remedy}.")
     model = Classifier(n_classes, n_features, title)
     model.load_state_dict(load(content))
     return model
@@ -164,15 +158,12 @@ def _find_inception(weights: str | os.PathLike | None) -> Path:
         return path
     if named:
         raise FileNotFoundError(f"there is no Inception weights file {path}; {remedy}.")
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(10.0)
     try:  # torch.hub writes to a temporary file and moves it when its hash is right
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256)
+        with network_timeout(10.0):
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(f"there is no {path}, and no download ({error}); {remedy}.") from error
-    finally:
-        socket.setdefaulttimeout(before)
     return path
 
 
@@ -225,7 +216,7 @@ def extract(extractor: nn.Module, images: Tensor, batch_size: int = 256, progres
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """The first 12 digits of the SHA-256 of names and bytes: what is kept of some tensors must not pass for others'."""
+    """The first 12 digits of the SHA-256 of names and bytes, to tell what was stored for other tensors."""
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(name.encode())
@@ -234,6 +225,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_images(images: Tensor, what: str = "images", least: int = 2) -> None:
+    """TypeError or ValueError unless these are uint8 images (N, 1, 28, 28), at least `least` of them."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         kind = f"a {images.dtype} tensor" if isinstance(images, Tensor) else f"a {type(images).__name__}"
         raise TypeError(f"{what} must be a uint8 tensor, not {kind}; data.to_uint8 makes one.")

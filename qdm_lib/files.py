@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,13 +27,24 @@ def expanded(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
+def network_timeout(seconds: float) -> Iterator[None]:
+    """Downloads inside give up after this many seconds without a byte; torchvision and torch.hub would wait on."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A name beside `path` to write to; at the end of the with block that file takes the place of `path`.
 
     So `path` always stands for complete contents: the earlier ones after an error, a kill or on a full disk, the new
     ones afterwards, even if the power fails. The name ends in .tmp, so that no search for *.json finds half a file.
 
-    Raises OSError, saying that what was there is kept, where the file cannot be written.
+    OSError, which says that what was there is kept, where the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

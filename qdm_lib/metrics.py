@@ -66,9 +66,9 @@ def _check_rows(least: int, **sets: Tensor) -> None:
 
 
 def fid(generated: Tensor, real: Tensor) -> float:
-    """|mu - mu'|^2 + Tr(S + S' - 2 (S S')^(1/2)) of features (N, D), (M, D). Lower is better; equals: 0.
+    """|mu - mu'|^2 + Tr(S + S' - 2 (S S')^(1/2)) of features (N, D), (M, D). Lower is better; 0 for equal sets.
 
-    ValueError for fewer than two rows, which have no covariance, and for NaN or infinity; so do all three scores.
+    ValueError for fewer than two rows, which have no covariance, and for NaN or infinity; likewise in all three scores.
     """
     _check_rows(2, generated=generated, real=real)
     from torchmetrics.image.fid import FrechetInceptionDistance
@@ -80,7 +80,7 @@ def fid(generated: Tensor, real: Tensor) -> float:
 
 
 def kid(generated: Tensor, real: Tensor, seed: int = 0) -> float:
-    """Unbiased MMD^2 of features (N, D), (M, D), kernel (x.y / D + 1)^3. Lower is better, near 0 for equals.
+    """Unbiased MMD^2 of features (N, D), (M, D), kernel (x.y / D + 1)^3. Lower is better, near 0 for equal sets.
 
     The mean over 100 random subsets of 1,000 (or of all, if there are fewer), drawn by the seed.
     """
@@ -100,8 +100,8 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> float:
 def inception_score(logits: Tensor, seed: int = 0) -> float:
     """exp of the mean of KL(p(y|x) || p(y)) over images; logits (N, K). Between 1 and K; higher is better.
 
-    The images are shuffled by the seed and cut into splits of ⌈N/10⌉, the last one as small as it comes out; the mean
-    over the splits is the score. So there are 10 of one size if 10 divides N, otherwise perhaps fewer; a split of a
+    The images are shuffled by the seed and cut into splits of ⌈N/10⌉, the last one perhaps smaller; the mean over the
+    splits is the score. So there are 10 of one size if 10 divides N, otherwise perhaps fewer; a split of a
     single image scores 1. `score_features` notes other splits than 10 equal ones of at least 10 images.
     """
     _check_rows(1, logits=logits)
@@ -173,7 +173,7 @@ def bootstrap_kid(generated: Tensor, real: Tensor, n_bootstrap: int, generator: 
 def bootstrap_is(logits: Tensor, n_bootstrap: int, generator: torch.Generator) -> Tensor:
     """IS of `n_bootstrap` resampled sets of logits: (n_bootstrap,) float64.
 
-    Each over splits of ⌈N/10⌉ images, the last one as small as it comes out, as in `inception_score`.
+    Each over splits of ⌈N/10⌉ images, the last one perhaps smaller, as in `inception_score`.
     """
     p = logits.double().softmax(1)
     p = torch.cat([p, torch.xlogy(p, p).sum(1, keepdim=True)], dim=1)  # beside p, its negative entropy
@@ -192,7 +192,7 @@ def interval(value: float, replicates: Tensor, least: float | None = None) -> tu
     A resampled set repeats images and so looks poorer than the set it came from: replicates of FID lie above
     the score, all by about as much. Only their spread is of use. So they are moved until their mean is the
     score, and the interval runs from their 2.5 % to their 97.5 % quantile. It says how far the score would
-    move with other images in the same number; that FID falls as that number grows is for the floor to show.
+    move with as many other images; how FID falls as their number grows, the floor shows.
     """
     low, high = np.quantile((replicates - replicates.mean()).numpy() + value, [0.025, 0.975])
     low = low if least is None else max(low, least)
@@ -249,7 +249,7 @@ def evaluate(
     """Score generated images (uint8 (N, 1, 28, 28), N >= 2) against real ones: keys "fid", "kid", "is".
 
     reference: an ImageSet of at least 4 images (anything with `images`, `name`, `split`, `source`) or a
-    tensor; if it has more than `max_reference`, so many are drawn by the seed (Inception is slow on a CPU).
+    tensor; if it has more than `max_reference`, that many are drawn by the seed (Inception is slow on a CPU).
     features, dataset, weights, device: see `load_extractor`; dataset is `reference.name` unless given.
     features may also be an extractor that is loaded already.
     floor_images: real images (ImageSet or tensor) that are not in the reference, say of its test split: as
@@ -277,9 +277,8 @@ def evaluate(
     def some(images: Tensor, count: int | None) -> Tensor:
         return images if count is None else images[torch.randperm(len(images), generator=generator)[:count]]
 
-    where = "images"
-    if hasattr(reference, "source"):
-        where = f"{reference.name} {reference.split}, {reference.source}"
+    named = hasattr(reference, "source")
+    where = f"{reference.name} {reference.split}, {reference.source}" if named else "images"
     if max_reference is not None and max_reference < len(images):
         where += f", {max_reference:,} drawn"
     sets = [generated, some(images, max_reference)]
@@ -334,20 +333,14 @@ def score_features(
     values = {
         "fid": (fid(x, y), fid(a, b), bootstrap_fid(x, part, n_bootstrap, generator), 0.0),
         "kid": (kid(x, y, seed), kid(a, b, seed), bootstrap_kid(x, part, n_bootstrap, generator), None),
-        "is": (
-            inception_score(generated.logits, seed),
-            inception_score(real_a.logits, seed),
-            bootstrap_is(generated.logits, n_bootstrap, generator),
-            1.0,
-        ),
-    }
+        "is": (*(inception_score(one.logits, seed) for one in (generated, real_a)),
+               bootstrap_is(generated.logits, n_bootstrap, generator), 1.0),
+    }  # fmt: skip
     scores = {}
     for key, (value, floor, replicates, least) in values.items():
-        note = ""
+        note = _splits_note(n) if key == "is" else ""
         if key == "fid" and min(n, m, len(a)) <= width:
             note = f"Some covariance lacks full rank, as there are {width:,} features and no more images. "
-        if key == "is":
-            note = _splits_note(n)
         if len(a) < n:
             note += f"The floor comes from {len(a):,} real images, fewer than were generated."
         low, high = interval(value, replicates, least)

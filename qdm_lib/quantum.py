@@ -1,4 +1,4 @@
-"""A bank of variational circuits as a torch module, and the same circuit as a PennyLane QNode.
+"""A bank of variational circuits as a torch module.
 
 `QuantumLayer` maps (B, n_circuits, n_inputs) to (B, n_circuits, n_wires): circuit k turns row k of
 its input into ⟨Z⟩ on each of its wires. Its backends compute the same function:
@@ -6,40 +6,33 @@ its input into ⟨Z⟩ on each of its wires. Its backends compute the same funct
 - ``"fast"``: the exact engine of `qdm_lib.engine`, which uses what the circuit does not couple;
 - ``"statevector"``: the plain simulator of `qdm_lib.simulator`, short enough to read in class;
 - ``"pennylane"``: any PennyLane device, with shots or noise if you ask for them.
-"""
 
-from collections.abc import Callable, Iterable
+Built by hand in notebook 02, sections 3 and 4.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from qdm_lib.circuits import GATES, Circuit, Gate
+from qdm_lib.checks import choice, whole
+from qdm_lib.circuits import Circuit
 from qdm_lib.engine import fast_simulate
-from qdm_lib.simulator import full_precision, gate_angle, simulate
+from qdm_lib.simulator import full_precision, simulate
+from qdm_lib.to_pennylane import to_qnode as to_qnode
 
 BACKENDS = ("fast", "statevector", "pennylane")
 _CHUNK = 2**19  # amplitudes the statevector backend keeps per gate before it starts to recompute
 
 
 class QuantumLayer(nn.Module):
-    """``n_circuits`` independent copies of one ansatz, each with its own weights.
+    """``n_circuits`` independent copies of one ansatz, each with its own weights; copy k sees ``x[:, k]``.
 
-    Args:
-        circuit: the ansatz.
-        n_circuits: how many copies; copy k sees ``x[:, k]``.
-        backend: "fast", "statevector" or "pennylane".
-        device: for "pennylane": a PennyLane device or the name of one; default.qubit by default.
-        diff_method: for "pennylane": as `qml.qnode` takes it; the default is "backprop" on
-            default.qubit without shots, "parameter-shift" with shots and "best" elsewhere.
-        shots: for "pennylane": runs per expectation value; None is exact.
-        generator: source of the initial weights.
+    The weights `theta` (n_circuits, n_weights) start uniform in [0, 1), drawn from `generator`; the ansatz scales
+    them. backend: "fast", "statevector" or "pennylane". device, diff_method, shots: for "pennylane", as
+    `qdm_lib.to_pennylane.to_qnode` takes them.
 
-    Attributes:
-        theta: (n_circuits, n_weights), uniform in [0, 1) at the start; the ansatz scales them.
-
-    Raises:
-        ValueError: an unknown backend, no circuit at all, or PennyLane options without PennyLane.
+    ValueError where the backend is unknown, there is no circuit at all, or PennyLane's options are given to another
+    backend; when called, where the inputs are complex or of another shape.
     """
 
     def __init__(
@@ -54,10 +47,8 @@ class QuantumLayer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if backend not in BACKENDS:
-            raise ValueError(f"Unknown backend {backend!r}; wanted one of {', '.join(BACKENDS)}.")
-        if n_circuits < 1:
-            raise ValueError(f"A QuantumLayer holds at least one circuit, got n_circuits={n_circuits}.")
+        choice("backend", backend, BACKENDS)
+        n_circuits = whole("n_circuits", n_circuits)
         if backend != "pennylane" and (device is not None or diff_method or shots):
             raise ValueError(f"device, diff_method and shots need backend='pennylane'; the backend is {backend!r}.")
         self.circuit, self.n_circuits, self.backend = circuit, n_circuits, backend
@@ -68,11 +59,9 @@ class QuantumLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_circuits, n_inputs) → ⟨Z⟩ (B, n_circuits, n_wires), in [−1, 1]."""
-        if x.ndim != 3 or x.shape[1:] != (self.n_circuits, self.circuit.n_inputs):
-            raise ValueError(
-                f"{self.circuit.name}: wanted inputs of shape (B, {self.n_circuits}, "
-                f"{self.circuit.n_inputs}), got {tuple(x.shape)}."
-            )
+        n, k = self.n_circuits, self.circuit.n_inputs
+        if x.ndim != 3 or x.shape[1:] != (n, k):
+            raise ValueError(f"{self.circuit.name}: wanted inputs of shape (B, {n}, {k}), got {tuple(x.shape)}.")
         if x.is_complex():
             raise ValueError(f"{self.circuit.name}: wanted real inputs, got {x.dtype}.")
         with full_precision(x):
@@ -100,74 +89,3 @@ class QuantumLayer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.circuit.name}, n_circuits={self.n_circuits}, backend={self.backend!r}"
-
-
-def to_qnode(
-    circuit: Circuit,
-    device=None,
-    shots: int | None = None,
-    diff_method: str | None = None,
-    labels: bool | None = None,
-) -> Callable:
-    """The circuit as a PennyLane QNode ``f(x, theta)`` that returns ⟨Z⟩ of every wire.
-
-    Args:
-        circuit: any `Circuit`; its wire labels become the device's wire names.
-        device: a PennyLane device, or a name ("lightning.qubit", "default.mixed", …).
-        shots: runs per expectation value; None is exact.
-        diff_method: as `qml.qnode` takes it; see `QuantumLayer` for the default.
-        labels: mark each gate with its block and its angle's source, and put a barrier between
-            blocks, so that ``qml.draw_mpl(f)(x, theta)`` shows them. Only default.qubit can run a
-            marked gate, so the default is to mark when no device is given.
-
-    Returns:
-        a QNode; x has shape (n_inputs,) or (B, n_inputs), theta (n_weights,).
-
-    Raises:
-        ValueError: PennyLane has no such device; the message lists some.
-    """
-    import pennylane as qml  # here, so that models without it load quickly
-
-    labels = device is None if labels is None else labels
-    exact_default = (device is None or device == "default.qubit") and shots is None
-    if device is None or isinstance(device, str):
-        try:
-            device = qml.device(device or "default.qubit", wires=list(circuit.labels))
-        except qml.exceptions.DeviceError as error:
-            raise ValueError(
-                f"PennyLane has no device {device!r}; try 'default.qubit', 'default.mixed' or "
-                f"'lightning.qubit' ({error})."
-            ) from error
-    wires = list(device.wires) if device.wires else list(circuit.labels)
-    if len(wires) < circuit.n_wires:
-        raise ValueError(f"{circuit.name} needs {circuit.n_wires} wires, the device has {len(wires)}.")
-    if diff_method is None:
-        diff_method = "backprop" if exact_default else "parameter-shift" if shots else "best"
-
-    def f(x, theta):
-        previous = None
-        for gate in circuit.gates:
-            on = [wires[w] for w in gate.wires]
-            if labels and previous not in (None, gate.block):
-                qml.Barrier(wires=wires[: circuit.n_wires], only_visual=True)
-            angle = gate.offset if gate.param is None else gate_angle(gate, x, theta)
-            _apply(qml, gate, on, angle, labels)
-            previous = gate.block
-        return [qml.expval(qml.PauliZ(w)) for w in wires[: circuit.n_wires]]
-
-    qnode = qml.QNode(f, device, interface="torch", diff_method=diff_method)
-    return qml.set_shots(qnode, shots) if shots else qnode
-
-
-def _apply(qml, gate: Gate, wires: Iterable, angle, labels: bool) -> None:
-    """Queue one gate in PennyLane, marked with block and source of its angle if asked."""
-    if not GATES[gate.name][1]:
-        getattr(qml, gate.name)(wires=wires)
-    elif not labels:
-        getattr(qml, gate.name)(angle, wires=wires)
-    else:
-        source = f"{'x' if gate.param[0] == 'input' else 'θ'}{gate.param[1]}" if gate.param else ""
-        text = " ".join(part for part in (gate.block.replace("encoding", ""), source) if part)
-        marked = qml.drawer.label(getattr(qml, gate.name[-2:])(angle, wires=wires[-1]), text)
-        if gate.controls:
-            qml.ctrl(marked, control=wires[:-1])

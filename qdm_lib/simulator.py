@@ -4,6 +4,7 @@ The state of n wires is a complex tensor psi of shape (B, 2, …, 2): one axis o
 A gate multiplies the axis of its target by a 2×2 matrix. A control needs no larger matrix: the
 gate then acts only on the slice of the state where the control is 1.
 Everything is built from differentiable torch operations, so autograd gives exact gradients.
+Built by hand in notebook 02, sections 1 to 3.
 """
 
 import math
@@ -77,10 +78,8 @@ def apply_gate(psi: Tensor, gate: Gate, x: Tensor, theta: Tensor) -> Tensor:
 def statevector(circuit: Circuit, x: Tensor, theta: Tensor) -> Tensor:
     """The final state: x (B, n_inputs) and theta (n_weights,) or (B, n_weights) → (B, 2, …, 2).
 
-    float32 gives complex64, float64 complex128.
-
-    Raises:
-        ValueError: x or theta of another shape or dtype than the circuit takes.
+    float32 gives complex64, float64 complex128. ValueError where x or theta has another shape or dtype than
+    the circuit takes.
     """
     check_arguments(circuit, x, theta)
     dtype = torch.complex128 if x.dtype == torch.float64 else torch.complex64
@@ -103,15 +102,10 @@ def expval_z(psi: Tensor) -> Tensor:
 
 
 def simulate(circuit: Circuit, x: Tensor, theta: Tensor) -> Tensor:
-    """Run ``circuit`` on a batch: ⟨Z⟩ on every wire, differentiable in x and theta.
+    """Run a circuit on a batch: ⟨Z⟩ on every wire, (B, n_wires) in [−1, 1], differentiable in x and theta.
 
-    Args:
-        circuit: any `Circuit`.
-        x: (B, n_inputs) float32 or float64, in the circuit's input units (radians for angles).
-        theta: (n_weights,), or (B, n_weights) for weights that differ by row; dtype of x.
-
-    Returns:
-        (B, n_wires), in [−1, 1], dtype of x.
+    x: (B, n_inputs) float32 or float64, in the circuit's input units (radians for angles). theta: (n_weights,), or
+    (B, n_weights) for weights that differ by row, in the dtype of x. ValueError as in `statevector`.
     """
     return expval_z(statevector(circuit, x, theta))
 
@@ -126,11 +120,9 @@ def check_arguments(circuit: Circuit, x: Tensor, theta: Tensor) -> None:
     """Raise ValueError unless x and theta have the shapes and dtypes that `simulate` takes."""
     if x.ndim != 2 or x.shape[1] != circuit.n_inputs:
         raise ValueError(f"{circuit.name}: wanted inputs of shape (B, {circuit.n_inputs}), got {tuple(x.shape)}.")
-    if theta.shape not in [(circuit.n_weights,), (x.shape[0], circuit.n_weights)]:
-        raise ValueError(
-            f"{circuit.name}: wanted weights of shape ({circuit.n_weights},) or "
-            f"({x.shape[0]}, {circuit.n_weights}), got {tuple(theta.shape)}."
-        )
+    one, each = (circuit.n_weights,), (x.shape[0], circuit.n_weights)
+    if theta.shape not in (one, each):
+        raise ValueError(f"{circuit.name}: wanted weights of shape {one} or {each}, got {tuple(theta.shape)}.")
     if x.dtype not in (torch.float32, torch.float64) or theta.dtype != x.dtype:
         raise ValueError(
             f"{circuit.name}: wanted inputs and weights both float32 or both float64, got {x.dtype} and {theta.dtype}."

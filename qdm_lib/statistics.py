@@ -8,7 +8,7 @@ noisier an experiment, the easier it would call two models equivalent. That scat
 seeds differ by, is the null (`classical_null`), and is shown beside.
 
 A table of many differences holds some "higher" and "lower" by chance: where nothing differs, 1 in 20 intervals of 95 %
-leaves out zero all the same. `holm` makes p-values that hold for a whole table at once.
+leaves out zero nevertheless. `holm` makes p-values that hold for a whole table at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import combinations
 import numpy as np
 
 N_BOOTSTRAP = 4000
-INTERVAL_SD = 2 * 1.959964  # a 95 % interval is so many standard deviations wide
+INTERVAL_SD = 2 * 1.959964  # a 95 % interval is this many standard deviations wide
 # The largest gain in FID that arXiv:2402.16147 reports on a data set, as a share of its classical score (Tables 1 and
 # 2): what a difference must reach to speak for or against that claim.
 SMALLEST_EFFECT = {"fashion-mnist": 0.02, "mnist": 0.08}
@@ -31,7 +31,7 @@ SMALLEST_EFFECT = {"fashion-mnist": 0.02, "mnist": 0.08}
 class Difference:
     """Mean difference of n seeds; the two 95 % intervals; `low` to `high` is the wider of them on each side.
 
-    p: of Student's test that the mean is zero, two-sided. NaN stands for what so few seeds do not give.
+    p: of Student's test that the mean is zero, two-sided. NaN where there are too few seeds.
     """
 
     mean: float
@@ -66,9 +66,9 @@ def paired_difference(a: Mapping[int, tuple[float, float]], b: Mapping[int, tupl
     """a − b over the seeds both have; {seed: (score, standard deviation of the score from the images drawn)}.
 
     bootstrap: seeds are drawn with replacement, and to each drawn pair comes the noise of its images, normal with
-    the two deviations: seeds and samples both vary. (The observed difference holds that noise once already.) From few
+    the two deviations: seeds and samples both vary. (The observed difference has that noise in it already.) From few
     seeds a bootstrap is far too narrow; from two, without noise, it reaches from the one to the other and holds the
-    truth in half of all cases. So t: Student's interval from the seeds' differences alone, which is wide there, and
+    truth in half of all cases. Hence t: Student's interval from the seeds' differences alone, which is wide there and
     decides. Both are NaN for fewer than two common seeds, t and p also where all differences are equal: scores are
     counted in whole images, so two can tie by chance, and a spread of zero is no measurement of the spread.
     """
@@ -109,7 +109,7 @@ def _student(values: np.ndarray) -> tuple[tuple[float, float], float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: of all below 0.05, not even one is there by chance in 95 of 100 tables.
+    """Holm's adjusted p-values: in 95 of 100 tables, none of those below 0.05 is there by chance.
 
     The smallest of m is multiplied by m, the next by m - 1, and so on, none below the one before it, none above 1
     (Holm 1979). It holds however the scores depend on one another. NaN, no test, stays NaN and does not count.

@@ -7,7 +7,7 @@
 
 It takes any `model(x_t, t)` and never looks inside. The numbers in `TrainConfig` are the recipe of the
 quantum hybrid diffusion models (arXiv:2402.16147) and, where the paper is silent, of the released code.
-Built by hand in notebook 06.
+Built by hand in notebook 06, section 1; the loss in notebook 01, section 6.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ MOST = 10.0  # no image scaled to about [-1, 1] reaches this, grey levels up to 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe of one training run. Every field is checked when the object is made (ValueError, TypeError).
+    """The recipe of one training run; ValueError where a field is out of its range.
 
     learning_rate, betas: of Adam. batch_size: images a step; `train` takes batches as they come, this number
     is for whoever makes them. p2_k, p2_gamma: the loss weight (k + snr)^-γ. ema_decay, ema_start, ema_every,
@@ -49,14 +50,16 @@ class TrainConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list back
-        two = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
-        _wanted(two, "betas", self.betas, "two numbers in [0, 1)")
-        rate = self.learning_rate
-        _wanted(0 < rate < math.inf, "learning_rate", rate, "a positive finite number")
-        _wanted(0 <= self.p2_k < math.inf, "p2_k", self.p2_k, "a finite number of at least 0")
-        _wanted(math.isfinite(self.p2_gamma), "p2_gamma", self.p2_gamma, "a finite number")
-        _wanted(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number in [0, 1)")
-        _wanted(0 < self.ema_power < math.inf, "ema_power", self.ema_power, "a positive finite number")
+        for name, fits, wanted in (
+            ("betas", len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "a positive finite number"),
+            ("p2_k", 0 <= self.p2_k < math.inf, "a finite number of at least 0"),
+            ("p2_gamma", math.isfinite(self.p2_gamma), "a finite number"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)"),
+            ("ema_power", 0 < self.ema_power < math.inf, "a positive finite number"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} must be {wanted}, not {getattr(self, name)}.")
         for name, least in (("batch_size", 1), ("ema_start", 0), ("ema_every", 1)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
 
@@ -72,12 +75,11 @@ class EMA:
       later, s = 109, 119, …:  average ← d · average + (1-d) · weights,  d = min(0.995, 1 - (s-100)^(-2/3));
       at all other steps:      nothing.
     So the average is renewed whenever the number of finished steps, s+1, is a multiple of 10 (as the released
-    code does), and its memory grows from a few tens of steps to about 10/0.005 = 2000. Where s <= 100, which
-    only other settings than these reach, d = 0. The numbers 100, 10, 0.995 and 2/3 come from `config`.
+    code does), and its memory grows from a few tens of steps to about 10/0.005 = 2000. The numbers 100, 10, 0.995
+    and 2/3 come from `config`; where others reach s <= 100 there, d = 0.
 
-    Weights (`nn.Parameter`s of floating point) are averaged; buffers, such as counters and running
-    statistics, are copied whenever the average is renewed. The wrappers of torch.compile and
-    DistributedDataParallel are looked through.
+    Weights (`nn.Parameter`s of floating point) are averaged; buffers, such as counters and running statistics, are
+    copied whenever the average is renewed. The wrappers of torch.compile and DistributedDataParallel are seen through.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig | None = None):
@@ -110,7 +112,7 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take averaged weights back. Raises ValueError, changing nothing, if names or shapes differ."""
+        """Take averaged weights back; ValueError, changing nothing, where names or shapes differ."""
         self._check_same_model(state)
         for name, value in self.shadow.items():
             value.copy_(state[name])
@@ -122,10 +124,7 @@ class EMA:
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[nn.Module]:
-        """`with ema.applied_to(model): …` gives the model the averaged weights inside, its own back after.
-
-        Errors of `copy_to`.
-        """
+        """`with ema.applied_to(model): …` gives the model the averaged weights inside, its own back afterwards."""
         own = {k: v.detach().clone() for k, v in _entries(model).items()}
         try:
             self.copy_to(model)
@@ -135,15 +134,11 @@ class EMA:
 
     def _check_same_model(self, entries: Mapping[str, Tensor]) -> None:
         """ValueError unless these weights have the names and shapes of the averaged ones."""
-        wrong = [
-            k
-            for k in self.shadow.keys() | entries.keys()
-            if k not in self.shadow or k not in entries or self.shadow[k].shape != entries[k].shape
-        ]
-        if wrong:
+        here, there = ({name: value.shape for name, value in e.items()} for e in (self.shadow, entries))
+        if wrong := sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name)):
             raise ValueError(
                 f"These averaged weights belong to another model: {len(wrong)} entries differ in name or "
-                f"shape, among them {', '.join(sorted(wrong)[:3])}."
+                f"shape, among them {', '.join(wrong[:3])}."
             )
 
 
@@ -178,10 +173,7 @@ def p2_loss(
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig | None = None) -> torch.optim.Adam:
-    """Adam on every weight of the model that is to be trained, with the recipe's learning rate and betas.
-
-    Raises ValueError if all weights are frozen.
-    """
+    """Adam, with the recipe's rate and betas, on every weight that is not frozen; ValueError where all are."""
     config = config or TrainConfig()
     weights = [p for p in model.parameters() if p.requires_grad]
     if not weights:
@@ -192,9 +184,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig | None = None) -> torch
 class TrainStep(NamedTuple):
     """What one optimiser step reports.
 
-    `step`: how many steps are finished, this one included (1 after the first step of a run). Save this number
-    and give it back as `start_step` to go on. `loss`: of this batch, before the update. `grad_norm`: the
-    2-norm of all gradients together.
+    step: how many steps are finished, this one included; give this number back as `start_step` to go on. loss: of
+    this batch, before the update. grad_norm: the 2-norm of all gradients together.
     """
 
     step: int
@@ -219,24 +210,22 @@ def train(
     """Train, yielding a `TrainStep` after each optimiser step; leave the loop at any time with `break`.
 
     When it yields, weights, optimiser, average and generator all stand at the same step: that is the
-    moment to save. batches: float images (B, …) in [-1, 1]. optimizer: of all weights of the model that
-    are to be trained (see `make_optimizer`). ema: of this model, or None. generator: draws t and eps; they are drawn
-    where it lives (take a CPU generator) and moved to the model's device, so that one seed means the same
-    noise on any device. start_step: steps finished in an earlier run. steps: how many to make now; None
-    goes on as long as there are batches. config: the loss weight. autocast: torch.bfloat16 runs the model
-    in lower precision. processes: a `distributed.Processes`, if several processes share each batch.
+    moment to save. batches: float images (B, …) in [-1, 1]. optimizer: of all weights that are to be trained (see
+    `make_optimizer`). ema: of this model, or None. generator: draws t and eps; take one on the CPU, and one seed means
+    the same noise on any device. start_step: steps finished in an earlier run. steps: how many to make now; None goes
+    on as long as there are batches. config: the loss weight. autocast: torch.bfloat16 runs the model in lower
+    precision. processes: a `runs.Processes`, where several processes share each batch.
 
-    Raises ValueError or TypeError for bad arguments at the call; FloatingPointError when the loss or a
-    gradient is no longer a finite number, before the optimiser touches the weights; ValueError or TypeError for
-    a batch that holds no such images (the range of one on a GPU is not looked at: that would force a synchronisation),
-    ValueError when the batches end before `steps` steps.
+    ValueError or TypeError for bad arguments at the call, and for a batch that holds no such images; ValueError where
+    the batches end before `steps` steps; FloatingPointError where the loss or a gradient is no longer a finite number,
+    before the optimiser touches the weights.
     """
     check_schedule(schedule)
     _check_optimizer(model, optimizer)
     if ema is not None:
         ema._check_same_model(_entries(model))
     start_step = whole("start_step", start_step, 0)
-    last_step = math.inf if steps is None else start_step + whole("steps", steps)
+    steps = None if steps is None else whole("steps", steps)
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}.")
     if autocast not in (None, torch.bfloat16):  # float16 would need its loss scaled against underflow
@@ -244,7 +233,8 @@ def train(
     config, device = config or TrainConfig(), next(model.parameters()).device
 
     def one_step(x_0: Tensor, step: int) -> TrainStep:
-        t, eps = _draw(x_0, schedule.T, generator)
+        t = torch.randint(0, schedule.T, (len(x_0),), generator=generator, device=generator.device)
+        eps = torch.randn(x_0.shape, generator=generator, device=generator.device, dtype=x_0.dtype)
         if processes is not None:
             x_0, t, eps = processes.share(x_0, t, eps)
         x_0, t, eps = x_0.to(device), t.to(device), eps.to(device)
@@ -269,31 +259,22 @@ def train(
         return TrainStep(step + 1, loss, norm)
 
     def all_steps() -> Iterator[TrainStep]:
-        coming, step = iter(batches), start_step
-        while step < last_step:
-            x_0 = next(coming, None)
-            if x_0 is None:
-                if last_step < math.inf:
-                    raise ValueError(f"The batches ended after step {step}; {last_step} were wanted.")
-                return
+        step = start_step
+        for x_0 in islice(batches, steps):
             _check_batch(x_0)
             yield one_step(x_0, step)
             step += 1
+        if steps is not None and step < start_step + steps:
+            raise ValueError(f"The batches ended after step {step}; {start_step + steps} were wanted.")
 
     return all_steps()
-
-
-def _draw(x_0: Tensor, T: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random time steps (B,) and noise (B, …) for one batch, on the generator's device."""
-    t = torch.randint(0, T, (len(x_0),), generator=generator, device=generator.device)
-    return t, torch.randn(x_0.shape, generator=generator, device=generator.device, dtype=x_0.dtype)
 
 
 def _check_batch(x_0: Tensor) -> None:
     """TypeError or ValueError unless this is a batch of float images (B, …), about in [-1, 1].
 
     Only values that can be no such images are refused: grey levels up to 255, or a batch without one pixel below 0.
-    NaN passes: it is the loop's FloatingPointError.
+    NaN passes: it is the loop's FloatingPointError. On a GPU such a look would force a synchronisation.
     """
     if not isinstance(x_0, Tensor):
         raise TypeError(
@@ -307,9 +288,8 @@ def _check_batch(x_0: Tensor) -> None:
     if x_0.device.type == "cpu":
         low, high = x_0.min(), x_0.max()
         if max(-low, high) > MOST or low >= 0:  # [0, 1], as torchvision's ToTensor gives, would train in silence
-            raise ValueError(
-                f"Images must lie in [-1, 1]; these reach from {low:.4g} to {high:.4g}. See `to_model_range`."
-            )
+            span = f"from {low:.4g} to {high:.4g}"
+            raise ValueError(f"Images must lie in [-1, 1]; these reach {span}. See `to_model_range`.")
 
 
 def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -325,8 +305,3 @@ def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None
 
 def _entries(model: nn.Module) -> dict[str, Tensor]:
     return unwrap(model).state_dict(keep_vars=True)  # keep_vars leaves parameters recognisable as such
-
-
-def _wanted(ok: bool, name: str, value: object, wanted: str) -> None:
-    if not ok:
-        raise ValueError(f"{name} must be {wanted}, not {value}.")

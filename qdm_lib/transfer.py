@@ -50,7 +50,7 @@ def transfer_weights(
     trained classical U-Net hands everything but its vertex to a hybrid one (arXiv:2402.16147). Copy
     averaged weights by calling this inside `with ema.applied_to(src):`.
 
-    Raises ValueError, changing nothing, if there is nothing to copy.
+    ValueError, nothing changed, where there is nothing to copy.
     """
     there, here = unwrap(src).state_dict(), unwrap(dst).state_dict()
     prefixes = (exclude,) if isinstance(exclude, str) else tuple(exclude or ())

@@ -2,7 +2,8 @@
 
 Sizes after arXiv:2402.16147, section 4, and its released code: dim 10, multipliers (1, 2, 3, 4),
 images 1×28×28, feature maps of 28, 14, 7 and 2 pixels. The paper's text gives the second level as
-14×14×20; its parameter count, 483,321, and its code make it 14×14×10, as here. Built by hand in notebook 05.
+14×14×20; its parameter count, 483,321, and its code make it 14×14×10, as here. Built by hand in
+notebook 05, section 5.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from qdm_lib.blocks import (
 from qdm_lib.checks import choice, is_whole, whole
 from qdm_lib.circuits import ANSATZE, Circuit, basic
 from qdm_lib.controls import CONTROLS
+from qdm_lib.diffusion import check_times
 from qdm_lib.quantum import BACKENDS, QuantumLayer
 
 VERTEX_CHANNELS = 40
@@ -34,24 +36,22 @@ MAX_CIRCUITS = 13  # 39 of the 40 channels; "full" adds one Basic circuit for th
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """What a U-Net is made of; `dataclasses.asdict` of it is JSON.
+    """What a U-Net is made of; ``UNetConfig(**d)`` reads back what `dataclasses.asdict` makes of it, which is JSON.
 
-    Args:
-        preset: the name it was built from, for reports.
-        n_circuits: circuits in each vertex convolution, 0 … 13, each on 3 of the 40 channels.
-        full: the 40th channel is quantum too (a Basic circuit); needs 13 circuits.
-        quanv: quanvolution at encoder level two (14×14), in both ResNet blocks.
-        ansatz: a key of `qdm_lib.circuits.ANSATZE`. layers: of the ansatz.
-        paper_count: with quanv, the reading that gives the paper's count of 474,293: one
-            single-layer circuit for each block, shared by its two convolutions, and remaining
-            convolutions that see all 10 channels. The default is the released structure.
-        normalize: of the vertex attention; "positions" restores the released code's axis.
-        backend: of the circuits. forms: of norms and linear attention, "fast" or "plain". Both change speed only.
-        T: time steps it may be asked about, 0 … T−1.
-        control: a key of `qdm_lib.controls.CONTROLS`, which takes the place of the vertex's circuits.
+    preset: the name it was built from, for reports.
+    n_circuits: circuits in each vertex convolution, 0 … 13, each on 3 of the 40 channels.
+    full: the 40th channel is quantum too (a Basic circuit); needs 13 circuits.
+    quanv: quanvolution at encoder level two (14×14), in both ResNet blocks.
+    ansatz: a key of `qdm_lib.circuits.ANSATZE`. layers: of the ansatz.
+    paper_count: with quanv, the reading that gives the paper's count of 474,293: one single-layer circuit for
+    each block, shared by its two convolutions, and remaining convolutions that see all 10 channels. The default
+    is the released structure.
+    normalize: of the vertex attention; "positions" restores the released code's axis.
+    backend: of the circuits. forms: of norms and linear attention, "fast" or "plain". Both change speed only.
+    T: time steps it may be asked about, 0 … T−1.
+    control: a key of `qdm_lib.controls.CONTROLS`, which takes the place of the vertex's circuits.
 
-    Raises:
-        ValueError: a value outside these ranges.
+    ValueError where a value lies outside these ranges.
     """
 
     preset: str = "unet"
@@ -73,10 +73,8 @@ class UNetConfig:
         if self.full and self.n_circuits != MAX_CIRCUITS:
             raise ValueError(f"full=True needs n_circuits={MAX_CIRCUITS}, got {self.n_circuits}.")
         if self.ansatz not in ANSATZE:
-            raise ValueError(
-                f"Unknown ansatz {self.ansatz!r}; known are {', '.join(ANSATZE)}. Add your own "
-                "with qdm_lib.circuits.ANSATZE[name] = function of the number of layers."
-            )
+            own = "Add your own with qdm_lib.circuits.ANSATZE[name] = function of the number of layers."
+            raise ValueError(f"Unknown ansatz {self.ansatz!r}; known are {', '.join(ANSATZE)}. {own}")
         if self.paper_count and not self.quanv:
             raise ValueError("paper_count=True is a reading of the quanvolution; it needs quanv=True.")
         choice("backend", self.backend, BACKENDS)
@@ -99,10 +97,6 @@ class UNetConfig:
         text = f"{text} on {k} of {VERTEX_CHANNELS} vertex channels ({k / VERTEX_CHANNELS:.1%})"
         return f"{text if k else 'classical vertex'}{', quanvolution at 14×14' if self.quanv else ''}"
 
-    def to_json(self) -> dict:
-        """A dictionary of plain values; ``UNetConfig(**d)`` reads it back."""
-        return asdict(self)
-
 
 PRESETS: dict[str, UNetConfig] = {
     config.preset: config
@@ -124,10 +118,7 @@ def resolve_hybridization(value: int | float | str) -> tuple[int, bool]:
     """(n_circuits, full) for a number of circuits 0 … 13, a fraction 0.0 … 1.0 or "full".
 
     An int counts circuits; a float is the fraction of the 40 vertex channels, rounded to whole
-    circuits of 3 channels: 0.1 → 1, 0.5 → 7 (the paper's 10 % and 50 %), 1.0 → full.
-
-    Raises:
-        ValueError: any other value.
+    circuits of 3 channels: 0.1 → 1, 0.5 → 7 (the paper's 10 % and 50 %), 1.0 → full. ValueError for any other value.
     """
     if isinstance(value, str) and value == "full":
         return MAX_CIRCUITS, True
@@ -148,12 +139,9 @@ class UNet(nn.Module):
     Encoder levels: ResNet → skip → ResNet → linear attention → skip → downsample. The vertex
     works on 2×2×40. The decoder mirrors the encoder and concatenates the skips, last in first out.
 
-    Args:
-        config: the architecture.
-        generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1).
-
-    Calling it raises ValueError for other shapes, TypeError for a t that is not int64 and, outside of autocast, for an
-    x_t that has not the weights' dtype. A t on the CPU is held to 0 … T−1; on a GPU that would force a synchronisation.
+    generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1). When called, ValueError
+    for other shapes and for what `check_times` refuses; TypeError where, outside of autocast, x_t does not have the
+    weights' dtype.
     """
 
     def __init__(self, config: UNetConfig, generator: torch.Generator | None = None) -> None:
@@ -168,13 +156,9 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList()
         for level, (c, c_next) in enumerate(zip(widths, widths[1:], strict=False)):
             conv = self._quanvolutions() if config.quanv and level == 1 else [WeightStandardizedConv2d] * 2
-            stage = {
-                "block1": block(c, c, conv=conv[0]),
-                "block2": block(c, c, conv=conv[1]),
-                "attention": attention(c),
-                "down": nn.Conv2d(c, c_next, **_DOWN[level]),
-            }
-            self.encoder.append(nn.ModuleDict(stage))
+            blocks = {"block1": block(c, c, conv=conv[0]), "block2": block(c, c, conv=conv[1])}
+            rest = {"attention": attention(c), "down": nn.Conv2d(c, c_next, *_DOWN[level])}
+            self.encoder.append(nn.ModuleDict(blocks | rest))
 
         vertex_conv = self._hybrid if config.n_circuits else WeightStandardizedConv2d
         self.vertex_block1 = block(40, 40, conv=vertex_conv)
@@ -185,13 +169,8 @@ class UNet(nn.Module):
         for level in (3, 2, 1, 0):
             skip, c = widths[level], widths[level + 1]
             up = Upsample(c, skip, sizes[level - 1]) if level else nn.Conv2d(c, c, 3, padding=1)
-            stage = {
-                "block1": block(c + skip, c),
-                "block2": block(c + skip, c),
-                "attention": attention(c),
-                "up": up,
-            }
-            self.decoder.append(nn.ModuleDict(stage))
+            blocks = {"block1": block(c + skip, c), "block2": block(c + skip, c)}
+            self.decoder.append(nn.ModuleDict(blocks | {"attention": attention(c), "up": up}))
         self.last_block = block(20, 10)
         self.last = nn.Conv2d(10, 1, 1)
 
@@ -225,21 +204,17 @@ class UNet(nn.Module):
 
     def _quanvolutions(self) -> list:
         """Convolution builders for the two blocks of level two (see `UNetConfig.paper_count`)."""
+
+        def released(c_in: int, c_out: int) -> SplitConv:
+            circuit = CircuitConv(self._circuits(self._ansatz(self.config.layers)), 1)
+            return SplitConv(circuit, 3, WeightStandardizedConv2d(c_in - 3, c_out - 3))
+
+        def paper(shared: CircuitConv, c_in: int, c_out: int) -> SplitConv:
+            return SplitConv(shared, 3, WeightStandardizedConv2d(c_in, c_out - 3), rest_sees_all=True)
+
         if not self.config.paper_count:
-
-            def build(c_in: int, c_out: int) -> nn.Module:
-                circuit = CircuitConv(self._circuits(self._ansatz(self.config.layers)), 1)
-                return SplitConv(circuit, 3, WeightStandardizedConv2d(c_in - 3, c_out - 3))
-
-            return [build, build]
-
-        def sharing() -> nn.Module:
-            shared = CircuitConv(self._circuits(self._ansatz(1)), 1)
-            return lambda c_in, c_out: SplitConv(
-                shared, 3, WeightStandardizedConv2d(c_in, c_out - 3), rest_sees_all=True
-            )
-
-        return [sharing(), sharing()]
+            return [released, released]
+        return [partial(paper, CircuitConv(self._circuits(self._ansatz(1)), 1)) for _ in range(2)]
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         self._check(x_t, t)
@@ -267,33 +242,19 @@ class UNet(nn.Module):
 
     def _check(self, x_t: Tensor, t: Tensor) -> None:
         if x_t.ndim != 4 or x_t.shape[1:] != (1, 28, 28) or t.shape != x_t.shape[:1]:
-            raise ValueError(
-                f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}."
-            )
-        if t.dtype != torch.int64:
-            raise TypeError(f"Wanted t as int64 time steps, got {t.dtype}.")
+            got = f"{tuple(x_t.shape)} and {tuple(t.shape)}"
+            raise ValueError(f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {got}.")
+        check_times(t, self.config.T)
         wanted, kind = self.first.weight.dtype, x_t.device.type
         if wanted not in (torch.float32, torch.float64):
             raise TypeError(f"Wanted weights in float32 or float64, got {wanted}; for less use torch.autocast.")
         autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if x_t.dtype != wanted and not autocast:
             raise TypeError(f"Wanted x_t of the weights' dtype {wanted}, got {x_t.dtype}.")
-        if t.device.type == "cpu" and len(t) and not torch.compiler.is_compiling():
-            try:
-                low, high = t.min().item(), t.max().item()
-            except RuntimeError:  # inside torch.func.vmap a value cannot be looked at
-                return
-            if low < 0 or high >= self.config.T:
-                raise ValueError(f"Wanted time steps t in 0 … {self.config.T - 1}, got some from {low} to {high}.")
 
 
-# 28 → 14 → 7 by 4×4 kernels, 7 → 2 by a 7×7 kernel; the last level stays at 2 pixels.
-_DOWN = (
-    {"kernel_size": 4, "stride": 2, "padding": 1},
-    {"kernel_size": 4, "stride": 2, "padding": 1},
-    {"kernel_size": 7, "stride": 2, "padding": 1},
-    {"kernel_size": 3, "stride": 1, "padding": 1},
-)
+# Kernel, stride and padding of each level's way down: 28 → 14 → 7 → 2 → 2 pixels.
+_DOWN = ((4, 2, 1), (4, 2, 1), (7, 2, 1), (3, 1, 1))
 
 
 def build_unet(
@@ -304,18 +265,13 @@ def build_unet(
     verbose: bool = True,
     **overrides,
 ) -> UNet:
-    """Build a model of the paper by name, with fresh weights.
+    """Build a model of the paper by name, a key of `PRESETS`, with fresh weights.
 
-    Args:
-        preset: a key of `PRESETS`.
-        hybridization: overrides the vertex: a number of circuits (int 0 … 13), a fraction of the
-            vertex channels (float), or "full"; one printed line says what it resolved to.
-        seed: of the initial weights; the same seed gives the same weights.
-        verbose: print that line.
-        overrides: fields of `UNetConfig`, such as ``ansatz="fqconv"`` or ``backend="statevector"``.
+    hybridization: overrides the vertex: a number of circuits (int 0 … 13), a fraction of the vertex channels (float),
+    or "full"; with `verbose` one printed line says what it resolved to. seed: the same one gives the same weights.
+    overrides: fields of `UNetConfig`, such as ``ansatz="fqconv"`` or ``backend="statevector"``.
 
-    Raises:
-        ValueError: an unknown preset or field, or a value out of range.
+    ValueError where the preset or a field is unknown, or a value is out of range.
     """
     choice("preset", preset, PRESETS)
     for option in overrides:

@@ -173,7 +173,7 @@ def test_lecun_normal_has_the_right_spread_and_no_far_values():
     [
         (lambda: CircuitConv(nn.Identity(), 2)(double(1, 5, 4, 4)), r"Wanted 6 channels .* got \(1, 5, 4, 4\)"),
         (lambda: CircuitConv(nn.Identity(), 1)(double(1, 3, 3, 4)), "even height and width"),
-        (lambda: VertexAttention(40, normalize="both"), "'features' or 'positions', got 'both'"),
+        (lambda: VertexAttention(40, normalize="both"), "Unknown normalize 'both'.* Known are features, positions"),
     ],
 )
 def test_a_mistake_is_named(call, message):
@@ -311,6 +311,23 @@ def test_gradients_of_gradients(slices):
     assert_same([found[0]], [found[1]])
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, on its first forward mode
+def test_forward_mode_and_forward_over_reverse(slices):
+    """`torch.func.jvp`, and Hessians by it: the tangent may be hidden in the outer of two transformations."""
+    x, W, M = (double(*shape).requires_grad_() for shape in ((3, 6, 4), (8, 4), (3, 4, 8)))
+    options = {"check_forward_ad": True, "check_backward_ad": False, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(fused.pool, (x, W), **options)
+    assert torch.autograd.gradcheck(lambda x, W, M: fused.read(x, W, M, 2), (x, W, M), **options)
+    assert torch.autograd.gradgradcheck(fused.pool, (x, W), check_fwd_over_rev=True)
+
+    def loss(x):
+        return (fused.read(x, W, fused.pool(x, W), 2) ** 2).sum()
+
+    forward_over_reverse = torch.func.hessian(loss)(x.detach())
+    torch.testing.assert_close(forward_over_reverse, torch.autograd.functional.hessian(loss, x))
+    assert fused.pool(x, W).grad_fn is not None  # and afterwards the backward pass of its own is back
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batching rule for two operations
 @pytest.mark.parametrize("preset", ["unet", "1hqconv"])
 def test_the_default_model_under_torch_func(preset):
@@ -352,7 +369,7 @@ def test_a_model_that_is_built_empty_and_filled_is_the_model():
 )
 def test_a_time_step_outside_of_the_schedule_is_refused(t, low, high):
     model = build_unet("unet", seed=0)
-    with pytest.raises(ValueError, match=f"0 … 999, got some from {low} to {high}"):
+    with pytest.raises(ValueError, match=f"0 … 999; these reach from {low} to {high}"):
         model(torch.zeros(len(t), 1, 28, 28), torch.tensor(t))
     assert build_unet("unet", T=6000)(torch.zeros(1, 1, 28, 28), torch.tensor([5000])).shape == (1, 1, 28, 28)
 

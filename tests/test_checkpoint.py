@@ -489,6 +489,22 @@ def test_restore_names_the_settings_of_another_preset_and_changes_nothing(tmp_pa
     slower = build_unet("7hqconv", backend="statevector")  # another way to compute the same
     restore(load_checkpoint(tmp_path), model=slower)
     assert same(slower.state_dict(), model.state_dict())
+    restore(load_checkpoint(tmp_path), model=build_unet("7hqconv", forms="plain"))
+
+
+def test_a_run_whose_file_knows_fewer_settings_goes_on(tmp_path):
+    """Settings that came later, such as forms and T, have their defaults in an older file."""
+    model = build_unet("1hqconv", seed=0)
+    save_checkpoint(tmp_path, model=model, ema=None, optimizer=None, step=0, run_config={}, generators={})
+    text, saved = read_tensors(tmp_path / "checkpoint.safetensors")
+    info = json.loads(text)
+    older = {k: v for k, v in info["model_config"].items() if k not in ("forms", "T")}
+    write_tensors(tmp_path / "checkpoint.safetensors", saved, json.dumps(info | {"model_config": older}))
+    fresh = build_unet("1hqconv", seed=1)
+    restore(load_checkpoint(tmp_path), model=fresh)
+    assert same(fresh.state_dict(), model.state_dict())
+    with pytest.raises(ValueError, match="T is 1000 there and 500 here"):
+        restore(load_checkpoint(tmp_path), model=build_unet("1hqconv", T=500))
 
 
 def test_restore_names_tensors_and_changes_nothing(tmp_path):

@@ -9,17 +9,17 @@ import pytest
 import torch
 from speed import quickest
 
-from qdm_course.widgets import circuit_explorer
-from qdm_course.widgets.explorer import EXPLORER_ANSATZE, EXPLORER_INPUTS, CircuitFigure
-from qdm_lib.audit import audit_circuit
-from qdm_lib.circuits import Circuit, Gate, basic, hqconv
-from qdm_lib.plots import (
+from qdm_course.figures import (
     draw_interaction_graph,
     draw_pennylane,
     draw_wire_map,
     liveness_map,
     sketch_circuit,
 )
+from qdm_course.widgets import circuit_explorer
+from qdm_course.widgets.explorer import EXPLORER_ANSATZE, EXPLORER_INPUTS, CircuitFigure
+from qdm_lib.audit import audit_circuit
+from qdm_lib.circuits import Circuit, Gate, basic, hqconv
 from qdm_lib.simulator import simulate
 
 NAMED = (ipywidgets.Dropdown, ipywidgets.BoundedIntText, ipywidgets.Checkbox, ipywidgets.Button)

@@ -1,10 +1,13 @@
 """The ansätze are what the paper says: gates, counts, and errors that name the mistake."""
 
+import doctest
+
 import numpy as np
 import pennylane as qml
 import pytest
 import torch
 
+from qdm_lib import circuits
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import fast_simulate
 from qdm_lib.simulator import simulate
@@ -59,15 +62,15 @@ def rx(k, wire=0, kind="weight"):
     [
         (lambda: Gate("RXX", (0, 1)), "Unknown gate 'RXX'"),
         (lambda: Gate("CRX", (0,)), "acts on 2 wire"),
-        (lambda: Gate("CRX", (1, 1)), "same wire twice"),
+        (lambda: Gate("CRX", (1, 1)), r"2 wire.s., different whole numbers; got .1, 1."),
         (lambda: Gate("CNOT", (0, 1), ("weight", 0)), "cannot take its angle"),
         (lambda: Gate("RX", (0,), ("angle", 0)), "cannot take its angle"),
         (lambda: Gate("RX", (0,), "input"), "cannot take its angle"),
         (lambda: Gate("RX", (0,), ("weight", 1.0)), "cannot take its angle"),
         (lambda: Gate("RX", (0,), 3), r"RX: wanted a param such as \('weight', 0\), got 3"),
         (lambda: Gate("RX", 0), r"RX: wanted wires such as \(0,\), got 0"),
-        (lambda: Gate("CNOT", (0, 1.5)), "wanted whole numbers as wires"),
-        (lambda: Gate("RX", "0"), "wanted whole numbers as wires"),
+        (lambda: Gate("CNOT", (0, 1.5)), "different whole numbers; got"),
+        (lambda: Gate("RX", "0"), "different whole numbers; got"),
         (lambda: Gate("RX", (0,), None, float("nan")), "wanted a finite number as scale, got nan"),
         (lambda: Gate("RX", (0,), offset=float("inf")), "wanted a finite number as"),
         (lambda: Gate("RX", (0,), offset="0.5"), "wanted a finite number as"),
@@ -75,7 +78,7 @@ def rx(k, wire=0, kind="weight"):
         (lambda: Gate("Hadamard", (0,), offset=0.5), "Hadamard has no angle"),
         (lambda: Circuit(rx(0), 1, 0, 1), "wanted a sequence of gates, got Gate"),
         (lambda: Circuit((rx(0), "RX"), 1, 0, 1), "wanted a sequence of gates, got 'RX' in it"),
-        (lambda: Circuit((), 1.0, 0, 0), "wanted whole numbers n_wires >= 1, .* got 1.0, 0 and 0"),
+        (lambda: Circuit((), 1.0, 0, 0), "n_wires must be a whole number, at least 1; got 1.0"),
         (lambda: Circuit((), 2, 0, 0, wire_labels=2), "wanted a sequence of wire labels, got 2"),
         (lambda: Circuit((rx(0, wire=3),), 3, 0, 1), "the wires are 0 … 2"),
         (lambda: Circuit((rx(0),), 1, 0, 2), r"weights \[1\] feed no gate"),
@@ -98,7 +101,7 @@ def test_lists_become_tuples():
     assert type(Gate("RX", np.arange(1)).wires[0]) is int
     numbers = Gate("RX", (0,), ("weight", np.int64(0)), np.float32(2), torch.tensor(1)), Circuit((), np.int64(1), 0, 0)
     assert numbers[0] == Gate("RX", (0,), ("weight", 0), 2.0, 1.0) and type(numbers[1].n_wires) is int
-    with pytest.raises(ValueError, match="whole numbers as wires"):
+    with pytest.raises(ValueError, match="different whole numbers; got"):
         Gate("RX", (torch.tensor(0.7),))
     x = torch.tensor([[0.3], [-2.0]])
     torch.testing.assert_close(fast_simulate(listed, x[:, None], torch.zeros(1, 0))[:, 0], x.cos().expand(-1, 2))
@@ -207,12 +210,22 @@ def test_from_pennylane_takes_the_function_of_a_qnode():
     assert a.gates == b.gates and len(a.gates) == 2
 
 
-@pytest.mark.parametrize("names", [("weights", "inputs"), ("theta", "x"), ("params", "inputs"), ("inputs", "weights")])
-def test_from_pennylane_goes_by_the_names_of_the_parameters(names):
-    fn = {}
-    exec(f"def fn({', '.join(names)}): apply({names[0]}, {names[1]})", {"apply": lambda a, b: two_wires(a, b)}, fn)
-    kinds = [gate.param[0] for gate in Circuit.from_pennylane(fn["fn"], 1, 1).gates]
-    assert kinds == (["input", "weight"] if names[0] == "inputs" else ["weight", "input"])
+@pytest.mark.parametrize(
+    ("parameters", "first"),
+    [
+        ("weights, inputs", "weight"), ("theta, x", "weight"), ("params, inputs", "weight"),
+        ("inputs, weights", "input"),
+        ("w, x", "weight"), ("theta, pixels", "weight"), ("angles, x", "weight"), ("pixels, w", "input"),
+        ("weights, x, depth=2", "weight"), ("*, weights, inputs", "weight"), ("a, b", "input"), ("*both", "input"),
+    ],
+)  # fmt: skip
+def test_from_pennylane_goes_by_the_names_of_the_parameters(parameters, first):
+    """By both names, or by the one that is known; where none is, inputs come first."""
+    names, made = [name for name in parameters.replace("*,", "").split(",") if "=" not in name], {}
+    body = "*both" if "both" in parameters else ", ".join(names)
+    exec(f"def fn({parameters}): apply({body})", {"apply": two_wires}, made)
+    kinds = [gate.param[0] for gate in Circuit.from_pennylane(made["fn"], 1, 1).gates]
+    assert kinds == [first, "weight" if first == "input" else "input"]
 
 
 def returning(*wires):
@@ -236,22 +249,37 @@ def test_from_pennylane_refuses_a_function_that_applies_nothing(fn):
 
 @pytest.mark.parametrize(
     "rot",
-    [lambda w: qml.CRot(*w, wires=[1, 0]), lambda w: qml.ctrl(qml.Rot(*w, wires=0), control=1)],
-    ids=["CRot", "controlled Rot"],
-)
+    [lambda w: qml.CRot(*w, wires=[1, 0]), lambda w: qml.ctrl(qml.Rot(*w, wires=0), control=1),
+     lambda w: qml.ctrl(qml.Rot(*w, wires=0), control=1, control_values=[0])],
+    ids=["CRot", "controlled Rot", "Rot controlled by 0"],
+)  # fmt: skip
 def test_from_pennylane_takes_controlled_rotations(rot):
     def fn(x, w):
         two_wires(x, w)
         rot(w[1:])
 
     circuit, w = Circuit.from_pennylane(fn, 1, 4), torch.tensor([0.4, 1.0, -2.0, 0.3], dtype=torch.float64)
-    assert [g.name for g in circuit.gates[2:]] == ["CRZ", "CRY", "CRZ"]
+    assert [g.name for g in circuit.gates[2:] if g.name != "PauliX"] == ["CRZ", "CRY", "CRZ"]
     x = torch.tensor([0.7], dtype=torch.float64)
     measured = qml.QNode(lambda: [fn(x, w), qml.expval(qml.PauliZ(0)), qml.expval(qml.PauliZ(1))][1:],
                          qml.device("default.qubit", wires=2))  # fmt: skip
     torch.testing.assert_close(simulate(circuit, x[None], w)[0], torch.stack(measured()), rtol=0, atol=1e-12)
 
 
-def test_from_pennylane_says_that_weights_are_one_vector():
+@pytest.mark.parametrize("angle", [lambda w: w[0, 0], lambda w: w[0][0], lambda w: [row[0] for row in w][0]])
+def test_from_pennylane_says_that_weights_are_one_vector(angle):
     with pytest.raises(TypeError, match=r"weights\[3\], not weights\[0, 3\]"):
-        Circuit.from_pennylane(lambda x, w: qml.RX(w[0, 0], wires=0), 0, 4)
+        Circuit.from_pennylane(lambda x, w: qml.RX(angle(w), wires=0), 0, 4)
+
+
+def test_from_pennylane_speaks_of_indexing_only_where_that_fails():
+    with pytest.raises(TypeError, match="failed: .*takes 1 positional argument but 2 were given"):
+        Circuit.from_pennylane(lambda x: qml.RX(x[0], wires=0), 1, 0)
+
+
+def test_the_drawings_in_the_docstrings_are_those_of_circuit_text():
+    """Each ansatz shows its drawing; doctest compares it with what `circuit_text` prints."""
+    result = doctest.testmod(circuits)
+    assert result.failed == 0
+    for ansatz in (hqconv, fqconv, basic, hqconv_released):
+        assert ">>> print(circuit_text(" in ansatz.__doc__

@@ -1,9 +1,8 @@
 """The labs' checks: right answers in any form earn everything, usual mistakes lose points and read their sentence."""
 
-import importlib
-
 import pytest
 import torch
+from lab_answers import answers
 
 from qdm_labs.answer import LocalAnswer
 from qdm_labs.catalogue import find_lab, numbers
@@ -12,10 +11,6 @@ from qdm_labs.variant import Variant
 
 VARIANTS = ["2026", "2026/ada", "2027"]
 NUMBERS = numbers()
-
-
-def answers(number):
-    return importlib.import_module(f"lab_answers.lab{number}")
 
 
 def cases():

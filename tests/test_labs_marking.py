@@ -8,14 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab_answers import lab02 as known
+from lab_answers import answered, answers, expected_points
 
 from qdm_labs import marker
-from qdm_labs.answer import LocalAnswer
 from qdm_labs.catalogue import find_lab
 from qdm_labs.confine import Limits
 from qdm_labs.notebook import release
-from qdm_labs.task import judge
 from qdm_labs.variant import Variant
 
 ROOT = Path(__file__).parent.parent
@@ -31,11 +29,17 @@ def rotation(axis, angle):
 """  # the one answer that stands here: three lines, to have something right among the hostile
 
 
-def tool(*argv):
+def load_tool():
+    """tools/labs.py as a module."""
     spec = importlib.util.spec_from_file_location("labs_tool", ROOT / "tools" / "labs.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main([str(a) for a in argv])
+    return module
+
+
+def tool(*argv):
+    """tools/labs.py as typed."""
+    return load_tool().main([str(a) for a in argv])
 
 
 def book(**bodies):
@@ -185,46 +189,16 @@ def test_the_page_says_what_happened(hostile, student, words):
 
 # ------------------------------------------------------------------------------------- a whole term
 
-HEAD = """
-from lab_answers.lab02 import right, wrong
-from qdm_labs import lab02
-from qdm_labs.variant import Variant
-v = lab02.conventions(Variant("2026"))
-good, bad = right(v), wrong(v)
-"""
-
 
 def known_class(n):
     """n students; for each task a right answer, a usual mistake, or none: in an order that is always the same."""
     for k in range(n):
-        choices = {}
+        choices, wrong = {}, answers("02").wrong(V)
         for j, task in enumerate(LAB.tasks):
-            mistakes = len(known.wrong(V)[task.name])
+            mistakes = len(wrong[task.name])
             turn = (k * (j + 2) + j) % (mistakes + 4)
             choices[task.name] = "right" if turn < 3 else "unanswered" if turn == 3 else turn - 4
         yield f"s{k:02d}", choices
-
-
-def expected_points(choices):
-    """By another draw than the marker's."""
-    total = 0
-    for task in LAB.tasks:
-        choice = choices[task.name]
-        if choice != "unanswered":
-            answer = known.right(V)[task.name] if choice == "right" else known.wrong(V)[task.name][choice][0]
-            total += judge(task, LocalAnswer(answer), V, "another draw").points
-    return total
-
-
-def handed_in(choices):
-    stubs = {}
-    for name, choice in choices.items():
-        if choice != "unanswered":
-            source = f"good[{name!r}]" if choice == "right" else f"bad[{name!r}][{choice}][0]"
-            stubs[name] = f"def {name}(*args):\n    return {source}(*args)"
-    notebook = book(**stubs)
-    notebook.cells.insert(0, NEW(HEAD))
-    return notebook
 
 
 @pytest.mark.parametrize("n", [30])
@@ -232,12 +206,12 @@ def test_a_term_of_known_hand_ins_gets_the_known_marks(n, tmp_path):
     """The marker's own way; the answers are made from the library, so this copy of the lab forbids nothing."""
     students = dict(known_class(n))
     for student, choices in students.items():
-        write(handed_in(choices), tmp_path / "in" / f"{student}.ipynb")
+        write(answered(book(), LAB, SEED, choices), tmp_path / "in" / f"{student}.ipynb")
     lab = replace(LAB, forbidden=())
     submissions = marker.find(tmp_path / "in", "02")
     marks = marker.mark_all(lab, submissions, SEED, "a draw", jobs=2, limits=Limits(), hidden=[tmp_path / "in"])
     got = {m.submission.student: m.points for m in marks}
-    assert got == {student: expected_points(choices) for student, choices in students.items()}
+    assert got == {student: expected_points(LAB, SEED, choices) for student, choices in students.items()}
     assert len(set(got.values())) > 8 and not any(m.remarks for m in marks)
 
 

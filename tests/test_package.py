@@ -2,16 +2,19 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import qdm_lib
+from qdm_lib.checkpoint import load_model
 from qdm_lib.cli.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,3 +179,68 @@ def test_the_dev_container_installs_what_is_required():
     assert command.endswith("pip install -r requirements.txt")
     cpu = command.partition(" && ")[0]
     assert "whl/cpu" in cpu and {"torch", "torchvision"} <= set(cpu.split())  # from one index, both
+
+
+# ------------------------------------------------------------------------------------------------ the wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder of programs of a fresh environment that holds the built wheel; what it needs is borrowed from here."""
+    folder = tmp_path_factory.mktemp("wheel")
+    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "notebooks", "study", "_site")
+    clone = shutil.copytree(ROOT, folder / "clone", ignore=left_out)  # building leaves files behind
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    quiet = {"check": True, "capture_output": True, "text": True, "timeout": 300}
+    options = ["--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "wheel", *options, "-w", folder / "dist", "."], cwd=clone, **quiet)
+    shutil.rmtree(clone)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    assert wheel.stat().st_size < 32e6
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], **quiet)
+    programs = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+    python = programs / Path(sys.executable).name
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], **quiet)
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.run([python, "-c", ask], **quiet).stdout.strip()
+    # A folder named in a .pth is searched last, and the .pth files in it, an editable install of ours, are not read.
+    Path(packages, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return programs
+
+
+def run_installed(installed: Path, folder: Path, program: str, *arguments: str) -> str:
+    """What a program of that environment prints, in a folder outside the clone."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "QDM_DATA_DIR")}
+    clean |= {"OMP_NUM_THREADS": "1", "HOME": str(folder)}
+    done = subprocess.run([installed / program, *arguments], cwd=folder, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_has_every_shipped_model_with_the_same_weights(installed, tmp_path):
+    code = """
+import json, pathlib, qdm_lib
+from qdm_lib.checkpoint import SHIPPED, load_pretrained
+folders = sorted(path.parent for path in SHIPPED.glob("*/*/model.safetensors"))
+sums = {path.relative_to(SHIPPED).as_posix(): sum(
+    p.double().sum().item() for p in load_pretrained(path.relative_to(SHIPPED).as_posix()).parameters()
+) for path in folders}
+print(json.dumps([str(pathlib.Path(qdm_lib.__file__).parent), str(SHIPPED), sums]))
+"""
+    package, shipped, sums = json.loads(run_installed(installed, tmp_path, "python", "-c", code))
+    assert Path(shipped) == Path(package) / "checkpoints" and ROOT not in Path(package).parents
+    here = [path.parent for path in (ROOT / "checkpoints").glob("*/*/model.safetensors")]
+    assert set(sums) == {path.relative_to(ROOT / "checkpoints").as_posix() for path in here}
+    for path in here:
+        mine = sum(p.double().sum().item() for p in load_model(path).parameters())
+        assert sums[path.relative_to(ROOT / "checkpoints").as_posix()] == mine
+
+
+def test_the_wheel_runs_from_the_command_line(installed, tmp_path):
+    assert run_installed(installed, tmp_path, "qdm", "--version") == f"qdm_lib {qdm_lib.__version__}\n"
+    name = ["--checkpoint", "fashion-mnist/1hqconv"]
+    run_installed(installed, tmp_path, "qdm", "sample", *name, "--n", "1", "--steps", "2", "--out", "mine.png")
+    assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
+    small = ["--steps", "1", "--n", "2", "--sampler-steps", "2", "--batch-size", "2"]
+    run_installed(installed, tmp_path, "qdm", "demo", *small)
+    assert {"samples.png", "loss.png", "scores.json"} <= {path.name for path in (tmp_path / "runs" / "demo").iterdir()}

@@ -2,12 +2,7 @@
 
 import base64
 import io
-import json
-import os
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import matplotlib
 
@@ -19,8 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from qdm_course import moving
-from qdm_course.moving import circuit_data, moving_qubit, moving_shift, shift_circuits
+from qdm_course.figures import describe_resnet_block, draw_chain, draw_hand_over, draw_loop, draw_resnet_block
 from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.diffusion import NoiseSchedule, SampleState, cosine_betas
 from qdm_lib.metrics import Score
@@ -28,12 +22,7 @@ from qdm_lib.plots import (
     block_boxes,
     circuit_text,
     columns_of,
-    describe_resnet_block,
-    draw_chain,
     draw_circuit,
-    draw_hand_over,
-    draw_loop,
-    draw_resnet_block,
     film_strip,
     image_grid,
     loss_curve,
@@ -41,7 +30,6 @@ from qdm_lib.plots import (
     score_table,
     show_described,
 )
-from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import PRESETS, build_unet, count_parameters
 
 
@@ -63,6 +51,14 @@ def test_image_grid_places_every_image():
     assert canvas[0, 0] == 0 and canvas[0, 30] == 50 and canvas[30, 30] == 200
     assert canvas[0, 28] == 255 and canvas[30, 60] == 255  # the gap, and the place without an image
     assert ax.images[0].get_clim() == (0, 255)
+
+
+def test_a_large_grid_stays_a_picture_that_fits_into_memory():
+    """2,500 images at the size of 64 would be a picture of 17 million pixels, which takes 2 GB to write."""
+    for n, inches in ((64, 8 * 0.55), (2500, 16)):
+        ax = image_grid(np.zeros((n, 28, 28), np.uint8))
+        assert ax.figure.get_size_inches() == pytest.approx(inches)
+        plt.close(ax.figure)
 
 
 def test_image_grid_takes_model_range_and_draws_into_ax():
@@ -212,6 +208,8 @@ def test_a_described_figure_carries_its_description_wherever_it_is_shown(monkeyp
     assert 'alt="Four wires &amp; a &quot;ring&quot;."' in bundle["text/html"]
     kind, data = picture_in(bundle["text/html"])
     assert kind == "svg+xml" and data.startswith(b"<?xml") and plt.get_fignums() == []
+    width, least = (int(re.search(rf'{what}[=:] ?"?(\d+)', bundle["text/html"])[1]) for what in ("width", "min-width"))
+    assert least == min(width, 560)  # it shrinks with a small page, but only as long as its letters can be read
     again = shown(draw_circuit(basic()), 'Four wires & a "ring".', monkeypatch)
     assert again == bundle  # the same figure gives the same bytes
 
@@ -290,90 +288,3 @@ def test_the_chain_the_loop_and_the_hand_over_say_what_they_show():
     assert "19 epochs" in words(ax) and "1 more" in words(ax) and ax.get_title().startswith("Paper, Fig. 9")
     with pytest.raises(ValueError, match="data set"):
         draw_hand_over(dataset="cifar")
-
-
-# ------------------------------------------------------------------------------- figures that move without a kernel
-
-SCRIPT = Path(moving.__file__).with_name("moving.js")
-NODE = shutil.which("node")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = os.environ.get("QDM_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-
-
-def by_node(expression: str):
-    """The value of a JavaScript expression in which `moving` is the script of the figures."""
-    code = f"const moving = require({json.dumps(str(SCRIPT))}); console.log(JSON.stringify({expression}))"
-    done = subprocess.run([NODE, "-e", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.mark.skipif(not NODE, reason="no node on the PATH")
-@pytest.mark.parametrize("circuit", [hqconv(3), fqconv(3)], ids=lambda c: c.name)
-def test_the_scripts_circuits_are_those_of_the_simulator(circuit):
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 12, generator=g, dtype=torch.float64)
-    theta = torch.rand(circuit.n_weights, generator=g, dtype=torch.float64)
-    data = json.dumps(circuit_data(circuit))
-    theirs = by_node(f"moving.simulate({data}, {x[0].tolist()}, {theta.tolist()})")
-    assert np.allclose(theirs, simulate(circuit, x, theta)[0], atol=1e-12)
-
-
-@pytest.mark.skipif(not NODE, reason="no node on the PATH")
-def test_the_scripts_slopes_are_those_of_autograd_and_of_the_two_rules():
-    for name, circuit in shift_circuits().items():
-        angles = torch.tensor([0.4, 1.1], dtype=torch.float64, requires_grad=True)
-        x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-        (gradient,) = torch.autograd.grad(simulate(circuit, x, angles)[0, 0], angles)
-        f = f"(a) => moving.simulate({json.dumps(circuit_data(circuit))}, [1, 2], [a, 1.1])[0]"
-        slopes = by_node(f"moving.slopes({f}, 0.4)")
-        truth = gradient[0].item()
-        assert abs(slopes["truth"] - truth) < 1e-6 and abs(slopes["four"] - truth) < 1e-9
-        assert (abs(slopes["two"] - truth) < 1e-9) == (name == "RX")
-
-
-@pytest.mark.skipif(not NODE, reason="no node on the PATH")
-def test_the_scripts_qubit_and_shots():
-    after = by_node("moving.qubit([['Hadamard', 0], ['RZ', 0.7], ['RX', 1.2], ['RY', -0.4]])")
-    gates = [Gate("Hadamard", (0,)), *(Gate(n, (0,), offset=a) for n, a in (("RZ", 0.7), ("RX", 1.2), ("RY", -0.4)))]
-    psi = statevector(Circuit(tuple(gates), 1, 0, 0), torch.zeros(1, 0), torch.zeros(0)).flatten().numpy()
-    assert np.allclose([complex(*a) for a in after["amplitudes"]], psi, atol=1e-6)
-    pauli = [np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])]
-    assert np.allclose(after["bloch"], [(psi.conj() @ p @ psi).real for p in pauli], atol=1e-6)
-    assert abs(by_node("moving.shots(0.3, 20000, 5)") - 6000) < 4 * (20000 * 0.21) ** 0.5
-    assert by_node("[moving.shots(0, 50, 1), moving.shots(1, 50, 1)]") == [0, 50]
-
-
-@pytest.mark.parametrize("make", [moving_qubit, moving_shift])
-def test_a_moving_figure_has_a_still_picture_with_words_and_downloads_nothing(make):
-    bundle = make()._repr_mimebundle_()
-    html = bundle["text/html"]
-    assert len(bundle["text/plain"]) > 50 and f'alt="{bundle["text/plain"]}"' in html and html.index("<img") < 200
-    assert not re.findall(r"(?:src|href)=\"(?!data:)|\bimport\b|fetch\(|https?://(?!www\.w3\.org/2000/svg)", html)
-    assert len(html) < 80_000
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH")
-def test_the_moving_figures_answer_to_the_keyboard():
-    playwright = pytest.importorskip("playwright.sync_api")
-    html = "".join(make()._repr_mimebundle_()["text/html"] for make in (moving_qubit, moving_shift))
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page, errors = browser.new_page(), []
-        page.on("pageerror", lambda error: errors.append(error))
-        page.set_content(f"<meta charset=utf-8>{html}")
-        qubit, shift = page.locator("#qdm-qubit output"), page.locator("#qdm-shift output")
-        assert "⟨Z⟩ = 0.500" in qubit.inner_text() and "φ = 0.40" in shift.inner_text()
-        assert page.locator("img").count() == 0  # the still pictures have given their places to the live ones
-        page.keyboard.press("Tab")  # the first control is the button RX
-        page.keyboard.press("Enter")
-        assert "RX(1.05), RX(1.05)" in qubit.inner_text()
-        page.get_by_label("angle φ").focus()
-        before = shift.inner_text()
-        page.keyboard.press("ArrowRight")
-        assert "φ = 0.41" in shift.inner_text() and shift.inner_text() != before
-        page.get_by_label("gate", exact=True).select_option("RX")
-        numbers = re.findall(r"(?:slope|points\)|green\)) (−?[\d.]+)", shift.inner_text())
-        assert len(numbers) == 3 and len(set(numbers)) == 1  # with RX both rules give the slope
-        browser.close()
-    assert not errors

@@ -136,7 +136,7 @@ def test_a_labelled_qnode_still_computes():
     "call, message",
     [
         (lambda: QuantumLayer(basic(), backend="gpu"), "Unknown backend 'gpu'"),
-        (lambda: QuantumLayer(basic(), 0), "at least one circuit"),
+        (lambda: QuantumLayer(basic(), 0), "n_circuits must be a whole number, at least 1; got 0"),
         (lambda: QuantumLayer(basic(), shots=10), "need backend='pennylane'"),
         (lambda: QuantumLayer(basic(), 2)(torch.zeros(3, 1, 4)), r"shape \(B, 2, 4\), got \(3, 1, 4\)"),
         (lambda: QuantumLayer(basic())(torch.zeros(3, 4)), r"got \(3, 4\)"),

@@ -64,6 +64,16 @@ def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site):
                 assert unquote(anchor) in pages[there].anchors, f"{path.name} → {target}"
 
 
+def test_equations_and_tables_that_a_cell_shows_are_typeset(site):
+    """Boxes of the paper's equations and the tables beside them come from code: Sphinx has to be told to read them."""
+    for path in (site / "notebooks").glob("*.html"):
+        text = re.sub(r"<(pre|script)\b.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.S)
+        assert "$$" not in text and "| ---" not in text, path.name
+    shown = (site / "notebooks" / "03_hqconv_fqconv.html").read_text(encoding="utf-8")
+    assert 'id="qdm-' in (site / "notebooks" / "02_variational_circuits.html").read_text(encoding="utf-8")
+    assert shown.count("<table") >= 1 and "Paper, block A" in shown
+
+
 def test_pictures_of_pages_have_a_description(site):
     """Those of README, models and REPORT; the notebooks' figures are held by tests/test_notebooks.py."""
     for name in ("index", "docs/engine", "study/REPORT"):

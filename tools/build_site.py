@@ -66,13 +66,12 @@ def relinked(text: str, page: Path, pages: set[Path]) -> str:
     return LINK.sub(link, text)
 
 
-def with_links_of_outputs(notebook: str) -> str:
-    """A notebook whose cells show links to other notebooks: Sphinx follows those in text, not those in outputs."""
+def with_folded_code(notebook: str) -> str:
+    """A notebook in which the code that JupyterLab folds is folded by Sphinx, too."""
     content = json.loads(notebook)
-    for output in (output for cell in content["cells"] for output in cell.get("outputs", ())):
-        shown = output.get("data", {})
-        for kind in shown.keys() & {"text/markdown"}:
-            shown[kind] = re.sub(r"\]\((\w+)\.ipynb", r"](\1.html", "".join(shown[kind]))
+    for cell in content["cells"]:
+        if cell["metadata"].get("jupyter", {}).get("source_hidden"):
+            cell["metadata"]["tags"] = [*cell["metadata"].get("tags", ()), "hide-input"]
     return json.dumps(content)
 
 
@@ -115,7 +114,7 @@ def write_source(folder: Path) -> None:
             title = "" if text.startswith("#") else f"# {page.stem}\n\n"  # a table of results has none
             target.write_text(title + text, encoding="utf-8")
         elif page.suffix == ".ipynb":
-            target.write_text(with_links_of_outputs(page.read_text(encoding="utf-8")), encoding="utf-8")
+            target.write_text(with_folded_code(page.read_text(encoding="utf-8")), encoding="utf-8")
         else:
             shutil.copy(page, target)
     for name in (*CORE, *THEN, *DOORS):

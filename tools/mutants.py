@@ -32,8 +32,9 @@ class Fault(NamedTuple):
 FAULTS = [
     Fault("hqconv: ring the other way", "circuits", "(i + 1) % 4, 4 * c + i", "(i - 1) % 4, 4 * c + i", "circuits"),
     Fault("hqconv: channels first to last", "circuits", "for c in (2, 1, 0)", "for c in (0, 1, 2)", "circuits"),
-    Fault("hqconv: block B control and target", "circuits", '[(4, 8, "B")', '[(8, 4, "B")', "circuits"),
+    Fault("hqconv: block B control and target", "circuits", '((4, 8), "B")', '((8, 4), "B")', "circuits"),
     Fault("fqconv: no wrap", "circuits", "(base + 4 + i) % 12, base + i", "(base + 8 + i) % 12, base + i", "circuits"),
+    Fault("shared weights", "circuits", '("weight", k), TWO_PI', '("weight", k % len(layer)), TWO_PI', "circuits"),
     Fault("basic: one layer less", "circuits", "layer * wires + q), block", "0 * wires + q), block", "circuits"),
     Fault("simulator: RX sign", "simulator", "(o, -s, -s, o)", "(o, s, s, o)", "simulator"),
     Fault("simulator: control off", "simulator", "torch.stack([off, on]", "torch.stack([on, off]", "simulator"),
@@ -48,6 +49,7 @@ FAULTS = [
     Fault("ddpm: mean forgets the clamp", "diffusion", "return x_0.clamp(-1, 1) if clip else x_0", "return x_0",
           "diffusion"),
     Fault("dpm-solver: half step", "diffusion", "(1 + 0.5 / r) * x_0", "(1 + 1.0 / r) * x_0", "diffusion"),
+    Fault("times: T counts as a step", "diffusion", "low < 0 or high >= T", "low < 0 or high > T", "diffusion"),
     Fault("p2: gamma's sign", "diffusion", "(k + self.snr) ** -gamma", "(k + self.snr) ** gamma", "diffusion"),
     Fault("ema: off by one", "training", "(step + 1) % self.config.ema_every", "step % self.config.ema_every",
           "training"),

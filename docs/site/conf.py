@@ -9,6 +9,7 @@ language = "en"
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # boxes with equations and tables that a cell shows are typeset, as text is
 nb_mime_priority_overrides = [("html", "text/html", 5)]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3

@@ -31,6 +31,8 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown
 
+from qdm_course import figures
+from qdm_course.moving import moving_film
 from qdm_labs.reading import check, solution  # noqa: F401  solution is yours to call
 from qdm_lib import circuits, data, diffusion, paper, plots, unet
 from qdm_lib.checkpoint import SHIPPED, load_model
@@ -78,7 +80,7 @@ schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
 x_0 = data.to_model_range(clothes.images[3:4])
 eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
 figure, axes = plt.subplots(2, 1, figsize=(10.4, 7.4), height_ratios=(2.5, 4.9), layout="constrained")
-plots.draw_chain(schedule, x_0, eps, axes[0])
+figures.draw_chain(schedule, x_0, eps, axes[0])
 plots.draw_unet("1hqconv", axes[1], title=f"{paper.figure(3).name} · the network that takes the way back: 1hqconv")
 text = "Above, a garment that turns into noise in four steps, arrows to the right, and arrows back to the left. Below, "
 plots.show_described(figure, text + plots.describe_unet("1hqconv"))
@@ -148,6 +150,8 @@ print("steps:", card["steps"], " seed:", card["seed"], " data:", card["data"])
 n = 4 if FAST else 32
 generator = torch.Generator().manual_seed(7)
 states = list(diffusion.ddim_sample(model, schedule, (n, 1, 28, 28), steps=10 if FAST else 50, generator=generator))
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
 plots.image_grid(states[-1].x_0, ax, columns=8 if not FAST else 4)
 plots.show_described(figure, f"{n} grey pictures of clothes that the model drew from noise; most can be named.")
@@ -159,7 +163,7 @@ plots.show_described(figure, f"{n} grey pictures of clothes that the model drew 
 # And this is how it got there. In each pair of rows, the upper shows what the network sees, $x_t$;
 # the lower its current guess of the clean picture, $\hat x_0$.
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 4.4), layout="constrained")
 plots.film_strip(states, ax, n_images=2)
 text = "Two pictures emerging from noise in nine frames each, with the model's guess of the clean picture below."
@@ -169,13 +173,23 @@ plots.show_described(figure, text)
 # *Figure: two pictures emerging from noise in nine frames. The guess $\hat x_0$ starts as black and
 # white speckle, has an outline in the second frame already, and gains detail from there.*
 #
+# The same as a film, of eight pictures that the same model drew in 20 steps. Press "play", or move the frame by hand
+# (or with the arrow keys); it needs no running kernel.
+
+# %%
+moving_film(CHECKPOINT)
+
+# %% [markdown]
+# *Figure that moves: eight pictures from pure noise to clothes in eleven frames. Where no script runs, a row is a
+# frame, from noise above to the finished pictures below.*
+#
 # ## The circuit inside
 #
 # One layer of the HQConv circuit (Jing et al. 2021, [2107.11099](https://arxiv.org/abs/2107.11099), from where the
 # paper takes it). Each line is a qubit, holding one pixel of one channel. The first gate of each line writes the
 # pixel's value into the qubit as a rotation angle; the orange gates couple the pixels of one channel, the green ones
-# couple neighbouring channels. On the right, ⟨Z⟩ is the number that is read out of each qubit. Notebooks 2 and 3
-# explain all of it.
+# couple neighbouring channels. On the right, $\langle Z\rangle$ is the number that is read out of each qubit. Notebooks
+# 2 and 3 explain all of it.
 
 # %%
 ax = plots.draw_circuit(circuits.hqconv(layers=1), boxed=True, title=f"{paper.figure(5).name} · HQConv, one layer")

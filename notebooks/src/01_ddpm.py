@@ -9,12 +9,12 @@
 #
 # **Objectives.** After this notebook you can
 #
-# 1. write the forward chain and its closed form, and say what ᾱ and the SNR mean;
+# 1. write the forward chain and its closed form, and say what $\bar\alpha$ and the SNR mean;
 # 2. say where the posterior $q(x_{t-1} \mid x_t, x_0)$ comes from and which training loss follows from it;
-# 3. explain the P2 weight of the paper's recipe, and why it is 1 − ᾱ;
+# 3. explain the P2 weight of the paper's recipe, and why it is $1-\bar\alpha$;
 # 4. write two samplers by hand, DDPM (denoising diffusion probabilistic model) and DDIM (denoising diffusion implicit
 #    model), and say how they differ;
-# 5. say why samplers clamp x_0, and what a perfect denoiser would do with a finite training set.
+# 5. say why samplers clamp $x_0$, and what a perfect denoiser would do with a finite training set.
 #
 # **Prerequisites.** PyTorch tensors, the Gaussian distribution, Bayes' rule.
 #
@@ -32,11 +32,13 @@ import torch
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import draw_chain
+from qdm_course.moving import moving_reverse
 from qdm_course.widgets import ForwardFigure, forward_process
 from qdm_labs.reading import check, solution  # noqa: F401  solution("01.1") shows one way to answer
 from qdm_lib import diffusion, paper
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plots import OKABE_ITO, draw_chain, film_strip, image_grid
+from qdm_lib.plots import OKABE_ITO, film_strip, image_grid
 from qdm_lib.plots import show_described as show
 from qdm_lib.training import p2_loss
 
@@ -66,9 +68,9 @@ def seeded(seed):
 # %% [markdown]
 # ## 1 · The task, in one dimension
 #
-# We are given samples x_0 of an unknown distribution q(x_0) and want to draw new ones. Here the "images" are single
+# We are given samples $x_0$ of an unknown distribution $q(x_0)$ and want to draw new ones. Here the "images" are single
 # numbers between −1 and 1, and we know q, so that we can judge every result: a mixture of three narrow Gaussians.
-# Component k has weight w_k, mean μ_k and standard deviation s = 0.05:
+# Component k has weight $w_k$, mean $\mu_k$ and standard deviation s = 0.05:
 #
 # $$ q(x_0) = \sum_k w_k\, \mathcal N(x_0;\, \mu_k,\, s^2). $$
 #
@@ -125,14 +127,14 @@ paper.equation(3)
 # 1, $x_t$ has variance $(1-\beta_t)\cdot 1 + \beta_t = 1$: the numbers neither explode nor vanish, and after many
 # steps only standard normal noise is left.
 #
-# **Counting.** Papers count t = 1 … T, with x_0 the clean image. Programs count t = 0 … T−1, and so does this
-# course: *t = 0 is the first noisy step*, so "x_t" in code has t + 1 steps of noise in it. The symbol x_0 always means
-# the clean image, never x_t at t = 0.
+# **Counting.** Papers count t = 1 … T, with $x_0$ the clean image. Programs count t = 0 … T−1, and so does this course:
+# *t = 0 is the first noisy step*, so "$x_t$" in code has t + 1 steps of noise in it. The symbol $x_0$ always means the
+# clean image, never $x_t$ at t = 0.
 #
 # The recipe uses T = 1000 and the cosine schedule of Nichol and Dhariwal
-# ([arXiv:2102.09672](https://arxiv.org/abs/2102.09672)). It says how much signal *should* be left after a share τ of
-# the chain, f(τ)/f(0) with f(τ) = cos²(π/2 · (τ + s)/(1 + s)) and s = 0.008, and each β_t follows from the ratio of
-# two neighbours.
+# ([arXiv:2102.09672](https://arxiv.org/abs/2102.09672)). It says how much signal *should* be left after a share $\tau$
+# of the chain, $f(\tau)/f(0)$ with $f(\tau) = \cos^2(\pi/2 \cdot (\tau + s)/(1 + s))$ and s = 0.008, and each $\beta_t$
+# follows from the ratio of two neighbours.
 
 # %%
 T = 1000
@@ -241,7 +243,7 @@ for t in (99, 299, 599, 999):  # the chain of section 2 and the jump: the same d
 # %% [markdown]
 # Our mixture stays a mixture of Gaussians under noise: component k has mean $\sqrt{\bar\alpha_t}\,\mu_k$ and variance
 # $\bar\alpha_t s^2 + 1-\bar\alpha_t$. That is what `abar` in `density` was for. So we know the exact distribution of
-# x_t at every t.
+# $x_t$ at every t.
 
 # %% jupyter={"source_hidden": true}
 vertical = torch.linspace(-2.5, 2.5, 101)
@@ -269,9 +271,9 @@ check("01.2", my_crossing)
 # %% [markdown]
 # ## 4 · Schedules compared
 #
-# How fast should the signal go? Ho et al. ([arXiv:2006.11239](https://arxiv.org/abs/2006.11239)) let β grow linearly
-# from 0.0001 to 0.02 over 1000 steps. The cosine schedule was made because that destroys small images too early: much
-# of the chain is then spent on almost pure noise.
+# How fast should the signal go? Ho et al. ([arXiv:2006.11239](https://arxiv.org/abs/2006.11239)) let $\beta$ grow
+# linearly from 0.0001 to 0.02 over 1000 steps. The cosine schedule was made because that destroys small images too
+# early: much of the chain is then spent on almost pure noise.
 
 # %%
 schedules = {
@@ -304,7 +306,7 @@ show(figure, "Left: signal left against time for three schedules. Right: signal-
 # linear one (red) has almost nothing left after 60 % of it. The linear one over 100 steps (grey) never gets rid of it:
 # a sampler that starts from pure noise would start where the forward chain never arrives.*
 #
-# ## 5 · One step back, if x_0 were known: the posterior
+# ## 5 · One step back, if $x_0$ were known: the posterior
 #
 # To generate, we must walk the chain backwards: from $x_t$ to $x_{t-1}$. Suppose first that we knew $x_0$. Bayes' rule
 # gives
@@ -366,9 +368,9 @@ print("posterior variance / β:", {t: round(ratio[t].item(), 4) for t in (0, 1, 
 assert ratio[0] == 0 and ratio[20:].min() > 0.9
 
 # %% [markdown]
-# *Figure: the posterior (black) lies between the wide blue curve, which knows x_0, and the orange curve, which knows
-# x_t. It is closer to the orange one: a single step changes little.* The cell asserts that Bayes' rule on a grid gives
-# the formula.
+# *Figure: the posterior (black) lies between the wide blue curve, which knows $x_0$, and the orange curve, which knows
+# $x_t$. It is closer to the orange one: a single step changes little.* The cell asserts that Bayes' rule on a grid
+# gives the formula.
 #
 # **Two choices of variance.** A sampler draws $x_{t-1}$ around a mean. The paper's text takes the variance $\beta_t$;
 # the released code takes the posterior variance $\tilde\beta_t$, and so does this library. Their ratio is far from 1
@@ -391,9 +393,9 @@ check("01.3", my_predict_x0)
 # %% [markdown]
 # ## 6 · The training loss
 #
-# When we generate, x_0 is unknown. A network looks at x_t and t, and guesses it. It is asked for the *noise* instead,
-# $\hat\varepsilon = \varepsilon_\theta(x_t, t)$ with weights θ. From $\hat\varepsilon$ follows the guess of the clean
-# image, and the reverse step is the posterior with $\hat x_0$ in the place of $x_0$:
+# When we generate, $x_0$ is unknown. A network looks at $x_t$ and t, and guesses it. It is asked for the *noise*
+# instead, $\hat\varepsilon = \varepsilon_\theta(x_t, t)$ with weights $\theta$. From $\hat\varepsilon$ follows the
+# guess of the clean image, and the reverse step is the posterior with $\hat x_0$ in the place of $x_0$:
 #
 # $$ \hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}},\qquad
 # p_\theta(x_{t-1}\mid x_t) = \mathcal N\big(x_{t-1};\ \tilde\mu_t(x_t, \hat x_0),\ \tilde\beta_t\big). $$
@@ -444,7 +446,7 @@ for t in (10, 300, 600, 990):
 # on average at most a constant plus a sum over t of Kullback–Leibler divergences
 # $\mathrm{KL}\big(q(x_{t-1}\mid x_t, x_0)\,\|\,p_\theta(x_{t-1}\mid x_t)\big)$. Both are Gaussians with the same
 # variance, so each KL is a squared distance of means over twice the variance. Write $\mu_\theta$ for the mean of
-# $p_\theta$. With ε in the place of $x_0$ on both sides, that is (for t ≥ 1; the last step to the image has
+# $p_\theta$. With $\varepsilon$ in the place of $x_0$ on both sides, that is (for t ≥ 1; the last step to the image has
 # a term of its own, left out here)
 #
 # $$ \frac{\|\tilde\mu_t - \mu_\theta\|^2}{2\tilde\beta_t}
@@ -473,7 +475,7 @@ for t in (1, 10, 500, 990):
 # very last one far more than all others, as the figure below shows). Ho et al.
 # dropped the weight altogether (weight 1, the "simple" loss) and got better images. The recipe of the paper goes
 # further with the **P2 weight** (perception prioritised) of Choi et al.
-# ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227)), $(k + \mathrm{snr}_t)^{-\gamma}$ with k = γ = 1. Insert
+# ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227)), $(k + \mathrm{snr}_t)^{-\gamma}$ with $k = \gamma = 1$. Insert
 # $\mathrm{snr}_t = \bar\alpha_t/(1-\bar\alpha_t)$:
 #
 # $$ \frac{1}{1 + \bar\alpha_t/(1-\bar\alpha_t)}
@@ -530,10 +532,10 @@ show(figure, "Three loss weights against t, log scale: the bound is high at both
 #
 # ## 7 · The exact denoiser, and the way back
 #
-# Which function ε_θ(x_t, t) makes the squared error smallest? The conditional mean E[ε | x_t], whatever the weight.
-# For our mixture it can be written down. Given $x_t$, component k is responsible with probability
-# $r_k \propto w_k\,\mathcal N(x_t; \sqrt{\bar\alpha_t}\,\mu_k, v)$ where $v = \bar\alpha_t s^2 + 1-\bar\alpha_t$, and
-# within one component everything is Gaussian:
+# Which function $\varepsilon_\theta(x_t, t)$ makes the squared error smallest? The conditional mean $\mathbb
+# E[\varepsilon\mid x_t]$, whatever the weight. For our mixture it can be written down. Given $x_t$, component k is
+# responsible with probability $r_k \propto w_k\,\mathcal N(x_t; \sqrt{\bar\alpha_t}\,\mu_k, v)$ where $v = \bar\alpha_t
+# s^2 + 1-\bar\alpha_t$, and within one component everything is Gaussian:
 #
 # $$ \varepsilon^*(x_t, t) = \mathbb E[\varepsilon\mid x_t] = \frac{\sqrt{1-\bar\alpha_t}}{v}\sum_k r_k\,
 # \big(x_t - \sqrt{\bar\alpha_t}\,\mu_k\big). $$
@@ -581,11 +583,11 @@ show(
 )
 
 # %% [markdown]
-# *Figure: average noise among 200,000 noisy data in bins of x_t (dots), and the formula (line). Little noise: a saw
+# *Figure: average noise among 200,000 noisy data in bins of $x_t$ (dots), and the formula (line). Little noise: a saw
 # tooth that pulls towards the nearest of the three peaks. Much noise: nearly a straight line.*
 #
-# Even the exact denoiser has a loss above zero, because x_t does not determine ε. No training can go below this
-# **floor**, so a loss curve that flattens is not a sign of failure.
+# Even the exact denoiser has a loss above zero, because $x_t$ does not determine $\varepsilon$. No training can go
+# below this **floor**, so a loss curve that flattens is not a sign of failure.
 
 # %%
 g = seeded(7)
@@ -649,6 +651,7 @@ share = [
 print("shares of the three peaks:", [round(s, 3) for s in share], "wanted", [round(w, 1) for w in WEIGHTS.tolist()])
 assert distance(samples) < 3 * fresh
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
 ax.hist(samples[:, 0].numpy(), bins=150, range=(-1.2, 1.2), density=True, color=BLUE, label="samples")
 ax.plot(line, density(line), color=ORANGE, lw=2, label="the density q($x_0$)")
@@ -656,6 +659,7 @@ ax.legend(frameon=False)
 ax.set_xlabel("$x_0$")
 show(figure, "Histogram of generated numbers: three narrow peaks that match the true density.")
 
+# %%
 print("standard deviation of the right-hand peak (data: 0.05)")
 for steps in (500, 100, 20):
     short = diffusion.NoiseSchedule(diffusion.cosine_betas(steps))
@@ -678,9 +682,9 @@ for steps in (500, 100, 20):
 # ## 8 · A learned denoiser
 #
 # For images the exact denoiser is unknown, so a network is trained on the loss of section 6. Here a small one learns
-# the mixture. Its inputs are x_t, the logarithm of the SNR, which tells it how noisy x_t is, and sines and cosines of
-# x_t, since networks learn sharp bends slowly from x_t alone. The training step is the whole algorithm: draw clean
-# data, a random t for each, noise; jump; compare.
+# the mixture. Its inputs are $x_t$, the logarithm of the SNR, which tells it how noisy $x_t$ is, and sines and cosines
+# of $x_t$, since networks learn sharp bends slowly from $x_t$ alone. The training step is the whole algorithm: draw
+# clean data, a random t for each, noise; jump; compare.
 
 # %%
 net = torch.nn.Sequential(
@@ -718,6 +722,7 @@ with torch.no_grad():
     off = ((learned(x_t, test_t) - exact(x_t, test_t)) ** 2).mean().sqrt().item()
 print(f"root mean square distance of the trained network to the exact denoiser: {off:.3f}")
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
 axes[0].plot(
     range(25, N_TRAIN, 50), torch.tensor(losses).unfold(0, 50, 50).mean(1), color=BLUE, label="mean of 50 steps"
@@ -760,14 +765,14 @@ check("01.4", my_eps_from_v)
 # %% [markdown]
 # ## 9 · DDIM: the same denoiser, fewer steps, no dice
 #
-# DDPM draws fresh noise in every step. Song et al. ([arXiv:2010.02502](https://arxiv.org/abs/2010.02502)) noticed
-# that the loss only uses q(x_t | x_0), so any way back that keeps these distributions will do. The simplest one keeps
+# DDPM draws fresh noise in every step. Song et al. ([arXiv:2010.02502](https://arxiv.org/abs/2010.02502)) noticed that
+# the loss only uses $q(x_t\mid x_0)$, so any way back that keeps these distributions will do. The simplest one keeps
 # the noise that the model has found. From step t to any earlier step u:
 #
 # $$ x_u = \sqrt{\bar\alpha_u}\;\hat x_0 + \sqrt{1-\bar\alpha_u}\;\hat\varepsilon . $$
 #
-# It is the closed form of section 3 with guesses in the place of x_0 and ε. No noise is drawn, so a start noise
-# determines the sample, and u need not be t − 1: steps can be skipped.
+# It is the closed form of section 3 with guesses in the place of $x_0$ and $\varepsilon$. No noise is drawn, so a start
+# noise determines the sample, and u need not be t − 1: steps can be skipped.
 
 
 # %%
@@ -845,9 +850,9 @@ assert ddim_mean[3] < ddim_mean[0] and ddim_mean[-1] < 3 * fresh and ddpm_mean[-
 # *Figure: distance between samples and mixture for 5 to 1000 calls of the exact denoiser: means over a few sets of
 # samples (line), and each set (dots). The dotted line is what as many fresh data have; the dots show how much of a
 # single point near it would be chance.* With the exact denoiser DDIM is at the level of fresh data after 200 steps,
-# DDPM after 1000. The library's `ddim_sample(..., eta=…)` puts part of the dice back for η between 0 and 1.
+# DDPM after 1000. The library's `ddim_sample(..., eta=…)` puts part of the dice back for $\eta$ between 0 and 1.
 #
-# ## 10 · Why samplers clamp x_0
+# ## 10 · Why samplers clamp $x_0$
 #
 # $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}$ divides by $\sqrt{\bar\alpha_t}$. At
 # the noisy end that is almost nothing, so a tiny error of $\hat\varepsilon$ becomes an enormous one of $\hat x_0$.
@@ -874,15 +879,28 @@ both = [diffusion.ddim_sample(exact, schedule, start.shape, steps=50, x_T=start,
 assert_close(diffusion.sample(both[0]), diffusion.sample(both[1]))  # nothing to clamp
 
 # %% [markdown]
-# An error of one hundredth in ε, less than that of the trained network of section 8, ruins the samples without the
-# clamp. With it the damage is bounded. With the exact denoiser the clamp does nothing: E[x_0 | x_t] is an average of
-# data, and lies in their range.
+# An error of one hundredth in $\varepsilon$, less than that of the trained network of section 8, ruins the samples
+# without the clamp. With it the damage is bounded. With the exact denoiser the clamp does nothing: $\mathbb E[x_0\mid
+# x_t]$ is an average of data, and lies in their range.
+#
+# **Try it.** The figure below is the whole of sections 7 to 10 in one: 400 particles, drawn back from noise by the
+# exact denoiser of the mixture, as `ddim_sample` does it. Move the frame (or press "play"); then choose the number of
+# steps, $\eta$ from DDIM to DDPM, an error added to every $\varepsilon$, and whether $\hat x_0$ is clamped. It needs no
+# running kernel. Things to try: 5 steps with $\eta = 0$ and with $\eta = 1$; an error of 0.01 without the clamp.
+
+# %%
+moving_reverse(WEIGHTS.tolist(), MEANS.tolist(), WIDTH)
+
+# %% [markdown]
+# *Figure that moves: above, the particles as a histogram (blue) and the exact density of $x_t$ (red); below, the paths
+# of some of them, time running downwards from noise to $x_0$. In numbers: the distance of the samples to the mixture.
+# Where no script runs, 16 paths of DDIM, which end on the three peaks.*
 #
 # ## 11 · Images
 #
-# Everything above holds for images, pixel by pixel: x_0 has shape (B, 1, 28, 28), ε has the same shape, and one t
-# belongs to each image. The library comes with 2,000 of the 60,000 training images of Fashion-MNIST, so this runs
-# offline.
+# Everything above holds for images, pixel by pixel: $x_0$ has shape (B, 1, 28, 28), $\varepsilon$ has the same shape,
+# and one t belongs to each image. The library comes with 2,000 of the 60,000 training images of Fashion-MNIST, so this
+# runs offline.
 
 # %%
 bundle = load_images("fashion-mnist", "train", bundled=True)
@@ -894,6 +912,8 @@ noise = torch.randn(shoe.shape, generator=seeded(18))
 when = torch.tensor([0, 100, 250, 500, 750, 999])
 strip = [schedules[f"{kind}, T = 1000"].q_sample(shoe.expand(6, -1, -1, -1), when, noise.expand(6, -1, -1, -1))
          for kind in ("cosine", "linear")]  # fmt: skip
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 image_grid(torch.cat(strip).clamp(-1, 1), ax, columns=6, titles=[f"t = {t}" for t in when.tolist()] + [""] * 6)
 for name, y in (("cosine", 24), ("linear", 64)):
@@ -915,16 +935,16 @@ print({name: float(f"{value:.4g}") for name, value in numbers.items()})
 show(still.figure, "The widget's view: a clean boot, the boot at t = 300, and the curves of alpha-bar and SNR.")
 
 # %% [markdown]
-# *Figure: what the widget shows. From left to right: x_0; x_t; ᾱ_t and SNR of the chosen schedule in blue, of the
-# others in grey, with a dot at t.*
+# *Figure: what the widget shows. From left to right: $x_0$; $x_t$; $\bar\alpha_t$ and SNR of the chosen schedule in
+# blue, of the others in grey, with a dot at t.*
 
 # %%
 forward_process(t=300)
 
 # %% [markdown]
 # **The exact denoiser of a finite set of images.** Take "the data" to be exactly the 2,000 images at hand, each with
-# probability 1/2000: a mixture like ours with s = 0. Then E[x_0 | x_t] is an average of the images, weighted by how
-# well each explains x_t. No network, no training, and no model has a lower loss on these images.
+# probability 1/2000: a mixture like ours with s = 0. Then $\mathbb E[x_0\mid x_t]$ is an average of the images,
+# weighted by how well each explains $x_t$. No network, no training, and no model has a lower loss on these images.
 
 
 # %%
@@ -949,12 +969,14 @@ sampler = diffusion.ddim_sample(
     dataset_denoiser, schedule, (8, 1, 28, 28), steps=FILM_STEPS, eta=1.0, generator=seeded(19)
 )
 states = list(sampler)
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 4.2), layout="constrained")
 film_strip(states[:: FILM_STEPS // 100] + states[-1:], ax, n_images=2, n_frames=9)
 show(figure, "Two images emerge from noise over nine frames; below each noisy frame, the denoiser's guess.")
 
 # %% [markdown]
-# *Figure: two samples, time from left to right. Upper rows x_t, lower rows the guess $\hat x_0$: first the average of
+# *Figure: two samples, time from left to right. Upper rows $x_t$, lower rows the guess $\hat x_0$: first the average of
 # all clothes, then a blend of a few, then one piece of clothing.*
 
 # %% [markdown]
@@ -978,6 +1000,7 @@ print(f"the same for unseen test images, median: {typical:.2f}")
 assert nearest.max() < 0.05 * typical
 assert all(left < 1.01 for t, left in candidates if t < 500)  # one image is left before the middle of the chain
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(6.5, 2.9), layout="constrained")
 ax.semilogy(*zip(*candidates, strict=True), color=BLUE, lw=2)
 ax.set(xlabel="t", ylabel="images still in question", xlim=(T, 0), title="What the denoiser still does not know")
@@ -986,7 +1009,7 @@ show(
 )
 
 # %% [markdown]
-# *Figure: the effective number of images that still explain x_t (the exponential of the entropy of the weights), as
+# *Figure: the effective number of images that still explain $x_t$ (the exponential of the entropy of the weights), as
 # the sampler walks from noise (left) to image (right). It falls from 2,000 to 1 before the middle of the chain.*
 #
 # Two lessons. **The perfect minimiser of the training loss copies its training set.** A network is useful because it
@@ -1002,6 +1025,8 @@ pictures = [
     diffusion.sample(diffusion.ddim_sample(wrong, schedule, (6, 1, 28, 28), steps=50, generator=seeded(20), clip=clip))
     for clip in (True, False)
 ]
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9, 1.6), layout="constrained")
 for ax, images, title in zip(axes, pictures, ("with clamp", "without clamp"), strict=True):
     image_grid(images.clamp(-1, 1), ax, columns=6, title=title)
@@ -1009,9 +1034,9 @@ assert pictures[1].std(0).max() < 0.01 < pictures[0].std(0).max()  # without cla
 show(figure, "With the clamp six different clothes; without it six times the same dark sandal.")
 
 # %% [markdown]
-# *Figure: the dataset denoiser with 0.01 added to each ε. Left, clamped: six different clothes. Right, not clamped,
-# from the same six start noises: the first step throws all of them far to the dark side, and they end on the same
-# dark image.*
+# *Figure: the dataset denoiser with 0.01 added to each $\varepsilon$. Left, clamped: six different clothes. Right, not
+# clamped, from the same six start noises: the first step throws all of them far to the dark side, and they end on the
+# same dark image.*
 #
 # ## Summary
 #

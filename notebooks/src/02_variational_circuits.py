@@ -34,12 +34,13 @@ import torch
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import draw_loop
 from qdm_course.moving import moving_qubit, moving_shift
 from qdm_labs.reading import check, solution  # noqa: F401  solution("02.1") shows one way to answer
 from qdm_lib import paper
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.plots import OKABE_ITO, draw_circuit, draw_loop
+from qdm_lib.plots import OKABE_ITO, draw_circuit
 from qdm_lib.plots import show_described as show
 from qdm_lib.quantum import QuantumLayer, to_qnode
 from qdm_lib.simulator import simulate, statevector
@@ -70,21 +71,22 @@ def seeded(seed):
 # %% [markdown]
 # ## 1 · One qubit
 #
-# **State.** A qubit is described by two complex numbers ψ_0 and ψ_1, its *amplitudes*, with |ψ_0|² + |ψ_1|² = 1.
-# Every circuit starts in the state called |0⟩, which is (1, 0); |1⟩ is (0, 1). A state in which both amplitudes are not
-# zero is a *superposition* of the two; the space of all such vectors is called a *Hilbert space*.
+# **State.** A qubit is described by two complex numbers $\psi_0$ and $\psi_1$, its *amplitudes*, with $|\psi_0|^2 +
+# |\psi_1|^2 = 1$. Every circuit starts in the state called $|0\rangle$, which is (1, 0); $|1\rangle$ is (0, 1). A state
+# in which both amplitudes are not zero is a *superposition* of the two; the space of all such vectors is called a
+# *Hilbert space*.
 #
-# **Measurement.** One cannot read amplitudes. A measurement returns one bit: 0 with probability |ψ_0|², 1 with
-# probability |ψ_1|². One such run is a *shot*.
+# **Measurement.** One cannot read amplitudes. A measurement returns one bit: 0 with probability $|\psi_0|^2$, 1 with
+# probability $|\psi_1|^2$. One such run is a *shot*.
 #
 # **Gate.** Between start and measurement, gates multiply the state by unitary matrices (they keep the sum of squares
-# at 1). Two of them take an angle φ; i is the imaginary unit:
+# at 1). Two of them take an angle $\varphi$; i is the imaginary unit:
 #
 # $$ RX(\varphi) = \begin{pmatrix}\cos\frac\varphi2 & -i\sin\frac\varphi2\\ -i\sin\frac\varphi2 & \cos\frac\varphi2
 # \end{pmatrix},\qquad RZ(\varphi) = \begin{pmatrix}e^{-i\varphi/2} & 0\\ 0 & e^{i\varphi/2}\end{pmatrix}. $$
 #
-# **Expectation value.** What the circuits of the paper return is ⟨Z⟩ = P(0) − P(1), a number from −1 to 1: the
-# average of many shots, where bit 0 counts +1 and bit 1 counts −1.
+# **Expectation value.** What the circuits of the paper return is $\langle Z\rangle = P(0) - P(1)$, a number from −1 to
+# 1: the average of many shots, where bit 0 counts +1 and bit 1 counts −1.
 
 # %% [markdown]
 # **Question 02.1** (predict, then run). A qubit starts in |0⟩ and is turned by RX(π/3). What is ⟨Z⟩, and with which
@@ -118,51 +120,56 @@ print("RX(2π)|0⟩ =", [round(a, 3) for a in full_turn.real.tolist()], " a full
 assert_close(full_turn, -zero)
 
 # %% [markdown]
-# Two facts to keep. **RX(x) turns a number x into ⟨Z⟩ = cos x**: this is how the paper feeds numbers into its circuits.
-# It is called **angle encoding**: one number a qubit, one gate each. The alternative, *amplitude encoding*, writes
-# numbers into the amplitudes themselves: 2ⁿ numbers fit on n qubits, but preparing such a state takes about as many
-# gates, and the numbers have to be normalised together, so that their common scale is lost. The paper chose angles. And
-# **a full turn gives a minus sign.** On one qubit that sign is invisible, since only
-# |ψ|² is measured. It comes back in section 6.
+# Two facts to keep. **RX(x) turns a number x into $\langle Z\rangle = \cos x$**: this is how the paper feeds numbers
+# into its circuits. It is called **angle encoding**: one number a qubit, one gate each. The alternative, *amplitude
+# encoding*, writes numbers into the amplitudes themselves: $2^n$ numbers fit on n qubits, but preparing such a state
+# takes about as many gates, and the numbers have to be normalised together, so that their common scale is lost. The
+# paper chose angles. And **a full turn gives a minus sign.** On one qubit that sign is invisible, since only $|\psi|^2$
+# is measured. It comes back in section 6.
 #
-# With N shots, ⟨Z⟩ is known up to noise. One shot is ±1, so its variance is 1 − ⟨Z⟩² and that of the average is
-# (1 − ⟨Z⟩²)/N.
+# With N shots, $\langle Z\rangle$ is known up to noise. One shot is ±1, so its variance is $1-\langle Z\rangle^2$ and
+# that of the average is $(1-\langle Z\rangle^2)/N$.
 
 # %%
 angles = torch.linspace(0, TWO_PI, 60)
 exact = torch.cos(angles)
-figure, axes = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True, layout="constrained")
-for ax, n in zip(axes, (20, 1000), strict=True):
+measured, spread = {}, {}
+for n in (20, 1000):
     ones = torch.binomial(torch.full_like(exact, n), (1 + exact) / 2, generator=seeded(n))
-    measured = 2 * ones / n - 1
-    spread = ((1 - exact**2) / n).sqrt()
-    low, high = (exact - 2 * spread).numpy(), (exact + 2 * spread).numpy()
+    measured[n] = 2 * ones / n - 1
+    spread[n] = ((1 - exact**2) / n).sqrt()
+
+# %% jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.7), sharey=True, layout="constrained")
+for ax, n in zip(axes, measured, strict=True):
+    low, high = (exact - 2 * spread[n]).numpy(), (exact + 2 * spread[n]).numpy()
     ax.fill_between(angles.numpy(), low, high, color="#D9D9D9", label="two standard deviations")
     ax.plot(angles, exact, color=BLUE, label="cos φ")
-    ax.plot(angles, measured, ".", color=ORANGE, label=f"{n} shots")
+    ax.plot(angles, measured[n], ".", color=ORANGE, label=f"{n} shots")
     ax.set(xlabel="φ", title=f"{n} shots a point")
     ax.legend(frameon=False, fontsize=8)
 axes[0].set_ylabel("⟨Z⟩ after RX(φ)")
 show(figure, "Measured values scatter around the cosine; much less with 1000 shots than with 20.")
 
 # %% [markdown]
-# *Figure: ⟨Z⟩ after RX(φ). Blue the exact cosine, orange what 20 (left) and 1000 shots (right) measure, grey the
-# expected scatter.*
+# *Figure: $\langle Z\rangle$ after $\mathrm{RX}(\varphi)$. Blue the exact cosine, orange what 20 (left) and 1000 shots
+# (right) measure, grey the expected scatter.*
 #
 # Play with one qubit. Press gates (RX, RY and RZ turn by the angle of the slider), choose the number of shots, measure
-# again. The arrow is the state's point on the **Bloch sphere**: |0⟩ at the top, |1⟩ at the bottom, and ⟨Z⟩ is its
-# height. The figure needs no running kernel; where no script runs, a still picture stands in its place.
+# again. The arrow is the state's point on the **Bloch sphere**: $|0\rangle$ at the top, $|1\rangle$ at the bottom, and
+# $\langle Z\rangle$ is its height. The figure needs no running kernel; where no script runs, a still picture stands in
+# its place.
 
 # %%
 moving_qubit()
 
 # %% [markdown]
 # *Figure: a qubit on the Bloch sphere, and what shots return (bars) beside what they should (black lines). Try: RX
-# twice with π/2, then RZ in between. Why does RZ matter now?*
+# twice with $\pi/2$, then RZ in between. Why does RZ matter now?*
 #
 # ## 2 · Several qubits, control and entanglement
 #
-# The state of n qubits has one amplitude for every string of n bits: 2ⁿ complex numbers, stored as a tensor with n
+# The state of n qubits has one amplitude for every string of n bits: $2^n$ complex numbers, stored as a tensor with n
 # axes of length 2. A qubit in a circuit is called a *wire*; axis w belongs to wire w. A gate on wire w multiplies
 # axis w by its 2×2 matrix and leaves the others alone. The 12 wires of the paper's circuits are a tensor of 4,096
 # numbers, which any laptop holds. 50 wires would be 10¹⁵ numbers, 18 million gigabytes: that is why quantum computers
@@ -201,10 +208,10 @@ assert_close(xx, -torch.ones_like(xx))
 #
 # ## 3 · A circuit, in a dozen lines
 #
-# An **ansatz** is a fixed pattern of gates, some of whose angles are trainable weights θ. This library writes an
+# An **ansatz** is a fixed pattern of gates, some of whose angles are trainable weights $\theta$. This library writes an
 # ansatz as data: a list of gates, each with its wires and the source of its angle, angle = scale · value. Here is one
 # for four wires: encode four numbers x by RX, then a ring of CRZ and CRX gates, from each wire's neighbour to the
-# wire. (It is block A of the paper's HQConv, which notebook 03 takes apart.) Angles are 2π·θ.
+# wire. (It is block A of the paper's HQConv, which notebook 03 takes apart.) Angles are $2\pi\theta$.
 
 
 # %%
@@ -224,7 +231,7 @@ show(ax.figure, "Circuit diagram: four wires, four RX gates, then CRZ and CRX fr
 
 # %% [markdown]
 # *Figure: time runs from left to right, one line a wire. Blue boxes: the encoding. A dot is a control, the orange box
-# at the other end of its line the rotation, θ_k the weight. ⟨Z⟩ is read on every wire.*
+# at the other end of its line the rotation, $\theta_k$ the weight. $\langle Z\rangle$ is read on every wire.*
 #
 # What is such a circuit for? It is a function with weights, and it is trained like one. In a loop: numbers go in as
 # angles, the ansatz turns the state, a measurement returns numbers, a loss judges them, an optimiser changes the
@@ -250,8 +257,8 @@ paper.equation(9)
 
 # %% [markdown]
 # For $Z$, the matrix with +1 and −1 on its diagonal, that average is P(0) − P(1), which is why we can read it from
-# bits. Both forms, for one qubit with RX(x) as the encoding and RX(θ) as the ansatz; and an observable that is not
-# diagonal:
+# bits. Both forms, for one qubit with RX(x) as the encoding and $\mathrm{RX}(\theta)$ as the ansatz; and an observable
+# that is not diagonal:
 
 # %%
 Z = torch.diag(torch.tensor([1, -1], dtype=torch.complex128))
@@ -324,11 +331,11 @@ for circuit in (ring(2), hqconv(3), fqconv(3)):
 # %% [markdown]
 # ## 4 · Training a circuit
 #
-# Everything above is made of differentiable torch operations, so a circuit trains like any layer. A small task: tell
-# an ankle boot from a sneaker by four numbers, the mean brightness of the four quarters of the image. The circuit
-# gets them as angles (times π/2, so that −1 … 1 becomes −π/2 … π/2); a boot is ⟨Z⟩ of wire 0 above a threshold. Scale
-# and threshold are trained too. Beside it, the plainest classical rival: logistic regression on the same four
-# numbers.
+# Everything above is made of differentiable torch operations, so a circuit trains like any layer. A small task: tell an
+# ankle boot from a sneaker by four numbers, the mean brightness of the four quarters of the image. The circuit gets
+# them as angles (times $\pi/2$, so that −1 … 1 becomes $-\pi/2$ … $\pi/2$); a boot is $\langle Z\rangle$ of wire 0
+# above a threshold. Scale and threshold are trained too. Beside it, the plainest classical rival: logistic regression
+# on the same four numbers.
 
 
 # %%
@@ -365,17 +372,20 @@ logistic = torch.nn.Linear(4, 1)
 torch.nn.init.zeros_(logistic.weight)
 torch.nn.init.zeros_(logistic.bias)
 models = {"circuit, 2 layers": CircuitClassifier(ring(2)), "logistic regression": logistic}
-figure, ax = plt.subplots(figsize=(6, 2.7), layout="constrained")
-accuracy = {}
-for (name, model), colour, lr in zip(models.items(), (BLUE, GREY), (0.05, 0.3), strict=True):
-    losses = train(model, x_train, y_train, lr)
+losses, accuracy = {}, {}
+for (name, model), lr in zip(models.items(), (0.05, 0.3), strict=True):
+    losses[name] = train(model, x_train, y_train, lr)
     n = sum(weight.numel() for weight in model.parameters())
     right = [((model(x)[:, 0] > 0) == y).float().mean().item() for x, y in ((x_train, y_train), (x_test, y_test))]
     print(f"{name:20} {n:2} weights: accuracy {right[0]:.1%} on {len(x_train)} training images, "
           f"{right[1]:.1%} on {len(x_test)} test images")  # fmt: skip
-    ax.plot(losses, color=colour, lw=2, label=name)
-    assert losses[-1] < losses[0]
     accuracy[name] = right[1]
+
+# %% jupyter={"source_hidden": true}
+figure, ax = plt.subplots(figsize=(6, 2.7), layout="constrained")
+for (name, values), colour in zip(losses.items(), (BLUE, GREY), strict=True):
+    ax.plot(values, color=colour, lw=2, label=name)
+    assert values[-1] < values[0]
 ax.set(xlabel="training step", ylabel="cross-entropy")
 ax.legend(frameon=False)
 assert abs(accuracy["circuit, 2 layers"] - accuracy["logistic regression"]) < 0.05  # a few of 100 images
@@ -391,8 +401,8 @@ show(figure, "Training losses of the circuit and of logistic regression, both fa
 #
 # ## 5 · Which functions can a circuit express?
 #
-# An input x that enters once, by RX(x), enters the amplitudes as cos(x/2) and sin(x/2). ⟨Z⟩ is quadratic in
-# amplitudes, so as a function of x alone it is always
+# An input x that enters once, by RX(x), enters the amplitudes as cos(x/2) and sin(x/2). $\langle Z\rangle$ is quadratic
+# in amplitudes, so as a function of x alone it is always
 #
 # $$ f(x) = a + b\cos x + c\sin x . $$
 #
@@ -420,7 +430,7 @@ assert largest[1] > 0.01 and largest[2:].max() < 1e-12
 
 # %% [markdown]
 # Frequencies 0 and 1, and beyond them only rounding errors. Two consequences for the paper's model: in each of its
-# inputs a circuit is a constant plus one sine wave, and it cannot tell x from x + 2π.
+# inputs a circuit is a constant plus one sine wave, and it cannot tell x from $x + 2\pi$.
 #
 # **Re-uploading** (Pérez-Salinas et al. 2019, [arXiv:1907.02085](https://arxiv.org/abs/1907.02085)) lifts the limit: if
 # x is encoded r times, with trainable gates in between, frequencies up to r appear. One wire is enough to see it.
@@ -438,6 +448,7 @@ def reuploading(r):
     return Circuit(tuple(gates), 1, 1, 3 * (r + 1), f"{r} uploads")
 
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
 for ax, r in zip(axes, (1, 2, 3), strict=True):
     sizes = spectrum(reuploading(r), torch.rand(3 * (r + 1), generator=seeded(7)).double())[:6, 0]
@@ -448,7 +459,7 @@ axes[0].set_ylabel("size")
 show(figure, "Bar charts: frequencies up to 1, 2 and 3 for one, two and three encodings of the input.")
 
 # %% [markdown]
-# *Figure: frequencies in ⟨Z⟩ for random weights. r encodings reach frequency r and no further.*
+# *Figure: frequencies in $\langle Z\rangle$ for random weights. r encodings reach frequency r and no further.*
 
 # %% [markdown]
 # **Question 02.2.** One wire, gates RX(2x), RZ(θ), RX(x), with θ not special. What is the highest frequency of ⟨Z⟩ in
@@ -460,14 +471,13 @@ check("02.2", my_frequency)
 
 # %% [markdown]
 # Now train on a curve that has frequencies 1, 2 and 3. By Fourier theory a wave A sin(nx) or A cos(nx) that a circuit
-# cannot express leaves a mean squared error of A²/2, its *energy*, and the energies of several such waves add up.
+# cannot express leaves a mean squared error of $A^2/2$, its *energy*, and the energies of several such waves add up.
 
 # %%
 grid = torch.arange(64) * TWO_PI / 64
 waves = [0.4 * torch.sin(grid), 0.3 * torch.cos(2 * grid), -0.2 * torch.sin(3 * grid)]
-target = sum(waves)
-figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
-for ax, r in zip(axes, (1, 2, 3), strict=True):
+target, fits = sum(waves), {}
+for r in (1, 2, 3):
     circuit, starts = reuploading(r), 4  # four random starts at once, as rows of one batch
     theta = torch.rand(starts, circuit.n_weights, generator=seeded(8)).requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=0.05)
@@ -480,8 +490,13 @@ for ax, r in zip(axes, (1, 2, 3), strict=True):
     missing = sum((wave**2).mean().item() for wave in waves[r:])
     print(f"uploads: {r}, mean squared error {errors.min():.5f}, energy of the missing waves {missing:.5f}")
     assert abs(errors.min() - missing) < (0.02 if FAST else 0.002)
+    fits[r] = out[errors.argmin()].detach()
+
+# %% jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.5), sharey=True, layout="constrained")
+for ax, (r, fit) in zip(axes, fits.items(), strict=True):
     ax.plot(grid, target, color=ORANGE, lw=4, alpha=0.5, label="target")
-    ax.plot(grid, out[errors.argmin()].detach(), color=BLUE, label="circuit")
+    ax.plot(grid, fit, color=BLUE, label="circuit")
     ax.set(xlabel="x", title=f"{r} upload{'s' if r > 1 else ''}")
 axes[0].legend(frameon=False, fontsize=8)
 show(figure, "A target curve with three waves: one upload fits one sine, two come closer, three fit it exactly.")
@@ -493,8 +508,9 @@ show(figure, "A target curve with three waves: one upload fits one sine, two com
 # ## 6 · Gradients: the parameter-shift rule
 #
 # Autograd differentiates our simulator because it sees the amplitudes. A quantum computer shows only shots. Can a
-# gradient be measured? Take a gate RX(φ) anywhere in a circuit, and all else fixed. By the argument of section 5,
-# f(φ) = a + b cos φ + c sin φ, and so f′(φ) = −b sin φ + c cos φ. Two runs of the same circuit with φ shifted give
+# gradient be measured? Take a gate $\mathrm{RX}(\varphi)$ anywhere in a circuit, and all else fixed. By the argument of
+# section 5, $f(\varphi) = a + b\cos\varphi + c\sin\varphi$, and so $f'(\varphi) = -b\sin\varphi + c\cos\varphi$. Two
+# runs of the same circuit with $\varphi$ shifted give
 #
 # $$ f(\varphi+\tfrac\pi2) - f(\varphi-\tfrac\pi2) = -2b\sin\varphi + 2c\cos\varphi
 # \quad\Longrightarrow\quad f'(\varphi) = \tfrac12\big[f(\varphi+\tfrac\pi2)-f(\varphi-\tfrac\pi2)\big]. $$
@@ -552,12 +568,13 @@ for circuit in (plain, controlled):
 #
 # ### Why controlled rotations need four terms
 #
-# A rotation is exp(−iφG) with a Hermitian matrix G (one that equals its conjugate transpose), its *generator*. The
-# angle φ enters amplitudes through exp(−iφg) for the eigenvalues g of G, and ⟨Z⟩, quadratic in amplitudes, through
-# *differences of two eigenvalues*. Those are the frequencies. RX and RZ have g = ±1/2: frequencies 0 and 1. A
-# controlled rotation does nothing while the control is 0, which adds g = 0: the eigenvalues are 0, 0, +1/2, −1/2, and
-# the frequencies **0, 1/2 and 1**. The half frequency is the minus sign of section 1, seen at last: after a turn of
-# 2π only the part with control 1 has changed sign, and a relative sign is visible. So the period is 4π.
+# A rotation is $\exp(-i\varphi G)$ with a Hermitian matrix G (one that equals its conjugate transpose), its
+# *generator*. The angle $\varphi$ enters amplitudes through $\exp(-i\varphi g)$ for the eigenvalues g of G, and
+# $\langle Z\rangle$, quadratic in amplitudes, through *differences of two eigenvalues*. Those are the frequencies. RX
+# and RZ have g = ±1/2: frequencies 0 and 1. A controlled rotation does nothing while the control is 0, which adds g =
+# 0: the eigenvalues are 0, 0, +1/2, −1/2, and the frequencies **0, 1/2 and 1**. The half frequency is the minus sign of
+# section 1, seen at last: after a turn of $2\pi$ only the part with control 1 has changed sign, and a relative sign is
+# visible. So the period is $4\pi$.
 
 # %%
 turn = torch.arange(64, dtype=torch.float64) * 2 * TWO_PI / 64  # 0 … 4π
@@ -566,6 +583,8 @@ for k in (0, 1):
     angles = torch.tensor([0.4, 1.1], dtype=torch.float64).repeat(64, 1)
     angles[:, k] = turn
     curves[k] = value(controlled, angles)
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", width_ratios=(1.6, 1))
 for (k, curve), colour, dx in zip(curves.items(), (BLUE, ORANGE), (-0.06, 0.06), strict=True):
     axes[0].plot(turn / math.pi, curve, color=colour, lw=2, label=f"weight {k}")
@@ -582,16 +601,16 @@ show(
 )
 
 # %% [markdown]
-# *Figure: ⟨Z⟩ of wire 0 as a function of each angle over two full turns (left) and its frequencies (right). Weight 0
-# (blue) repeats only after 4π: it contains frequency 1/2. Weight 1 (orange) does not.*
+# *Figure: $\langle Z\rangle$ of wire 0 as a function of each angle over two full turns (left) and its frequencies
+# (right). Weight 0 (blue) repeats only after $4\pi$: it contains frequency 1/2. Weight 1 (orange) does not.*
 #
-# What does the two-term rule do to a wave sin(Ωφ) of frequency Ω? It returns sin(Ωπ/2) cos(Ωφ), where the truth is
-# Ω cos(Ωφ). The ratio is 1 for Ω = 1 and √2 for Ω = 1/2: **the half-frequency part of the gradient comes out 41 % too
-# large.**
+# What does the two-term rule do to a wave $\sin(\Omega\varphi)$ of frequency $\Omega$? It returns
+# $\sin(\Omega\pi/2)\cos(\Omega\varphi)$, where the truth is $\Omega\cos(\Omega\varphi)$. The ratio is 1 for $\Omega =
+# 1$ and $\sqrt{2}$ for $\Omega = 1/2$: **the half-frequency part of the gradient comes out 41 % too large.**
 #
 # The repair: two more runs (Anselmetti et al. 2021, [arXiv:2104.05695](https://arxiv.org/abs/2104.05695); Wierichs et
-# al. 2021, [arXiv:2107.12390](https://arxiv.org/abs/2107.12390), for any set of frequencies). With shifts s_1 = π/2 and
-# s_2 = 3π/2 and coefficients c_1, c_2,
+# al. 2021, [arXiv:2107.12390](https://arxiv.org/abs/2107.12390), for any set of frequencies). With shifts $s_1 = \pi/2$
+# and $s_2 = 3\pi/2$ and coefficients $c_1$, $c_2$,
 #
 # $$ f'(\varphi) = \sum_{j=1,2} c_j\,\big[f(\varphi+s_j) - f(\varphi-s_j)\big] \quad\text{if}\quad
 # \sum_j 2\,c_j\sin(\Omega s_j) = \Omega \ \text{ for } \Omega = \tfrac12 \text{ and } \Omega = 1, $$
@@ -641,14 +660,15 @@ check("02.3", my_coefficients)
 moving_shift()
 
 # %% [markdown]
-# *Figure: f, the expectation value of wire 0, against the angle of one gate, over four turns of π to each side. Black:
-# the angle and the slope there. Red: the points of the two-term rule. Green: the two more of the four-term rule.*
+# *Figure: f, the expectation value of wire 0, against the angle of one gate, over four turns of $\pi$ to each side.
+# Black: the angle and the slope there. Red: the points of the two-term rule. Green: the two more of the four-term
+# rule.*
 #
 # ## 7 · How wrong is the two-term rule on HQConv?
 #
-# All 84 weights of the paper's three-layer HQConv sit in CRZ and CRX gates. A loss is some function of its 12
-# outputs; near a point it is a weighted sum $\sum_w v_w \langle Z_w\rangle$, so take random v. Angles are 2π·θ, so a
-# shift s of the angle is a shift s/2π of θ. We compare all three gradients at several random points.
+# All 84 weights of the paper's three-layer HQConv sit in CRZ and CRX gates. A loss is some function of its 12 outputs;
+# near a point it is a weighted sum $\sum_w v_w \langle Z_w\rangle$, so take random v. Angles are $2\pi\theta$, so a
+# shift s of the angle is a shift $s/2\pi$ of $\theta$. We compare all three gradients at several random points.
 
 # %%
 hq = hqconv(3)
@@ -681,14 +701,14 @@ assert all((row[0] == rows[0][0]).all() and row[0].sum() == 20 for row in rows) 
 # So the two-term gradient points almost the right way, and its error is more than a tenth of its length. The same 20
 # weights are exact at every point. Which, and why?
 #
-# Write a controlled rotation as: do nothing where the control is 0, rotate by R(φ) where it is 1. With ψ the final
-# state and Z the diagonal matrix of +1 (bit 0) and −1 (bit 1), ⟨Z⟩ is the product ψ†Zψ, where † is the conjugate
-# transpose. So each gate stands in it twice, once on each side of Z. Control 0 on both sides: no φ. Control 1 on both
-# sides: R twice, frequencies 0 and 1. Control 0 on one side and 1 on the other: R once, frequency 1/2. Those mixed
-# terms survive only if something *after* the gate mixes the control's 0 and 1. A later gate mixes them only if it
-# **rotates the control wire as a target**; serving as a control again does not, and neither does reading Z. Hence:
-# *the two-term rule is exact for a gate if its control wire is never again a target.* The circuit is data, so that
-# can be checked by a program:
+# Write a controlled rotation as: do nothing where the control is 0, rotate by $R(\varphi)$ where it is 1. With $\psi$
+# the final state and Z the diagonal matrix of +1 (bit 0) and −1 (bit 1), $\langle Z\rangle$ is the product
+# $\psi^\dagger Z\psi$, where † is the conjugate transpose. So each gate stands in it twice, once on each side of Z.
+# Control 0 on both sides: no $\varphi$. Control 1 on both sides: R twice, frequencies 0 and 1. Control 0 on one side
+# and 1 on the other: R once, frequency 1/2. Those mixed terms survive only if something *after* the gate mixes the
+# control's 0 and 1. A later gate mixes them only if it **rotates the control wire as a target**; serving as a control
+# again does not, and neither does reading Z. Hence: *the two-term rule is exact for a gate if its control wire is never
+# again a target.* The circuit is data, so that can be checked by a program:
 
 
 # %%
@@ -719,6 +739,8 @@ f, angles = random_point(0)
 exact = autograd(f, angles)
 with torch.no_grad():
     rule = two_term(f, angles)
+
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(8.5, 3), layout="constrained")
 number, wrong = torch.arange(84), rule - exact
 ax.bar(number.numpy(), exact.numpy(), color="#CCCCCC", label="true derivative")
@@ -826,8 +848,8 @@ print(
 # On a device each of those runs returns an average over N shots. How good is the derivative then? If evaluation j has
 # coefficient $c_j$, expected value $f_j$, so the single-shot variance $\sigma_j^2 = 1 - f_j^2$, and gets $N_j$ shots,
 # the variance of the sum is $\sum_j c_j^2 \sigma_j^2 / N_j$. We compare, for weight 0 of the two-wire circuit and the
-# same *total* number of shots: the two-term rule, the four-term rule, and a finite difference [f(φ + h) − f(φ −
-# h)]/2h with h = 0.1, whose coefficients are ±5.
+# same *total* number of shots: the two-term rule, the four-term rule, and a finite difference $[f(\varphi + h) -
+# f(\varphi - h)]/2h$ with h = 0.1, whose coefficients are ±5.
 
 # %%
 h = 0.1
@@ -857,28 +879,31 @@ def estimates(rule, shots, generator):
 
 
 # %%
-figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 error = {}
-for (name, rule), colour in zip(rules.items(), (RED, BLUE, GREY), strict=True):
+for name, rule in rules.items():
     error[name] = [(estimates(rule, n, seeded(n)) - truth).square().mean().sqrt().item() for n in budgets]
-    ax.loglog(budgets, error[name], "o-", color=colour, label=name)
     print(f"{name:27}", [f"{e:.4f}" for e in error[name]])
+bias = abs(two_term(lambda a: value(controlled, a), angles)[0].item() - truth)
+print(f"\ntrue derivative {truth:.4f}, error of the two-term rule without shot noise {bias:.4f}")
+
+# %% jupyter={"source_hidden": true}
+figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+for (name, values), colour in zip(error.items(), (RED, BLUE, GREY), strict=True):
+    ax.loglog(budgets, values, "o-", color=colour, label=name)
 ax.loglog(budgets, [n**-0.5 for n in budgets], color="black", lw=0.8, ls=":", label="1/√shots")
 ax.set(xlabel="shots for one derivative", ylabel="root mean square error")
 ax.legend(frameon=False, fontsize=9)
 show(
     figure, "Error against shots, log axes: four-term falls as one over root shots, the others level off or start high."
 )
-
-bias = abs(two_term(lambda a: value(controlled, a), angles)[0].item() - truth)
-print(f"\ntrue derivative {truth:.4f}, error of the two-term rule without shot noise {bias:.4f}")
 assert 0.9 * bias < error["two-term rule"][-1] < 1.1 * bias and error["four-term rule"][-1] < 0.1 * bias
 assert error["finite difference, h = 0.1"][0] > 5 * error["four-term rule"][0]
 
 # %% [markdown]
-# *Figure: error of a derivative against the shots spent on it. The four-term rule (blue) falls like 1/√shots for
-# ever. The two-term rule (red) falls with it and then stays at its bias. The finite difference (grey) is ten times
-# worse than the four-term rule all along, since dividing by a small h multiplies the noise.*
+# *Figure: error of a derivative against the shots spent on it. The four-term rule (blue) falls like
+# $1/\sqrt{\text{shots}}$ for ever. The two-term rule (red) falls with it and then stays at its bias. The finite
+# difference (grey) is ten times worse than the four-term rule all along, since dividing by a small h multiplies the
+# noise.*
 
 # %% [markdown]
 # **Question 02.6.** Shots are split over the evaluations in proportion to $|c_j|$. If all single-shot variances are σ²,

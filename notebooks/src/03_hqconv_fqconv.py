@@ -15,7 +15,7 @@
 # 4. explain why neither circuit needs a quantum computer, and what an exact simulator makes of that;
 # 5. audit a circuit: find weights that are there and do nothing.
 #
-# **Prerequisites.** Notebook 02: state, wires, controlled rotations, ⟨Z⟩.
+# **Prerequisites.** Notebook 02: state, wires, controlled rotations, $\langle Z\rangle$.
 #
 # **Measured** on two CPU cores, including the start of Python: 22 s of processor time and 1.2 GB of memory; with
 # `QDM_FAST=1` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
@@ -34,6 +34,8 @@ from IPython.display import Markdown
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import draw_interaction_graph, draw_pennylane, draw_wire_map, liveness_map
+from qdm_course.moving import moving_circuits
 from qdm_course.widgets import CircuitFigure, circuit_explorer
 from qdm_labs.reading import check, solution  # noqa: F401  solution("03.1") shows one way to answer
 from qdm_lib import paper
@@ -41,15 +43,7 @@ from qdm_lib.audit import audit_circuit, interaction_graph
 from qdm_lib.blocks import CircuitConv, WeightStandardizedConv2d
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv, hqconv_released
 from qdm_lib.engine import explain, fast_simulate
-from qdm_lib.plots import (
-    OKABE_ITO,
-    draw_circuit,
-    draw_interaction_graph,
-    draw_pennylane,
-    draw_wire_map,
-    liveness_map,
-    show_described,
-)
+from qdm_lib.plots import OKABE_ITO, draw_circuit, show_described
 from qdm_lib.simulator import simulate, statevector
 from qdm_lib.unet import build_unet, count_parameters
 
@@ -129,7 +123,8 @@ check("03.1", my_channel_and_pixel)
 #
 # HQConv works in two stages. **Block A** stays inside a channel (*intra-channel*) and joins its four pixels in a ring.
 # **Block B** joins neighbouring channels (*inter-channel*) by one wire each, their pixel 0. Each join is a CRZ and then
-# a CRX from the same control to the same target, with a weight each; angles are 2π·θ. The paper's formulas beside ours:
+# a CRX from the same control to the same target, with a weight each; angles are $2\pi\theta$. The paper's formulas
+# beside ours:
 
 # %%
 paper.block("A")
@@ -301,8 +296,8 @@ my_joins = ...  # such as [(0, 5), (2, 7)]
 check("03.2", my_joins)
 
 # %% [markdown]
-# The graph says what is possible. Derivatives say what happens: if ∂⟨Z_w⟩/∂x_i is zero at random points, output w does
-# not depend on input i. One backward pass for each output gives a row of that table.
+# The graph says what is possible. Derivatives say what happens: if $\partial \langle Z_w\rangle/\partial x_i$ is zero
+# at random points, output w does not depend on input i. One backward pass for each output gives a row of that table.
 
 
 # %%
@@ -322,6 +317,7 @@ for circuit, audit in zip(circuits, audits, strict=True):
 assert all(len(audits[2].inputs_of(w)) == 12 for w in range(12))
 assert all(audits[3].inputs_of(w) == (w % 4, w % 4 + 4, w % 4 + 8) for w in range(12))
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.6), layout="constrained")
 for ax, audit in zip(axes.flat, audits, strict=True):
     liveness_map(audit, ax, of="inputs")
@@ -335,8 +331,20 @@ show_described(
 # apart: one pixel in three channels. More layers do not change that.*
 #
 # Look at row 4 of the first table: output 4 depends on inputs 8 … 11, though channel 2 is only ever a *target* of
-# channel 1. In a quantum circuit influence runs both ways through a controlled gate: it also turns the control's
-# state, a *phase kickback*, and a later gate makes that visible in ⟨Z⟩. Here it is the last join of block B, 0 → 4.
+# channel 1. In a quantum circuit influence runs both ways through a controlled gate: it also turns the control's state,
+# a *phase kickback*, and a later gate makes that visible in $\langle Z\rangle$. Here it is the last join of block B, 0
+# → 4.
+#
+# **See it move.** Choose an output: its *light cone* lights up, the gates and inputs that can move it, found by walking
+# back through the gates. Click a gate, or choose an input or angle from the list, and move its value: $\langle
+# Z\rangle$ of all wires follows. Things to try: output c1 p0 with one layer and then c2 p3; FQConv with three layers.
+
+# %%
+moving_circuits()
+
+# %% [markdown]
+# *Figure that moves, without a kernel: the circuit, pale where it cannot move the chosen output; on the right $\langle
+# Z\rangle$ of every wire as bars. Where no script runs: how many inputs stand behind each output, after one layer.*
 #
 # ### Which way do the joins point?
 #
@@ -392,12 +400,13 @@ assert counts["HQConv, block A as in the text"] == ([12] * 9 + [10] * 3, 4)
 # ## 6 · Entanglement between channels
 #
 # Notebook 02 called a state entangled if it cannot be described wire by wire. How much? Take a group of wires, say the
-# four of channel 0, and arrange the 4,096 amplitudes as a matrix with 2⁴ rows (bits of the group) and 2⁸ columns (all
-# other bits). Its singular values s_j (every linear algebra library computes them) say how many pairs of "state of the
-# group, state of the rest" are needed to write the state as a sum:
+# four of channel 0, and arrange the 4,096 amplitudes as a matrix with $2^4$ rows (bits of the group) and $2^8$ columns
+# (all other bits). Its singular values $s_j$ (every linear algebra library computes them) say how many pairs of "state
+# of the group, state of the rest" are needed to write the state as a sum:
 #
 # - the number of those above zero, the **rank**: 1 means a product, no entanglement;
-# - with p_j = s_j² (they sum to 1), the **entropy** S = −Σ_j p_j log₂ p_j in bits: 0 for a product; at most log₂(rank).
+# - with $p_j = s_j^2$ (they sum to 1), the **entropy** $S = -\sum_j p_j \log_2 p_j$ in bits: 0 for a product; at most
+#   $\log_2(\text{rank})$.
 
 
 # %%
@@ -472,7 +481,7 @@ show_described(
 #
 # $$ S \le \min(L, 4)\ \text{bits for channels 0 and 2},\qquad S \le \min(2L, 4)\ \text{bits for channel 1}. $$
 #
-# (In natural logarithms: L · log 2.) The ranks printed above *reach* these bounds, 2, 4, 8, 16 and 4, 16, 16, 16; the
+# (In natural logarithms: $L \log 2$.) The ranks printed above *reach* these bounds, 2, 4, 8, 16 and 4, 16, 16, 16; the
 # mean entropies stay well below, since the singular values are far from equal in most states. For FQConv each of the
 # four triangles can give one bit to a channel, from the first layer on.
 
@@ -527,11 +536,11 @@ assert_close(z, simulate(circuit, x, theta))
 print(f"4 states of 8 amplitudes instead of one of {2**12:,}: the same numbers")
 
 # %% [markdown]
-# **HQConv** does not fall apart, but section 6 says that the rank between neighbouring channels is small. Keep only 2ᴸ
-# terms of the cut after channel 0, and 2ᴸ of that before channel 2; nothing is lost. Such a chain of small tensors is
-# called a *matrix product state*; that weakly entangled circuits are easy this way is due to Vidal 2003
+# **HQConv** does not fall apart, but section 6 says that the rank between neighbouring channels is small. Keep only
+# $2^L$ terms of the cut after channel 0, and $2^L$ of that before channel 2; nothing is lost. Such a chain of small
+# tensors is called a *matrix product state*; that weakly entangled circuits are easy this way is due to Vidal 2003
 # ([quant-ph/0301063](https://arxiv.org/abs/quant-ph/0301063)). Check the first cut for L = 1, 2, 3 layers, by ending
-# the sum over singular vectors after 2ᴸ terms:
+# the sum over singular vectors after $2^L$ terms:
 
 # %%
 for layers in (1, 2, 3):
@@ -545,10 +554,10 @@ for layers in (1, 2, 3):
 
 # %% [markdown]
 # The library's fast engine finds this by itself, for any circuit. `explain` prints its plan; a *site* is a tensor of
-# the chain, a *bond* the number of terms kept between two of them, a *flop* one addition or multiplication. It does
-# one step better than our counting: the joins of the last layer are the last gates of all and meet only wires 0, 4
-# and 8, so their effect on ⟨Z⟩ is computed from those three wires alone. They need no bond, and three layers get by
-# with 2² = 4.
+# the chain, a *bond* the number of terms kept between two of them, a *flop* one addition or multiplication. It does one
+# step better than our counting: the joins of the last layer are the last gates of all and meet only wires 0, 4 and 8,
+# so their effect on $\langle Z\rangle$ is computed from those three wires alone. They need no bond, and three layers
+# get by with $2^2 = 4$.
 
 # %%
 plan = explain(hqconv(3))
@@ -631,6 +640,7 @@ print(released)
 assert len(ours.alive_weights) == 84 and len(released.alive_weights) == 12
 assert len(released.cosine_outputs) == 10 and not ours.cosine_outputs
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 1, figsize=(8, 4.6), layout="constrained")
 for ax, audit in zip(axes, (ours, released), strict=True):
     liveness_map(audit, ax)
@@ -642,8 +652,8 @@ show_described(
 # *Figure: how strongly each weight (across) moves each output (down); white is not at all. Above, HQConv: every column
 # has dark cells; weights of the last layer reach fewer outputs. Below, the released circuit: 12 columns, two outputs.*
 #
-# Ten of its twelve outputs are cos(x_i), a fixed function without a weight. We check that once more by hand, at points
-# of our own:
+# Ten of its twelve outputs are $\cos(x_i)$, a fixed function without a weight. We check that once more by hand, at
+# points of our own:
 
 # %%
 x, theta = random_point(hqconv_released(3), 50, seed=7)
@@ -686,7 +696,7 @@ for circuit in (hqconv(3), fqconv(3)):
 #
 # **Basic** is a third circuit, of 4 wires, which the full quantum vertex needs once (notebook 05): after the encoding
 # four layers, each an RX on every wire and a ring of CNOTs 0 → 1 → 2 → 3 → 0, so 16 weights. Here a weight *is* the
-# angle, without the factor 2π of the other two.
+# angle, without the factor $2\pi$ of the other two.
 
 # %%
 circuit_explorer("HQConv", layers=1)
@@ -699,8 +709,8 @@ show_described(
 )
 
 # %% [markdown]
-# *Figure: what the widget shows. Above, the gates. Below left, the interaction graph, each wire filled by its ⟨Z⟩.
-# Below right, ⟨Z⟩ as bars, and as circles cos(x), what the encoding alone would give.*
+# *Figure: what the widget shows. Above, the gates. Below left, the interaction graph, each wire filled by its $\langle
+# Z\rangle$. Below right, $\langle Z\rangle$ as bars, and as circles cos(x), what the encoding alone would give.*
 #
 # ## Summary
 #

@@ -31,6 +31,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.figures import describe_resnet_block, draw_resnet_block
+from qdm_course.moving import moving_block
 from qdm_labs.reading import check, solution  # noqa: F401  solution("04.1") shows one way to answer
 from qdm_lib.audit import audit_layer, audit_model
 from qdm_lib.blocks import CircuitConv, ResnetBlock, SplitConv, WeightStandardizedConv2d
@@ -38,7 +40,7 @@ from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
-from qdm_lib.plots import OKABE_ITO, describe_resnet_block, draw_resnet_block, show_described
+from qdm_lib.plots import OKABE_ITO, show_described
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
 from qdm_lib.unet import build_unet, count_parameters
@@ -64,9 +66,9 @@ def seeded(seed):
 # %% [markdown]
 # ## 1 · Weight-standardized convolution
 #
-# A convolution multiplies patches with a kernel w of shape (c_out, c_in, 3, 3). Its weight-standardized form
-# ([Qiao et al. 2019](https://arxiv.org/abs/1903.10520)) first brings the kernel of **each output channel** to mean 0
-# and variance 1 over its c_in · 9 entries (its *fan*), and then convolves:
+# A convolution multiplies patches with a kernel w of shape $(c_\text{out}, c_\text{in}, 3, 3)$. Its weight-standardized
+# form ([Qiao et al. 2019](https://arxiv.org/abs/1903.10520)) first brings the kernel of **each output channel** to mean
+# 0 and variance 1 over its $9\,c_\text{in}$ entries (its *fan*), and then convolves:
 #
 # $$ \hat w = \frac{w - \operatorname{mean}(w)}{\sqrt{\operatorname{var}(w) + 10^{-5}}}. $$
 
@@ -107,11 +109,11 @@ print(f"level: {spread['weight-standardized'][-1]:.1f}")
 # *Figure: standard deviation of the output against that of the kernel. The plain convolution (grey) is proportional to
 # it; the standardized one (blue) is level.*
 #
-# Remember the level. A standardized kernel has entries of size 1, not of size 1/√fan as a usual initialization gives,
-# so the output is **larger than the input**, by about √fan where no padding zeros are met. On 2×2 pixels with padding 1
-# only four of the nine kernel positions meet a pixel, the others meet zeros: √(40 · 4) = 12.6. Section 6 needs this.
-# The cell below checks it, and one more property: since the mean is subtracted, adding a constant to a kernel changes
-# nothing, so the gradient of each kernel sums to zero.
+# Remember the level. A standardized kernel has entries of size 1, not of size $1/\sqrt{\text{fan}}$ as a usual
+# initialization gives, so the output is **larger than the input**, by about $\sqrt{\text{fan}}$ where no padding zeros
+# are met. On 2×2 pixels with padding 1 only four of the nine kernel positions meet a pixel, the others meet zeros:
+# $\sqrt{40 \cdot 4} = 12.6$. Section 6 needs this. The cell below checks it, and one more property: since the mean is
+# subtracted, adding a constant to a kernel changes nothing, so the gradient of each kernel sums to zero.
 
 # %%
 expected = (40 * 4) ** 0.5
@@ -136,16 +138,16 @@ check("04.1", my_level)
 # %% [markdown]
 # ## 2 · The ResNet block
 #
-# The block maps (B, c_in, H, W) to (B, c, H, W) and also takes the time embedding, a vector of 40 numbers that says at
-# which step t of the diffusion the image is. In order:
+# The block maps $(B, c_\text{in}, H, W)$ to (B, c, H, W) and also takes the time embedding, a vector of 40 numbers that
+# says at which step t of the diffusion the image is. In order:
 #
-# 1. convolution c_in → c;
+# 1. convolution $c_\text{in} \to c$;
 # 2. **GroupNorm**: the channels form 10 groups; each group of each image is brought to mean 0 and variance 1, then each
 #    channel has its own gain and bias;
 # 3. **time**: a linear layer of SiLU(time) gives each channel a scale and a shift: h · (1 + scale) + shift;
 # 4. **SiLU**, h · sigmoid(h), the nonlinearity;
 # 5. convolution c → c, GroupNorm, SiLU;
-# 6. plus the input x (through a 1×1 convolution where c_in ≠ c).
+# 6. plus the input x (through a 1×1 convolution where $c_\text{in} \ne c$).
 #
 # **Which convolution is an argument.** That is the whole trick: a classical, a hybrid and a quanvolutional block are
 # the same class with another convolution put in. The drawing is made from the model that it shows:
@@ -279,7 +281,7 @@ print_shapes(build_unet("7hqconv", seed=0).vertex_block1, x, time)
 # %% [markdown]
 # The circuits see rows of (B, 7, 12): 7 circuits, 12 wires. In the picture of all 40 channels:
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(9, 2.7), layout="constrained")
 for row, (name, n, full) in enumerate((("unet", 0, 0), ("1hqconv", 1, 0), ("7hqconv", 7, 0), ("fullhqconv", 13, 1))):
     for channel in range(40):
@@ -362,7 +364,7 @@ with torch.no_grad():
     assert_close(quanv.quantum(h), z, rtol=1e-4, atol=1e-5)
 print("the loop over 49 patches and the library agree; input", tuple(h.shape), " output", tuple(z.shape))
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 4, figsize=(8, 4), layout="constrained", width_ratios=(1, 1, 1, 1))
 axes[0, 0].imshow(x_0[3, 0].numpy(), cmap="gray")
 axes[0, 0].set_title("image", fontsize=9)
@@ -380,7 +382,7 @@ show_described(figure, "A garment, three hidden maps of 14 by 14 pixels, and the
 #
 # Two properties set it apart from a 3×3 convolution. A pixel influences its own patch only: patches do not overlap, so
 # nothing crosses their borders (the other seven channels have a 3×3 convolution, which does). And the circuit is a
-# function of period 2π in each input (notebook 02), whatever scale the map has.
+# function of period $2\pi$ in each input (notebook 02), whatever scale the map has.
 
 # %%
 with torch.no_grad():
@@ -416,8 +418,8 @@ check("04.3", my_runs)
 # %% [markdown]
 # ## 5 · Injecting your own convolution
 #
-# Anything that maps (B, c_in, H, W) to (B, c, H, W) can stand in the block. To compare a circuit with something simple,
-# here is a block with cos in the place of the circuit: the encoding alone, no weights.
+# Anything that maps $(B, c_\text{in}, H, W)$ to (B, c, H, W) can stand in the block. To compare a circuit with
+# something simple, here is a block with cos in the place of the circuit: the encoding alone, no weights.
 
 
 # %%
@@ -456,11 +458,11 @@ check("04.4", my_conv)
 # %% [markdown]
 # ## 6 · Large and small channels under one norm
 #
-# A circuit returns ⟨Z⟩, between −1 and 1. The convolution beside it is weight-standardized and returns numbers of size
-# √fan, more than ten (section 1). GroupNorm divides a whole group by **one** standard deviation. In the model with one
-# circuit, group 0 holds quantum channels 0, 1, 2 and classical channel 3. What happens to the small ones? We measure,
-# with noisy Fashion-MNIST images at random steps t, in a fresh model and in two that come with the course: trained for
-# 2 epochs, and for 20, the paper's number.
+# A circuit returns $\langle Z\rangle$, between −1 and 1. The convolution beside it is weight-standardized and returns
+# numbers of size $\sqrt{\text{fan}}$, more than ten (section 1). GroupNorm divides a whole group by **one** standard
+# deviation. In the model with one circuit, group 0 holds quantum channels 0, 1, 2 and classical channel 3. What happens
+# to the small ones? We measure, with noisy Fashion-MNIST images at random steps t, in a fresh model and in two that
+# come with the course: trained for 2 epochs, and for 20, the paper's number.
 
 
 # %%
@@ -536,9 +538,20 @@ for found in measured.values():
         assert after[:3].mean() < 0.5 * after[4:].mean() and after[3] > 1.3 * after[4:].mean()
 
 # %% [markdown]
+# How does that depend on the number of circuits? Fresh models with 0 to 13 circuits, and the full one, measured by the
+# library in the same way; move the slider.
+
+# %%
+moving_block()
+
+# %% [markdown]
+# *Figure that moves, without a kernel: who computes each of the 40 channels of the first vertex convolution, which of
+# the 10 groups are all quantum (Q), all classical (C) or mixed, how many parameters there are, and every channel's
+# scale before and after the norm. Where no script runs: the scales after the norm with one circuit.*
+#
 # The group's one standard deviation is that of its classical channel. So the circuits' outputs leave the norm at a
 # fraction of the size of all other channels, and channel 3, one large among three small, leaves it at about twice their
-# size (√4: it alone makes up the variance of four).
+# size ($\sqrt{4}$: it alone makes up the variance of four).
 #
 # And what do those small numbers carry? The norm also subtracts the group's mean, and that mean is a quarter of channel
 # 3's. To see what is left of the circuits, put each circuit output's average over the images in the place of the output
@@ -737,7 +750,7 @@ for name, (alive, all_of_them) in counts.items():
     print(f"{name:22} {alive:3} of {all_of_them} circuit weights act; {audits[name].n_entries:,} parameters in all")
 assert counts["1hqconv, as released"] == (24, 336) and counts["1fqconv, as released"] == (144, 288)
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(4, 1, figsize=(8.5, 5), layout="constrained")
 for ax, (name, audit) in zip(axes, audits.items(), strict=True):
     g = torch.cat([p.gradient for p in audit.only("theta")])  # (4 convolutions, weights of a circuit)

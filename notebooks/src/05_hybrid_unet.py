@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 5 · The hybrid U-Net
 #
-# Notebook 01 needed a function that looks at a noisy image x_t and a step t and guesses the noise ε in it. In the
-# paper of this course ([arXiv:2402.16147](https://arxiv.org/abs/2402.16147)) that function is a **U-Net**, a network
-# that shrinks the image, works on it while it is small, and grows it back. The quantum circuits sit where it is
-# smallest. Here you take the whole network apart, rebuild its parts, count its parameters, and then decide how much
-# of it should be quantum.
+# Notebook 01 needed a function that looks at a noisy image $x_t$ and a step t and guesses the noise $\varepsilon$ in
+# it. In the paper of this course ([arXiv:2402.16147](https://arxiv.org/abs/2402.16147)) that function is a **U-Net**, a
+# network that shrinks the image, works on it while it is small, and grows it back. The quantum circuits sit where it is
+# smallest. Here you take the whole network apart, rebuild its parts, count its parameters, and then decide how much of
+# it should be quantum.
 #
 # **Objectives.** After this notebook you can
 #
@@ -15,9 +15,9 @@
 # 4. count the parameters of any hybrid, and say where the paper's −1.66 %, −8.76 % and −11.03 % come from;
 # 5. measure what the vertex, and the circuits in it, do in a trained model.
 #
-# **Prerequisites.** Notebook 01 for x_t, t, ε and ᾱ. Notebooks 02 and 03 tell what is inside a circuit; here a circuit
-# is a box that maps 12 numbers to 12 numbers and has 84 (HQConv) or 72 (FQConv) weights. Notebook 04 builds the ResNet
-# block and its hybrid convolution; here they are used as they are.
+# **Prerequisites.** Notebook 01 for $x_t$, t, $\varepsilon$ and $\bar\alpha$. Notebooks 02 and 03 tell what is inside a
+# circuit; here a circuit is a box that maps 12 numbers to 12 numbers and has 84 (HQConv) or 72 (FQConv) weights.
+# Notebook 04 builds the ResNet block and its hybrid convolution; here they are used as they are.
 #
 # **Measured** on one CPU core, including the start of Python: 41 s of processor time and 0.9 GB of memory; with
 # `QDM_FAST=1` 14 s and 0.9 GB. A busy machine takes longer. No network is needed.
@@ -98,7 +98,7 @@ for number, preset in ((3, "7hqconv"), (7, "quanv-hqconv")):
 # - the **vertex**: a ResNet block, attention, a ResNet block, on 40 channels of 2×2 pixels;
 # - the **decoder** mirrors the encoder. At each level it also receives, through the **skips**, what the encoder had at
 #   that size: the vertex is too small to remember where an edge was;
-# - a last ResNet block and a 1×1 convolution give the guess of ε.
+# - a last ResNet block and a 1×1 convolution give the guess of $\varepsilon$.
 #
 # The paper's text gives the second level as 14×14×20. With its parameter count, and in its released code, that level
 # has 10 channels, as here.
@@ -133,6 +133,8 @@ t = torch.tensor([0, 1, 500, 999])
 assert_close(embedding.layers(sines_and_cosines(t)), embedding(t))
 
 steps = torch.arange(1000)
+
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
 for ax, part, what in zip(axes, sines_and_cosines(steps).split(5, 1), ("sin", "cos"), strict=True):
     image = ax.imshow(part.T.numpy(), aspect="auto", cmap="cividis", vmin=-1, vmax=1, interpolation="none")
@@ -147,8 +149,8 @@ show_described(fig, text)
 #
 # ## 3 · Down and up
 #
-# A convolution with kernel size k, stride s and padding p turns n pixels into ⌊(n + 2p − k)/s⌋ + 1. The encoder uses
-# k = 4 twice, then k = 7, always with stride 2 and padding 1.
+# A convolution with kernel size k, stride s and padding p turns n pixels into $\lfloor (n + 2p - k)/s\rfloor + 1$. The
+# encoder uses k = 4 twice, then k = 7, always with stride 2 and padding 1.
 
 
 # %%
@@ -165,9 +167,10 @@ assert sizes == [28, 14, 7, 2]
 # %% [markdown]
 # Seven pixels cannot be halved evenly, hence the wide kernel and the 2.
 #
-# The decoder repeats pixels (nearest-neighbour upsampling), then smooths with a 3×3 convolution. From 2 to 7 pixels
-# it matters where the pixels' centres are taken to be: pixel i of 7 covers the place (i + ½)/7 of the width, which
-# falls on pixel ⌊2(i + ½)/7⌋ of the two. PyTorch calls this `nearest-exact`; its older `nearest` leaves out the ½.
+# The decoder repeats pixels (nearest-neighbour upsampling), then smooths with a 3×3 convolution. From 2 to 7 pixels it
+# matters where the pixels' centres are taken to be: pixel i of 7 covers the place $(i + \tfrac12)/7$ of the width,
+# which falls on pixel $\lfloor 2(i + \tfrac12)/7\rfloor$ of the two. PyTorch calls this `nearest-exact`; its older
+# `nearest` leaves out the ½.
 
 # %%
 two = torch.tensor([[[0.0, 1.0]]])
@@ -188,7 +191,7 @@ check("05.1", my_seven)
 #
 # A convolution looks at neighbours. **Attention** lets every pixel collect from all others. From each pixel's channels
 # three vectors are made: a query q, a key k, and a value v. The output at pixel i is a weighted mean of the values of
-# all pixels j; the weight is large where q_i fits k_j. This is done four times side by side (four **heads**), with
+# all pixels j; the weight is large where $q_i$ fits $k_j$. This is done four times side by side (four **heads**), with
 # vectors of 32 numbers each.
 #
 # *Full attention* needs a weight for each pair of pixels: 28·28 = 784 pixels make 614,656 pairs. At the vertex there
@@ -224,7 +227,7 @@ assert_close(vertex_attention(block, x), block(x))
 #
 # and the sum in brackets, a 32×32 matrix called the *context*, is the same for every pixel i: it is computed once.
 # Here q is a softmax over its 32 features, k a softmax over the pixels. (Two constants come with it: q is divided by
-# √32, and v by the number of pixels.)
+# $\sqrt{32}$, and v by the number of pixels.)
 
 
 # %%
@@ -378,7 +381,7 @@ check("05.4", my_count)
 #
 # Where does the saving come from?
 
-# %%
+# %% jupyter={"source_hidden": true}
 ns = range(14)
 fig, ax = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
 for ansatz, w, colour, style in (("HQConv", 84, "orange", "o-"), ("FQConv", 72, "vermilion", "s--")):
@@ -464,11 +467,11 @@ for name, value in median.items():
 # two epochs of training, in three conditions:
 #
 # - **intact**: the model as trained;
-# - **circuits silent**: every output ⟨Z⟩ of its circuits replaced by 0, all other weights as trained;
+# - **circuits silent**: every output $\langle Z\rangle$ of its circuits replaced by 0, all other weights as trained;
 # - **vertex cut out**: the three vertex blocks pass their input on unchanged.
 #
-# For real test images at several t, we compare the mean squared error of the guessed noise. The noise ε has variance 1,
-# so a model that always guesses 0 has error 1.
+# For real test images at several t, we compare the mean squared error of the guessed noise. The noise $\varepsilon$ has
+# variance 1, so a model that always guesses 0 has error 1.
 
 # %% [markdown]
 # **Question 05.6** (predict, then run). At which t does cutting out the vertex raise the error most, in per cent of the
@@ -533,7 +536,7 @@ for condition, values in change.items():
     print(f"change, {condition}".rjust(24), *(f"{value:+9.3%}" for value in values))
 assert max(map(abs, change["circuits silent"])) < 0.01 < max(change["vertex cut out"]) < 0.2
 
-# %%
+# %% jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for (condition, values), style, colour in zip(change.items(), ("s--", "^-"), ("orange", "vermilion"), strict=True):
     ax.plot(STEPS, [100 * abs(value) for value in values], style, color=OKABE_ITO[colour], label=condition)
@@ -577,8 +580,9 @@ show_described(
 #
 # After each vertex convolution comes a GroupNorm: the 40 channels form 10 groups of 4, and each group is shifted and
 # scaled to mean 0 and variance 1 (over its 4 channels and 4 pixels). With one circuit, channels 0, 1, 2 are quantum and
-# share their group with channel 3, which is classical. An output ⟨Z⟩ lies between −1 and 1. A convolution's output has
-# no such bound. If channel 3 is large, dividing by the group's common deviation makes the quantum channels small.
+# share their group with channel 3, which is classical. An output $\langle Z\rangle$ lies between −1 and 1. A
+# convolution's output has no such bound. If channel 3 is large, dividing by the group's common deviation makes the
+# quantum channels small.
 
 # %%
 maps = {}
@@ -604,7 +608,7 @@ for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2")):
     )
     print(f"after {norm_name}: quantum channels {after[:3].mean():.2f}, the others {after[3:].mean():.2f}")
 
-# %%
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(2, 1, figsize=(8.5, 4.2), sharex=True, layout="constrained")
 colours = [OKABE_ITO["orange"]] * 3 + [OKABE_ITO["sky blue"]] * 37
 for ax, name, what in zip(axes, ("conv1", "norm1"), ("before the norm", "after the norm"), strict=True):
@@ -629,5 +633,26 @@ show_described(
 # So the circuits' outputs start small beside their neighbour, stay small after the norm, and are then added to the
 # block's input. This is one mechanical reason for what section 8 measured. With 7 circuits it is milder: 20 of the 21
 # quantum channels fill five groups of their own, and only the last one shares its group with classical channels.
+#
+# ## Summary
+#
+# - The U-Net shrinks a picture to 2×2 pixels and grows it back; skips carry detail across, last in, first out.
+# - It is told t by ten sines and cosines, which give every ResNet block a scale and a shift.
+# - Attention lets pixels collect from all others: in full at the vertex, by a context of fixed size elsewhere.
+# - The saving of parameters comes from the smaller convolution. It would be there for anything small in its place.
+# - In the model that was tested, cutting out the vertex matters at large t; silencing its circuits hardly does.
+#
+# **A little history.** Ronneberger et al. 2015 ([1505.04597](https://arxiv.org/abs/1505.04597)) drew the U to segment
+# images of cells. Attention and the sines and cosines for a position came from machine translation (Vaswani et al.
+# 2017, [1706.03762](https://arxiv.org/abs/1706.03762)); Shen et al. 2018
+# ([1812.01243](https://arxiv.org/abs/1812.01243)) changed the order of its products, so that its cost grows with the
+# number of pixels and not with its square. A condition that scales and shifts channels is the FiLM layer of Perez et
+# al. 2017 ([1709.07871](https://arxiv.org/abs/1709.07871)), the smooth GELU is of Hendrycks and Gimpel 2016
+# ([1606.08415](https://arxiv.org/abs/1606.08415)). Ho et al. put all of it into one network that guesses noise, and the
+# paper put circuits into its lowest level.
+#
+# **Further reading.** Ronneberger et al., which is short; Ho et al., appendix B, for the network of DDPM; the paper's
+# section 4 beside section 6 of this notebook. All sources are in the [bibliography](../docs/bibliography.md), all words
+# in the [glossary](../docs/glossary.md).
 #
 # **Next:** notebook 06 trains such a model.

@@ -35,13 +35,14 @@ from IPython.display import display
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.moving import moving_film
 from qdm_course.widgets import TrainingFigure, training_job
 from qdm_labs.reading import check, solution  # noqa: F401  solution("06.1") shows one way to answer
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, restore, save_checkpoint
 from qdm_lib.data import batches, load_images, to_model_range
 from qdm_lib.machine import keep_memory
-from qdm_lib.plots import OKABE_ITO, image_grid, show_described
+from qdm_lib.plots import OKABE_ITO, described_picture, image_grid, show_described
 from qdm_lib.training import EMA, TrainConfig, make_optimizer, p2_loss, train
 from qdm_lib.unet import build_unet, count_parameters
 
@@ -79,9 +80,9 @@ def rows_of_images(rows, description, columns):
 # %% [markdown]
 # ## 1 · The recipe, and the loop by hand
 #
-# The paper trains with Adam (learning rate 0.001, β = 0.9 and 0.99) on batches of 128 images, 20 epochs of 60,000
-# images: 9,375 steps. The loss is the squared error of the guessed noise with the P2 weight 1 − ᾱ_t (notebook 01). All
-# of that stands in one small object:
+# The paper trains with Adam (learning rate 0.001, $\beta = 0.9$ and 0.99) on batches of 128 images, 20 epochs of 60,000
+# images: 9,375 steps. The loss is the squared error of the guessed noise with the P2 weight $1-\bar\alpha_t$ (notebook
+# 01). All of that stands in one small object:
 
 # %%
 recipe = TrainConfig()
@@ -89,9 +90,10 @@ print(recipe)
 print(f"20 epochs: {20 * 60_000 / recipe.batch_size:,.0f} steps")
 
 # %% [markdown]
-# One step: draw a time t and noise ε for each image of the batch, mix x_t, let the model guess ε, compute the loss, let
-# Adam change the weights. Then the **EMA**, the exponential moving average of the weights, a second set of weights
-# that follows the first one slowly. Samples are drawn from it. Counting steps s from 0, its rule is
+# One step: draw a time t and noise $\varepsilon$ for each image of the batch, mix $x_t$, let the model guess
+# $\varepsilon$, compute the loss, let Adam change the weights. Then the **EMA**, the exponential moving average of the
+# weights, a second set of weights that follows the first one slowly. Samples are drawn from it. Counting steps s from
+# 0, its rule is
 #
 # - s < 100: the average is a copy of the weights;
 # - later, whenever s + 1 is a multiple of 10: average ← d · average + (1 − d) · weights, with
@@ -160,7 +162,7 @@ assert typical.median() < 1e-5
 # ## 2 · What is in the average?
 #
 # After N steps the average is a weighted sum of the weights at the steps where it was renewed. Renewal k counts
-# (1 − d_k) times all later d's; the copy that was made at step 99 counts the product of all d's.
+# $(1-d_k)$ times all later d's; the copy that was made at step 99 counts the product of all d's.
 
 # %%
 rule = EMA(torch.nn.Linear(1, 1))
@@ -177,6 +179,7 @@ def shares(n):
     return torch.tensor(steps), share
 
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
 for n, colour in ((200, GREY), (400, ORANGE), (938, GREEN), (9375, BLUE)):
     steps, share = shares(n)
@@ -244,16 +247,20 @@ def draw(net, steps=10):
     return diffusion.sample(diffusion.ddim_sample(net, schedule, start_noise.shape, steps=steps, x_T=start_noise))
 
 
+def picture(*state):
+    """What a notebook shows of the run so far: its losses, and images with their step."""
+    return {"text/html": described_picture(live.update(*state), DESCRIPTION), "text/plain": DESCRIPTION}
+
+
 losses, snapshots = [], {}
 began = time.process_time()
-alt = {"image/png": {"alt": DESCRIPTION}}
-screen = display(live.update([1.0]), display_id=True, metadata=alt)
+screen = display(picture([1.0]), display_id=True, raw=True)
 for step in train(model, schedule, batches(data, BATCH, seed=0), optimizer, ema, generator=noise, steps=STEPS):
     losses.append(step.loss)
     if step.step % LIVE_EVERY == 0:
         with ema.applied_to(model):
             snapshots[step.step] = draw(model)
-        screen.update(live.update(losses, snapshots[step.step], step.step), metadata=alt)
+        screen.update(picture(losses, snapshots[step.step], step.step), raw=True)
 seconds = time.process_time() - began
 
 # %% [markdown]
@@ -274,10 +281,10 @@ assert last < first
 # (Processor time adds up the time of all cores. Batches of 128 cost less for each image than batches of 32, so the
 # recipe's own run takes less than this estimate.)
 #
-# **Reading the curve.** Single steps scatter, since every step draws its own images, t and ε, and the weight 1 − ᾱ_t
-# makes small t count for little. The mean of the last steps lags behind them while they fall. The loss falls fast at
-# first, then ever more slowly, and it cannot reach 0: x_t does not determine ε (notebook 01). How good the images are
-# cannot be read from it; one has to look at them.
+# **Reading the curve.** Single steps scatter, since every step draws its own images, t and $\varepsilon$, and the
+# weight $1-\bar\alpha_t$ makes small t count for little. The mean of the last steps lags behind them while they fall.
+# The loss falls fast at first, then ever more slowly, and it cannot reach 0: $x_t$ does not determine $\varepsilon$
+# (notebook 01). How good the images are cannot be read from it; one has to look at them.
 
 # %%
 chosen = [s for s in snapshots if s in (2 * LIVE_EVERY, STEPS // 4, STEPS // 2, STEPS)]
@@ -306,8 +313,8 @@ check("06.3", my_stop)
 # %% [markdown]
 # ## 4 · The average, or the weights themselves?
 #
-# Two sets of weights, two models. We compare their loss on test images that neither has seen, with the same t and ε
-# for both, and their images.
+# Two sets of weights, two models. We compare their loss on test images that neither has seen, with the same t and
+# $\varepsilon$ for both, and their images.
 
 # %% [markdown]
 # **Question 06.4** (predict, then run). After 400 steps, which will have the lower loss on test images, the "weights"
@@ -349,8 +356,8 @@ rows_of_images(rows, "Two rows of eight images from the same noise: raw weights 
 #
 # A run of hours gets interrupted. To go on *as if nothing had happened*, more has to be kept than the weights: the
 # average, Adam's two moments for each weight, the step number (the rule of the average and the order of the images
-# depend on it), and the state of the random generator that draws t and ε. `save_checkpoint` writes all of it into one
-# file, and `restore` puts it back. Six steps in one go, and three plus three with a stop between:
+# depend on it), and the state of the random generator that draws t and $\varepsilon$. `save_checkpoint` writes all of
+# it into one file, and `restore` puts it back. Six steps in one go, and three plus three with a stop between:
 
 
 # %%
@@ -409,8 +416,8 @@ assert forgotten != after
 # guesses instead of one. For this the checkpoint that comes with the course is better than our few minutes: 9,375
 # steps of 128 images, the paper's twenty epochs of the full set.
 #
-# One sampler covers DDIM, DDPM and what lies between: `ddim_sample` with η, the share of fresh noise. η = 0 is DDIM,
-# η = 1 with all 1000 steps is DDPM, and η = 1 with fewer steps is DDPM in larger strides.
+# One sampler covers DDIM, DDPM and what lies between: `ddim_sample` with $\eta$, the share of fresh noise. $\eta = 0$
+# is DDIM, $\eta = 1$ with all 1000 steps is DDPM, and $\eta = 1$ with fewer steps is DDPM in larger strides.
 
 # %% [markdown]
 # **Question 06.5.** For a score, 7,000 images are drawn in batches of 250. How many times is the network called, by
@@ -451,7 +458,7 @@ rows_of_images(
 # %% [markdown]
 # *Figure: one start noise a column, one sampler a row. Down the DDIM rows a column is the same picture, sharper and
 # nearer to its limit; in one the garment of 50 steps becomes a sandal at 100, as where a path forks a small error
-# decides. The rows with fresh noise, η = 1 and DDPM, show other pictures.*
+# decides. The rows with fresh noise, $\eta = 1$ and DDPM, show other pictures.*
 #
 # The distance to the last row of DDIM falls with every row: DDIM converges, since it solves a differential equation,
 # and more steps make the solution more exact. DPM-Solver++ is made to come nearer with as many steps; for
@@ -485,12 +492,27 @@ print(f"the longest was trained for {max(cards[path]['epochs'] for path in shown
 # garment in every row from ten epochs on, in a few columns another one. `1hqconv-transfer` began with the weights that
 # `unet` had after 18 epochs (notebook 07).*
 #
+# The way from noise to picture, of the hybrid model after 2 epochs and after 20, from the same noise in the same 20
+# steps of DDIM. Press "play", or move the frame by hand; no kernel is needed. (`moving_film` takes the folder of any
+# model with a `film.png`. All shipped models draw clothes; a film of digits comes with the first model of MNIST.)
+
+# %%
+moving_film(SHIPPED / "fashion-mnist" / "1hqconv-2-epochs")
+
+# %%
+moving_film(SHIPPED / "fashion-mnist" / "1hqconv")
+
+# %% [markdown]
+# *Figures that move: eight pictures from pure noise to clothes, after 2 epochs above and after 20 below. Where no
+# script runs, a row is a frame, from noise to the finished pictures.* The outlines appear in the same
+# frames in both; after 2 epochs they stay blurred.
+#
 # What the paper reports after 1, 10 and 20 epochs (Paper, Fig. 10 and Paper, Fig. 11 for Fashion-MNIST, Paper, Fig. 12
 # for MNIST) is in a data file of the library. FID is a distance between
 # generated and real images, smaller is better; notebook 08 builds it. As far as the paper says, each
 # number is of one run.
 
-# %%
+# %% jupyter={"source_hidden": true}
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())
 figure, ax = plt.subplots(figsize=(6.5, 3), layout="constrained")
 colours = (BLUE, ORANGE, GREEN, RED, OKABE_ITO["purple"])
@@ -538,4 +560,22 @@ print(
 assert not job.running and job.step < 100_000
 
 # %% [markdown]
+# ## Summary
+#
+# - The loop of the recipe: random t, random noise, weighted squared error, Adam, and an average of the weights.
+# - Samples come from the average. In a long run it forgets its start; in a short one it lags behind.
+# - A checkpoint holds everything that decides what comes next: weights, average, optimiser, step, random streams.
+# - A sampler is chosen when drawing, not when training: DDIM with 50 steps costs a twentieth of DDPM.
+#
+# **A little history.** Averages of the iterates of stochastic gradient descent were studied by Polyak, Ruppert and
+# Juditsky around 1990. Kingma and Ba proposed Adam in 2014 ([1412.6980](https://arxiv.org/abs/1412.6980)). Song and
+# Ermon reported in 2020 ([2006.09011](https://arxiv.org/abs/2006.09011)) that without an average the pictures of a
+# score-based model change their colours from checkpoint to checkpoint; since then nearly all diffusion models are drawn
+# with one. Samplers that solve the way back as a differential equation followed DDIM, among them DPM-Solver++ (Lu et
+# al. 2022, [2211.01095](https://arxiv.org/abs/2211.01095)).
+#
+# **Further reading.** Kingma and Ba, algorithm 1; Karras et al. 2023 ([2312.02696](https://arxiv.org/abs/2312.02696)),
+# who choose the length of the average after training. All sources are in the [bibliography](../docs/bibliography.md),
+# all words in the [glossary](../docs/glossary.md).
+#
 # **Next:** notebook 07 hands the weights of a classical model over to a hybrid one.

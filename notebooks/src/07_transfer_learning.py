@@ -32,12 +32,13 @@ import matplotlib.pyplot as plt
 import torch
 
 import qdm_lib
+from qdm_course.figures import draw_hand_over
 from qdm_labs.reading import check, solution  # noqa: F401  solution("07.1") shows one way to answer
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, transfer_weights
 from qdm_lib.data import batches, load_images, to_model_range
 from qdm_lib.machine import keep_memory
-from qdm_lib.plots import OKABE_ITO, draw_hand_over, image_grid, loss_curve, show_described
+from qdm_lib.plots import OKABE_ITO, image_grid, loss_curve, show_described
 from qdm_lib.training import EMA, make_optimizer, p2_loss, train
 from qdm_lib.unet import build_unet, count_parameters
 
@@ -125,6 +126,7 @@ for part, (total, fresh) in parts.items():
     print(f"{part:8} {total:8,} numbers, {fresh:7,} of them new")
 print(f"in the circuits: {circuits} numbers, {circuits / count_parameters(mine):.2%} of the model")
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 2), layout="constrained")
 left = 0
 for (part, (total, fresh)), colour in zip(parts.items(), (GREY, BLUE, ORANGE, GREEN), strict=True):
@@ -187,7 +189,7 @@ restarted, early = share_left(8438, 938), share_left(0, 938)
 print(f"by the library's EMA: {restarted[468]:.1%} after 469 steps, {restarted[-1]:.1%} after 938 steps")
 assert abs(restarted[468] - 0.79) < 0.01 and abs(restarted[-1] - 0.62) < 0.01 and early[-1] == 0
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
 ax.plot(restarted, color=RED, lw=2, label="restarted at step 8,438, as in the released code")
 ax.plot(early, color=BLUE, lw=2, label="the same rule, counted from 0 again")
@@ -321,7 +323,7 @@ for kind, preset in (("classical → classical", "unet"), ("classical → hybrid
 for (kind, seed), (_, tested) in runs.items():
     print(f"{kind:22} seed {seed}: test loss", "  ".join(f"{v:.4f} (+{k})" for k, v in tested.items()))
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 styles = {"no hand-over": (GREY, "s"), "classical → classical": (BLUE, "o"), "classical → hybrid": (ORANGE, "^")}
 for (kind, seed), (_, tested) in runs.items():
@@ -390,6 +392,8 @@ with torch.no_grad():
             average.copy_to(net)
         states = diffusion.ddim_sample(net.eval(), schedule, start_noise.shape, steps=10, x_T=start_noise)
         pictures[name] = diffusion.sample(states)
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(2, 1, figsize=(7.4, 1.7), layout="constrained")
 for ax, (name, images) in zip(axes, pictures.items(), strict=True):
     image_grid(images, ax, columns=8)
@@ -559,7 +563,7 @@ def print_differences(found):
 
 print_differences(ours)
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 for row, how in enumerate(HAND_OVERS):
     for shift, (target, (name, colour, marker)) in zip((-0.2, 0, 0.2), TARGETS.items(), strict=True):
@@ -616,5 +620,23 @@ print_differences(long)
 # - One seed. The intervals over images (±0.4 to ±0.5, in `study/results/`) say nothing about another one.
 #
 # What carries over is the lesson: name what restarts, and run the control.
+#
+# ## Summary
+#
+# - A hand-over copies everything but the vertex, a sixth of the model; the circuits are 336 numbers of that.
+# - It restarts more than the vertex: the average, which then remembers the random start, and Adam.
+# - The control is classical → classical, with all that restarts. Only hybrid − control is about circuits.
+# - In our runs the control gained as much as the hybrids did. In the paper's it gained in some scores and lost in
+#   others.
+#
+# **A little history.** That the lower layers of a network serve other tasks was measured by Yosinski et al. 2014
+# ([1411.1792](https://arxiv.org/abs/1411.1792)). Raghu et al. 2019 ([1902.07208](https://arxiv.org/abs/1902.07208))
+# took such gains apart with controls, and found that for medical images part of them has nothing to do with the
+# features that are handed over. Mari et al. 2019 ([1912.08278](https://arxiv.org/abs/1912.08278)) brought the idea to
+# networks with a circuit at their end; the paper does it with circuits in the middle.
+#
+# **Further reading.** Mari et al. for the four kinds of transfer between classical and quantum; Raghu et al. for how to
+# ask where a gain comes from. All sources are in the [bibliography](../docs/bibliography.md), all words in the
+# [glossary](../docs/glossary.md).
 #
 # **Next:** notebook 08 judges images with scores, and scores with error bars.

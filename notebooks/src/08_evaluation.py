@@ -104,6 +104,8 @@ print(f"features: generated {tuple(fake.features.shape)}, train {tuple(train_f.f
 # %%
 centre = train_f.features.mean(0)
 _, _, V = torch.linalg.svd(train_f.features - centre, full_matrices=False)
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.3), layout="constrained", width_ratios=(1.25, 1))
 for features, colour, marker, name in (
     (train_f.features[:500], GREY, ".", "real"),
@@ -125,13 +127,13 @@ show_described(figure, "Left: features of real and generated images in the plane
 # ## 2 · FID by hand
 #
 # The **Fréchet inception distance** ([arXiv:1706.08500](https://arxiv.org/abs/1706.08500)) replaces each cloud by the
-# Gaussian with its mean μ and covariance S, and takes the distance of the two Gaussians:
+# Gaussian with its mean $\mu$ and covariance S, and takes the distance of the two Gaussians:
 #
 # $$ \mathrm{FID} = \|\mu-\mu'\|^2 + \mathrm{Tr}\big(S + S' - 2\,(S S')^{1/2}\big). $$
 #
-# In one dimension it is (μ − μ')² + (σ − σ')², with standard deviations σ: how far to move, and how much to stretch.
-# The square root of SS' is awkward, as SS' is not symmetric. But its trace is the sum of the square roots of its
-# eigenvalues, and SS' has the eigenvalues of the symmetric matrix $S^{1/2} S' S^{1/2}$.
+# In one dimension it is $(\mu - \mu')^2 + (\sigma - \sigma')^2$, with standard deviations $\sigma$: how far to move,
+# and how much to stretch. The square root of SS' is awkward, as SS' is not symmetric. But its trace is the sum of the
+# square roots of its eigenvalues, and SS' has the eigenvalues of the symmetric matrix $S^{1/2} S' S^{1/2}$.
 
 
 # %%
@@ -166,7 +168,7 @@ check("08.1", my_factor)
 #
 # FID sees means and covariances only, and it is *biased*: two samples of the same distribution have FID > 0. The
 # **kernel inception distance** ([arXiv:1801.01401](https://arxiv.org/abs/1801.01401)) compares averages of a kernel
-# k(x, y) = (x·y/D + 1)³ within and between the sets:
+# $k(x, y) = (x \cdot y/D + 1)^3$ within and between the sets:
 #
 # $$ \mathrm{KID} = \overline{k(x, x')} + \overline{k(y, y')} - 2\,\overline{k(x, y)}, $$
 #
@@ -272,17 +274,22 @@ check("08.3", my_expectation)
 # %%
 sizes = (40, 60, 100, 150) if FAST else (50, 100, 200, 350, 500)
 curves = {"real": test_f.features, "generated": fake.features}
-figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-means = {}
-for (name, features), ax, colour in zip(curves.items(), axes, (GREY, ORANGE), strict=True):
+values, means = {}, {}
+for name, features in curves.items():
     g = seeded(2)
     for n in sizes:
-        values = [fid(features[torch.randperm(len(features), generator=g)[:n]], train_f.features) for _ in range(5)]
-        ax.plot([n] * 5, values, ".", color=colour, alpha=0.6)
-        means[name, n] = sum(values) / 5
+        subsets = [features[torch.randperm(len(features), generator=g)[:n]] for _ in range(5)]
+        values[name, n] = [fid(subset, train_f.features) for subset in subsets]
+        means[name, n] = sum(values[name, n]) / 5
+    print(f"{name:9}", "  ".join(f"N = {n}: {means[name, n]:.2f}" for n in sizes))
+
+# %% jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
+for name, ax, colour in zip(curves, axes, (GREY, ORANGE), strict=True):
+    for n in sizes:
+        ax.plot([n] * 5, values[name, n], ".", color=colour, alpha=0.6)
     ax.plot(sizes, [means[name, n] for n in sizes], color=colour, lw=2)
     ax.set(xlabel="number of images N", ylabel="FID", title=f"{name} against 2,000 real")
-    print(f"{name:9}", "  ".join(f"N = {n}: {means[name, n]:.2f}" for n in sizes))
 show_described(
     figure, "FID against the number of images: for real ones it falls to the end, for drawn ones it levels off."
 )
@@ -351,7 +358,7 @@ for name, value in resized.items():
     print(f"real test images, {name:33} FID {value:7.2f}")
 assert min(value for name, value in resized.items() if name != "as they are") > 5 * resized["as they are"]
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(len(ways), 1, figsize=(7.5, 0.72 * len(ways)), layout="constrained")
 for ax, (name, images) in zip(axes, ways.items(), strict=True):
     image_grid(images[:8], ax, columns=8)
@@ -394,6 +401,7 @@ gain = ((all_values.mean() - best.mean()) / all_values.std()).item()
 print(f"FID of 200 real images: {all_values.mean():.2f} ± {all_values.std():.2f}; best of six: {best.mean():.2f}")
 print(f"the winner looks better by {gain:.2f} standard deviations, for nothing")
 
+# %% jupyter={"source_hidden": true}
 figure, ax = plt.subplots(figsize=(6.5, 2.5), layout="constrained")
 edges = torch.linspace(all_values.min().item(), all_values.max().item(), 25).tolist()
 ax.hist(all_values.numpy(), bins=edges, color=GREY, density=True, label="each of six equal sets")
@@ -509,7 +517,7 @@ for path in sorted(SHIPPED.rglob("model.json")):
 # |---|---|---|
 # | zero | outputs 0 | do these channels matter at all? |
 # | identity | outputs its input | does it matter that something is computed? |
-# | cos(x) | the encoding alone, ⟨Z⟩ after RX(x) | is a bounded nonlinearity enough? |
+# | cos(x) | the encoding alone, $\langle Z\rangle$ after RX(x) | is a bounded nonlinearity enough? |
 # | classical | a classical layer with as many live weights | are the weights enough? |
 # | frozen | a random circuit, never trained | does training the circuit matter? |
 # | uncontrolled | the circuit's rotations without their controls | does coupling the wires matter? |
@@ -559,7 +567,7 @@ for name, images in pictures.items():
     print(f"{name:16} KID {kid(features, train_f.features):7.4f}   images differ by {distance:.4f} (scale -1 … 1)")
     assert distance < (0.03 if name in ("zero", "identity") else 0.01)
 
-# %%
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(len(rungs), 1, figsize=(7.4, 0.72 * len(rungs)), layout="constrained")
 for ax, (name, images) in zip(axes, pictures.items(), strict=True):
     image_grid(images[:8], ax, columns=8)
@@ -577,11 +585,11 @@ show_described(figure, "Rows of the same eight images, drawn with other function
 #
 # ## 9 · A verdict
 #
-# Two models A and B, the same seeds for both, so that differences are **paired**: d_s = FID of B − FID of A for seed s.
-# The mean of d and its scatter give a 95 % interval, mean ± t · std/√n, with t from Student's distribution for n seeds.
-# Before looking, one fixes a **margin**: the smallest difference that anybody would care about. It must not come from
-# the scatter of the runs: the noisier an experiment, the easier it would then find two models "equivalent". Then there
-# are three honest outcomes:
+# Two models A and B, the same seeds for both, so that differences are **paired**: $d_s$ = FID of B − FID of A for seed
+# s. The mean of d and its scatter give a 95 % interval, mean ± $t \cdot \text{std}/\sqrt{n}$, with t from Student's
+# distribution for n seeds. Before looking, one fixes a **margin**: the smallest difference that anybody would care
+# about. It must not come from the scatter of the runs: the noisier an experiment, the easier it would then find two
+# models "equivalent". Then there are three honest outcomes:
 #
 # - the interval lies on one side of 0: *better* or *worse* (it may still lie within ± margin: then a
 #   difference, but one too small to care about);
@@ -635,7 +643,7 @@ check("08.5", my_word)
 #
 # How often does that rule cry wolf? When both models are the same, in 5 % of all cases, whatever the number of seeds.
 # And how often does it *miss* a true difference? Say the FID of A and that of B scatter by 2 between seeds, each for
-# itself, so that their difference scatters by 2·√2 = 2.8; and B is truly better by 2:
+# itself, so that their difference scatters by $2\sqrt{2} = 2.8$; and B is truly better by 2:
 
 # %%
 g, power = seeded(6), {}
@@ -726,4 +734,24 @@ missing += [] if outcome in ("better", "worse", "equivalent", "undecided") else 
 print("not written yet: " + ", ".join(missing) if missing else "complete: show it to somebody who disagrees")
 
 # %% [markdown]
+# ## Summary
+#
+# - FID compares means and covariances of features, KID averages of a kernel, IS only looks at the generated images.
+# - A score needs its number of images, its extractor, an interval, and the floor of real images beside it.
+# - Unequal N, cut-off pixels, resizing, one seed and the best of several each move a score by as much as a finding.
+# - The control ladder changes one thing at a time. A circuit has to beat every rung above it.
+# - Pairs of runs, a margin fixed before, three possible verdicts; with two or three seeds most are *undecided*.
+#
+# **A little history.** IS is of Salimans et al. 2016, FID of Heusel et al. 2017, KID of Bińkowski et al. 2018, all made
+# for generative adversarial networks. Barratt and Sharma 2018 ([1801.01973](https://arxiv.org/abs/1801.01973)) listed
+# what is wrong with IS; Chong and Forsyth 2019 ([1911.07023](https://arxiv.org/abs/1911.07023)) took the bias out of
+# FID and IS by a line in 1/N, as question 08.3 does, and found that it differs from model to model, so that even equal
+# N is not quite fair; Parmar et al. 2021 ([2104.11222](https://arxiv.org/abs/2104.11222)) showed how much resizing
+# alone does. For quantum models Bowles, Ahmed and Schuld 2024 ([2403.07059](https://arxiv.org/abs/2403.07059)) compared
+# twelve of them with plain classical ones, and with themselves without entanglement: a control ladder by another name.
+#
+# **Further reading.** Bowles et al., for how such a comparison is done and reported; Parmar et al., with pictures of
+# what resizing does. All sources are in the [bibliography](../docs/bibliography.md), all words in the
+# [glossary](../docs/glossary.md).
+#
 # **Next:** notebook 09 takes the circuits towards a real device.

@@ -95,15 +95,16 @@ for name in circuits:
 
 # %% [markdown]
 # The first circuit of each block gets angles of a few radians and answers with all kinds of numbers. The second one
-# gets angles near 0, since it follows a norm, and the norm hands its channels over small. RX(0) leaves a wire in |0⟩;
-# a controlled rotation whose control is |0⟩ does nothing. So with inputs 0 every ⟨Z⟩ is 1 whatever the weights are,
-# and near 0 it stays close to 1: these two circuits are nearly constants.
+# gets angles near 0, since it follows a norm, and the norm hands its channels over small. RX(0) leaves a wire in
+# $|0\rangle$; a controlled rotation whose control is $|0\rangle$ does nothing. So with inputs 0 every $\langle
+# Z\rangle$ is 1 whatever the weights are, and near 0 it stays close to 1: these two circuits are nearly constants.
 
 # %%
 theta = circuits["vertex_block1.conv2.quantum.layer"].theta[0]
 assert_close(simulate(hqconv(3), torch.zeros(1, 12), theta), torch.ones(1, 12))
 assert_close(simulate(hqconv(3), torch.zeros(1, 12), torch.rand(84, generator=seeded(1))), torch.ones(1, 12))
 
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.4), sharex=True, layout="constrained")
 for ax, name in zip(axes, circuits, strict=True):
     ax.hist(exact[name].flatten().numpy(), bins=40, range=(-1, 1), color=ORANGE if "conv1" in name else BLUE)
@@ -119,8 +120,9 @@ show_described(figure, "Four histograms: the first circuits of both blocks sprea
 # ## 2 · Shots, by hand
 #
 # One run of a circuit, a **shot**, ends with a measurement of all 12 wires: one string of 12 bits, drawn with
-# probability |ψ|². ⟨Z⟩ of wire w is estimated by the average of +1 (bit 0) and −1 (bit 1) over N shots. One string
-# serves all 12 wires at once. The standard deviation of the estimate is √((1 − ⟨Z⟩²)/N).
+# probability $|\psi|^2$. $\langle Z\rangle$ of wire w is estimated by the average of +1 (bit 0) and −1 (bit 1) over N
+# shots. One string serves all 12 wires at once. The standard deviation of the estimate is $\sqrt{(1 - \langle
+# Z\rangle^2)/N}$.
 
 # %% [markdown]
 # **Question 09.1** (predict, then run). How many shots make the standard deviation of an estimate at most 0.01,
@@ -246,6 +248,8 @@ difference["the next image"] = (pictures["exact"] - pictures["exact"].roll(1, 0)
 for name, d in difference.items():
     print(f"{name:22} {d:.4f}")
 rows = ("exact", "100 shots", "1 shot", "circuits give 0", "whole vertex gives 0")
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(len(rows), 1, figsize=(6.6, 0.78 * len(rows)), layout="constrained")
 for ax, name in zip(axes, rows, strict=True):
     image_grid(pictures[name], ax, columns=N_DRAWN)
@@ -289,9 +293,10 @@ assert out[:, 3].std() > 3 * out[:, :3].std() and after[:, 3].std() > 2 * after[
 # three Pauli matrices X, Y, Z, each equally often. X flips the bit, Z the sign of the amplitude of 1, Y both. We put
 # it on both wires after every controlled rotation, and leave the encoding and the measurement perfect.
 #
-# After an accident of unknown kind there is no single state ψ any more, but a mixture of states ψ_k with probabilities
-# w_k. All that can be measured is in the **density matrix** ρ = Σ_k w_k ψ_k ψ_k†, a square matrix with 2ⁿ rows († is
-# the conjugate transpose). A gate U turns ρ into UρU†, the channel into (1 − p)ρ + (p/3)(XρX + YρY + ZρZ).
+# After an accident of unknown kind there is no single state $\psi$ any more, but a mixture of states $\psi_k$ with
+# probabilities $w_k$. All that can be measured is in the **density matrix** $\rho = \sum_k w_k \psi_k \psi_k^\dagger$,
+# a square matrix with $2^n$ rows († is the conjugate transpose). A gate U turns $\rho$ into $U\rho U^\dagger$, the
+# channel into $(1 - p)\rho + (p/3)(X\rho X + Y\rho Y + Z\rho Z)$.
 
 # %% [markdown]
 # **Question 09.2** (predict, then run). A complex number takes 16 bytes. How many wires can a density matrix have at
@@ -367,8 +372,8 @@ for wires in (4, 8, 12):
 # A density matrix of 12 wires takes 268 MB, and each of 84 controlled gates and 168 channels touches all of it. The
 # other way: play the accidents. Run the circuit with an ordinary state; after each gate throw the dice for both wires,
 # and apply a random Pauli matrix where they say so. One such **trajectory** is what happens in one shot on a device.
-# The average over many has the expectation values of ρ, with a scatter like 1/√(number of trajectories). A batch of
-# states is a batch of trajectories, and only the rows that were hit need work.
+# The average over many has the expectation values of $\rho$, with a scatter like 1/√(number of trajectories). A batch
+# of states is a batch of trajectories, and only the rows that were hit need work.
 
 
 # %%
@@ -412,16 +417,19 @@ check("09.3", my_accidents_and_p)
 
 # %%
 levels = (0.001, 0.003, 0.01, 0.03)
+means, kept = {}, []
+for p in levels:
+    played = trajectories(hqconv(3), x.expand(N_TRAJECTORIES_12, 12), theta, p, seeded(6))
+    mean = means[p] = played.mean(0)
+    kept.append(((mean @ z) / (z @ z)).item())  # the share of the signal that is left: best factor mean ≈ factor · z
+    print(f"p = {p:.1%}: share of the signal left {kept[-1]:.2f}, runs without any accident {(1 - p) ** 168:.2f}")
+
+# %% jupyter={"source_hidden": true}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", width_ratios=(1.5, 1))
 axes[0].plot([w - 0.3 for w in range(12)], z, "o", color="black", label="no noise")
-kept = []
-for k, (p, colour, marker) in enumerate(zip(levels, (BLUE, GREEN, ORANGE, RED), "^sDv", strict=True)):
-    played = trajectories(hqconv(3), x.expand(N_TRAJECTORIES_12, 12), theta, p, seeded(6))
-    mean = played.mean(0)
-    kept.append(((mean @ z) / (z @ z)).item())  # the share of the signal that is left: best factor mean ≈ factor · z
+for k, ((p, mean), colour, marker) in enumerate(zip(means.items(), (BLUE, GREEN, ORANGE, RED), "^sDv", strict=True)):
     beside = [w - 0.15 + 0.15 * k for w in range(12)]  # so that no mark hides another one
     axes[0].plot(beside, mean, marker, ms=5, color=colour, label=f"p = {p:.1%}")
-    print(f"p = {p:.1%}: share of the signal left {kept[-1]:.2f}, runs without any accident {(1 - p) ** 168:.2f}")
 axes[0].axhline(0, color=GREY, lw=0.6)
 axes[0].set(xlabel="wire", ylabel="⟨Z⟩", xticks=range(12))
 axes[0].legend(frameon=False, fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1), columnspacing=1)
@@ -509,8 +517,9 @@ for name, net in {"this library": model, "lightning.qubit": lightning}.items():
 # ## 7 · What a real device would need
 #
 # **Gates.** Devices offer one kind of two-qubit gate, such as CNOT (flip the target where the control is 1), and free
-# rotations. CRZ(φ) is RZ(φ/2) on the target, CNOT, RZ(−φ/2), CNOT: where the control is 0 the two rotations cancel,
-# where it is 1 the flips turn the second one round. CRX is the same between two Hadamard gates H, since HZH = X.
+# rotations. $\mathrm{CRZ}(\varphi)$ is $\mathrm{RZ}(\varphi/2)$ on the target, CNOT, $\mathrm{RZ}(-\varphi/2)$, CNOT:
+# where the control is 0 the two rotations cancel, where it is 1 the flips turn the second one round. CRX is the same
+# between two Hadamard gates H, since HZH = X.
 
 # %%
 Z0, Z1 = torch.diag(torch.tensor([1.0, 0])).cdouble(), torch.diag(torch.tensor([0, 1.0])).cdouble()  # control 0, 1
@@ -545,7 +554,7 @@ print(f"HQConv: {len(controlled)} controlled rotations, {2 * len(controlled)} CN
 #
 # **Time, under named assumptions.** We count only the time of the shots: no queue, no network, no loading of programs.
 #
-# - *Superconducting*: 250 µs a shot. The circuit itself takes far less, but the qubits have to fall back to |0⟩
+# - *Superconducting*: 250 µs a shot. The circuit itself takes far less, but the qubits have to fall back to $|0\rangle$
 #   before the next shot. IBM's documentation describes this repetition delay; each device has its own default, a
 #   balance between a clean start and the total time
 #   ([repetition rate execution](https://quantum.cloud.ibm.com/docs/en/guides/repetition-rate-execution)).
@@ -608,6 +617,25 @@ assert on_device > simulated
 # shots, and training by parameter-shift is out of reach by orders of magnitude. A device would be needed for circuits
 # that nobody can simulate, and then their outputs would have to matter to the model. Both are open; notebook 08 shows
 # how to test the second.
+#
+# ## Summary
+#
+# - N shots give $\langle Z\rangle$ to within $\sqrt{(1 - \langle Z\rangle^2)/N}$; one string of bits serves all wires.
+# - Noise is exact in a density matrix of $4^n$ numbers, or played out in trajectories of $2^n$.
+# - A model that tolerates shots and noise may simply not listen to its circuits. Ask what happens if they say nothing.
+# - Training these circuits on a device takes orders of magnitude longer than simulating them exactly.
+#
+# **A little history.** Preskill named the time of noisy devices of some fifty to a few hundred qubits in 2018
+# ([1801.00862](https://arxiv.org/abs/1801.00862)). Random trajectories come from quantum optics, where Dalibard, Castin
+# and Mølmer used them in 1992. Temme, Bravyi and Gambetta 2016 ([1612.02058](https://arxiv.org/abs/1612.02058)) showed
+# how to compute part of the noise away, at the price of more shots. PennyLane (Bergholm et al. 2018,
+# [1811.04968](https://arxiv.org/abs/1811.04968)) put simulators and devices behind one interface. Whether circuits that
+# can be trained can also be simulated is an open question (Cerezo et al. 2023,
+# [2312.09121](https://arxiv.org/abs/2312.09121)).
+#
+# **Further reading.** Preskill for the landscape; Cerezo et al. 2020 ([2012.09265](https://arxiv.org/abs/2012.09265)),
+# a review of variational algorithms; Cerezo et al. 2023 with notebook 03 in mind. All sources are in the
+# [bibliography](../docs/bibliography.md), all words in the [glossary](../docs/glossary.md).
 #
 # **Where to go on.** You have seen all of it: the process, the circuits, the network, training, judging. Put your own
 # ansatz into the model: `qdm_lib.circuits.ANSATZE["mine"] = my_function`, then

@@ -6,7 +6,7 @@ second copy appears. Controls are those that carry their own label for keyboards
 BoundedIntText, Checkbox, Button; a bare slider has none). Every widget has a figure class of its own, for the
 static picture that a page without a kernel shows.
 
-A widget's module is loaded when its name is first asked for: a notebook pays for what it shows.
+A widget's module is loaded when its name is first asked for: a notebook pays only for what it shows.
 """
 
 from importlib import import_module

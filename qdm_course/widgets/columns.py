@@ -65,7 +65,7 @@ class Column(widgets.VBox):
         self._show(shown)
 
     def show_none(self, why: str) -> None:
-        """Words in the place of the images."""
+        """Text in place of the images."""
         self._show([(why, b"", "")])
 
     def _show(self, shown: list[tuple[str, bytes, str]]) -> None:

@@ -3,9 +3,10 @@
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from qdm_course.figures import sketch_circuit
 from qdm_course.widgets.tools import picture_of
 from qdm_lib.circuits import ANSATZE
-from qdm_lib.plots import draw_unet, sketch_circuit
+from qdm_lib.plots import draw_unet
 from qdm_lib.unet import UNetConfig
 
 
@@ -14,7 +15,7 @@ class HybridizationFigure:
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(10.6, 5.0))
-        FigureCanvasAgg(self.figure)  # off screen: pyplot never hears of it and cannot show it a second time
+        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
         self.pictures: dict[object, bytes] = {}
 
     def picture(self, config: UNetConfig) -> bytes:

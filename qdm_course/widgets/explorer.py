@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from qdm_course.figures import draw_interaction_graph, fill_nodes, sketch_circuit
 from qdm_course.widgets.tools import LastingWidget, Picture, picture_of, row, scrolling
 from qdm_lib.audit import interaction_graph
 from qdm_lib.circuits import Circuit, basic, fqconv, hqconv, hqconv_released
-from qdm_lib.plots import OKABE_ITO, block_colours, block_name, draw_interaction_graph, fill_nodes, sketch_circuit, tint
+from qdm_lib.plots import OKABE_ITO, block_colours, block_name, tint
 from qdm_lib.simulator import simulate
 
 EXPLORER_ANSATZE: dict[str, Callable[[int], Circuit]] = {
@@ -40,15 +41,15 @@ MAX_LAYERS = 4
 class CircuitFigure:
     """The three panels of `circuit_explorer`: the circuit, which wires it joins, and ⟨Z⟩ on every wire.
 
-    What you see: above, the gates in time, coloured by block. Below left, a circle a wire, filled by its ⟨Z⟩, and
-    arrows from control to target. Below right, ⟨Z⟩ as bars and cos(x), what the encoding alone would give, as dots.
+    What you see: above, the gates in time, coloured by block. Below left, a circle for each wire, filled by its ⟨Z⟩,
+    and arrows from control to target. Below right, ⟨Z⟩ as bars and cos(x), what the encoding alone would give, as dots.
 
     Attributes: `figure` (matplotlib), `circuit`, `z` (n_wires,) as drawn. `update` draws everything.
     """
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(9.6, 5.6))
-        FigureCanvasAgg(self.figure)  # off screen: pyplot never hears of it and cannot show it a second time
+        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
         self.circuit: Circuit | None = None
 
     def update(self, circuit: Circuit, x: Tensor, theta: Tensor) -> dict[str, object]:
@@ -109,7 +110,7 @@ def circuit_explorer(
 
     Returns a VBox; its attributes `controls` (by name), `view` (a `CircuitFigure`), `picture` (the PNG) and
     `numbers` are there for tests and for the curious.
-    Raises ValueError for an unknown ansatz or inputs, or layers out of range.
+    ValueError for an unknown ansatz or inputs, or layers out of range.
     """
     if ansatz not in EXPLORER_ANSATZE:
         raise ValueError(f"Unknown ansatz {ansatz!r}; wanted one of {', '.join(EXPLORER_ANSATZE)}.")

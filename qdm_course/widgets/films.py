@@ -2,7 +2,7 @@
 
 A film is uint8 (frames, images, 28, 28): the states x_t of DDIM on the way, pure noise first, and at the end the
 images. Every model starts from the noise of the same seed, so its first frame is the same. Stored as film.png beside
-the model: a row a frame, a column an image.
+the model: a row for each frame, a column for each image.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def tile(images: np.ndarray, columns: int = 4) -> np.ndarray:
 def png_of(frames: Sequence[np.ndarray], play: int = 0) -> bytes:
     """Pictures (h, w) as one PNG: the only one, or all of them as an animation that plays once and stays at the last.
 
-    play: makes the bytes of an animation its own, so that a browser plays it again.
+    play: a number that changes the bytes of an animation, so that a browser plays it again.
     """
     buffer, (first, *others) = io.BytesIO(), [Image.fromarray(frame) for frame in frames]
     about = PngImagePlugin.PngInfo()

@@ -37,7 +37,7 @@ class ForwardFigure:
     def __init__(self) -> None:
         self.schedules = {name: NoiseSchedule(make()) for name, make in SCHEDULES.items()}
         self.figure = Figure(figsize=(9.6, 2.9))
-        FigureCanvasAgg(self.figure)  # off screen: pyplot never hears of it and cannot show it a second time
+        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
         grid = self.figure.add_gridspec(
             1, 4, width_ratios=(1, 1, 1.35, 1.35), left=0.01, right=0.985, top=0.86, bottom=0.2, wspace=0.32
         )
@@ -106,7 +106,7 @@ def forward_process(
 
     Returns a VBox; its attributes `controls` (by name), `view` (a `ForwardFigure`), `picture` (the PNG) and
     `numbers` (at t) are there for tests and for the curious.
-    Raises ValueError for an unknown schedule, a t outside 0 … T-1, or titles that do not fit the images.
+    ValueError for an unknown schedule, a t outside 0 … T-1, or titles that do not fit the images.
     """
     images, titles = _one_of_each_class() if images is None else (images, titles)
     x = to_model_range(images) if images.dtype == torch.uint8 else images

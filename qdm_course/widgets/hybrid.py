@@ -58,7 +58,7 @@ def hybridization(
     Returns a VBox; its attributes `controls` (by name), `columns`, `films` (drawn and stored, by model folder, ablation
     and seed), `status` and `footer` (HTML) and `job` (the running thread, or None) are there for tests and for the
     curious.
-    Raises ValueError for an unknown preset or a data set without trained models.
+    ValueError for an unknown preset or a data set without trained models.
     """
     choice("preset", preset, PRESETS)
     root = ROOT if root is None else Path(root)
@@ -228,7 +228,7 @@ class _Hybridization(LastingWidget):
         self._show_drawing()
 
     def film(self, folder: Path, ablation: str) -> np.ndarray | None:
-        """The film of a model for the chosen seed: drawn before, or stored beside the model; None where it is to do."""
+        """The film of a model for the chosen seed, drawn before or stored beside it; None where there is none yet."""
         key = folder, ablation, self.controls["seed"].value
         if key not in self.films and key[1:] == (AS_TRAINED, 0):
             stored = read_film(folder / "film.png")
@@ -247,7 +247,7 @@ class _Hybridization(LastingWidget):
         return [(folder, name) for name in dict.fromkeys((AS_TRAINED, ablation if quantum else AS_TRAINED))]
 
     def show_pictures(self, play: int = 0) -> None:
-        """The images of every column, or words in their place; play: not 0 to let them run once."""
+        """The images of every column, or text in their place; play: not 0 to let them run once."""
         for k, column in enumerate(self.columns):
             there = [(name, self.film(folder, name)) for folder, name in self.wanted(k)]
             films = [(self._caption(name), film) for name, film in there if film is not None]
@@ -272,7 +272,7 @@ class _Hybridization(LastingWidget):
         return text + (f" (so far: {', '.join(f'{epochs:g}' for epochs in others)})" if others else "")
 
     def _same_noise(self) -> str:
-        """The start of all the films on the screen is compared, not only promised."""
+        """Whether all films on the screen start from the same noise, compared and not just promised."""
         films = [self.film(*one) for k in range(4) for one in self.wanted(k)]
         starts = [film[0] for film in films if film is not None]
         same = all(np.array_equal(starts[0], start) for start in starts)

@@ -23,14 +23,14 @@ STILL_STYLE = (
 
 
 def picture_of(figure: Figure, dpi: int = 100) -> bytes:
-    """A figure as the bytes of a PNG file, in its full size; lightly packed: packing takes longer than sending."""
+    """A figure as the bytes of a PNG file, in its full size; lightly compressed, as sending is quicker."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
 
 def image_tag(png: bytes, alt: str, style: str = "max-width: 100%; height: auto") -> str:
-    """An <img> that holds the PNG itself. With its size known and decoded at once it takes another's place calmly."""
+    """An <img> that holds the PNG itself. Decoded at once, its size known, it replaces another without flicker."""
     width, height = (int.from_bytes(png[k : k + 4], "big") for k in (16, 20))  # they stand in a PNG's header
     return (
         f'<img decoding="sync" width="{width}" height="{height}" style="{style}" '
@@ -86,8 +86,8 @@ class LastingWidget(widgets.VBox):
     """A widget for a notebook's cell that is run again and again, saved, and opened without its kernel.
 
     A re-run of the cell closes the widget it replaces, which stops its work, and takes over what its controls said if
-    it was called with the same arguments. Beside the living widget the output holds a still picture with one line
-    that says how to wake it; a page shows it only where the widget is not alive.
+    it was called with the same arguments. Beside the live widget the output holds a still picture with one line
+    that says how to wake it; a page shows it only where the widget is not live.
 
     A subclass has `controls` (by name), a `stop` if something runs, and a `still`; it calls `settle` once it is built.
     """
@@ -126,7 +126,7 @@ class LastingWidget(widgets.VBox):
         return {name: control.value for name, control in self.controls.items() if control.has_trait("value")}
 
     def take_over(self, kept: dict[str, object]) -> None:
-        """Set the controls to what another widget of the same kind kept; a value that is no longer offered is left."""
+        """Set the controls to what another widget of the same kind kept, but for values that are no longer offered."""
         for name, value in kept.items():
             try:
                 self.controls[name].value = value

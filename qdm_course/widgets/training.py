@@ -31,16 +31,15 @@ REDRAW = 0.5  # seconds between two pictures, at least
 class TrainingJob:
     """One training run in a background thread: start it, stop it after a whole step, go on where it stood.
 
-    Args:
-        preset: the model. images: what to train on (an ImageSet or uint8 images). batch_size: images a step.
-        seed: of weights, batches and noise; the same seed gives the same losses, however often the job is stopped.
-        draw_every: steps between two sets of samples. n_samples, sampler_steps: their size, by DDIM.
-        on_change: called from the thread after every step and at the end; keep it short.
+    preset: the model. images: what to train on (an ImageSet or uint8 images). batch_size: images a step. seed: of
+    weights, batches and noise; the same seed gives the same losses, however often the job is stopped. draw_every: steps
+    between two sets of samples. n_samples, sampler_steps: their size, by DDIM. on_change: called from the thread after
+    every step and at the end; keep it short.
 
     Attributes: `losses` (one a step), `step`, `running`, `error` (the exception that ended it, or None), `samples`
     (n, 1, 28, 28) or None and `sampled_at`, the step they belong to. Samples come from the averaged weights.
 
-    Raises ValueError for an unknown preset or numbers below 1.
+    ValueError for an unknown preset or numbers below 1.
     """
 
     def __init__(
@@ -97,12 +96,12 @@ class TrainingJob:
         self._thread.start()
 
     def stop(self, wait: float | None = 0.0) -> None:
-        """Ask the job to end after the step under way; wait up to so many seconds for it (None: for ever)."""
+        """Ask the job to end after the step under way; wait for it, at most that many seconds (None: for ever)."""
         self._stop.set()
         self.wait(wait)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the end of the job, at most so many seconds; True if it has ended."""
+        """Wait for the end of the job, at most that many seconds; True if it has ended."""
         if self._thread is not None:
             self._thread.join(seconds)
         return not self.running
@@ -144,7 +143,7 @@ class TrainingFigure:
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(9.6, 3.0), layout="constrained")
-        FigureCanvasAgg(self.figure)  # off screen: pyplot never hears of it and cannot show it a second time
+        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
         self.axes = self.figure.subplots(1, 2, width_ratios=(1.25, 1))
 
     def update(self, losses: list[float], samples: Tensor | None = None, sampled_at: int = 0) -> Figure:
@@ -169,13 +168,13 @@ def training_job(
 ) -> LastingWidget:
     """The widget of notebook 06: choose a model and a number of steps, start, watch, stop, go on.
 
-    images: what to train on; by default the bundled subset of Fashion-MNIST. "Start" makes so many more steps, also
+    images: what to train on; by default the bundled subset of Fashion-MNIST. "Start" makes that many more steps, also
     after a stop; "Stop" ends after the step under way; "From scratch" throws the run away. Changing the model or the
     batch size does that, too, at the next start.
 
     Returns a VBox; its attributes `controls` (by name), `job` (a `TrainingJob` or None), `picture` and
     `status` are there for tests and for the curious.
-    Raises ValueError for an unknown preset or batch size.
+    ValueError for an unknown preset or batch size.
     """
     if preset not in PRESETS:
         raise ValueError(f"Unknown preset {preset!r}; known are {', '.join(PRESETS)}.")

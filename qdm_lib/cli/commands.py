@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Annotated
 import typer
 
 from qdm_lib import __version__
-from qdm_lib.cli.paths import check_file, free_name, path_option
+from qdm_lib.checks import choice, whole
+from qdm_lib.cli.paths import check_file, free_name, model_option, path_option
 from qdm_lib.cli.presets import preset_table
 from qdm_lib.cli.words import command, lasting_streams, program
+from qdm_lib.machine import pick_device, set_threads
 
 app = typer.Typer(
     add_completion=False,
@@ -31,7 +34,9 @@ app = typer.Typer(
 
 
 # Options that several commands share.
-Checkpoint = Annotated[Path, path_option("Folder of a run, as train leaves it, or of a trained model.")]
+Checkpoint = Annotated[
+    Path, model_option("Folder of a run, as train leaves it; or a trained model, such as fashion-mnist/1hqconv.")
+]
 Sampler = Annotated[str, typer.Option(help="ddim, dpm or ddpm.")]
 SamplerSteps = Annotated[int | None, typer.Option(help="Model calls for each image: ddim 50, dpm 20, ddpm 1000.")]
 Seed = Annotated[int, typer.Option(help="Of the random numbers; the same seed draws the same images.")]
@@ -40,7 +45,7 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; by default as ma
 
 
 def say_version(asked: bool) -> None:
-    """--version: print it, and stop."""
+    """For --version: print it and stop."""
     if asked:
         print(f"qdm_lib {__version__}")
         raise typer.Exit()
@@ -82,21 +87,18 @@ def draw(
     Example:
       python -m qdm_lib draw hqconv --layers 3 --out hqconv.png
     """
-    import shutil
-
-    from qdm_lib.checks import choice, whole
     from qdm_lib.circuits import ANSATZE, basic
 
     known = {**ANSATZE, "basic": lambda layers: basic(layers=layers)}
     choice("ansatz", ansatz, known)
     layers = whole("layers", layers if layers is not None else 4 if ansatz == "basic" else 3, 1, MOST_LAYERS)
     circuit = known[ansatz](layers)
+    if out is not None:
+        check_file(out, ".png", ".pdf", ".svg")
+    plots = _plots()
     if out is None:
-        plots = _plots()
         print(plots.circuit_text(circuit, shutil.get_terminal_size((100, 24)).columns))
         return
-    check_file(out, ".png", ".pdf", ".svg")
-    plots = _plots()
     print(f"Wrote {plots.save_figure(plots.draw_circuit(circuit), out)}")
 
 
@@ -133,9 +135,7 @@ def train(
       python -m qdm_lib train --preset 1hqconv --dataset fashion-mnist --epochs 20 --seed 0 --out runs/x
     """
     from qdm_lib.checkpoint import has_checkpoint
-    from qdm_lib.checks import whole
     from qdm_lib.data import load_images
-    from qdm_lib.machine import pick_device, set_threads
     from qdm_lib.runs import Interrupted, RunConfig, launched_processes, saved_config, train_run
 
     if steps is not None and epochs is not None:
@@ -210,7 +210,6 @@ def sample(
     Example:
       python -m qdm_lib sample --checkpoint runs/x --n 64 --sampler ddim --steps 50 --seed 0 --out grid.png
     """
-    from qdm_lib.checks import choice, whole
     from qdm_lib.files import write_npz
     from qdm_lib.quantum import BACKENDS
     from qdm_lib.runs import Film, check_sampler, generate
@@ -221,8 +220,6 @@ def sample(
     whole("n", n, 1, MOST_DRAWN if as_pixels else MOST_IN_A_PICTURE)
     if backend is not None:
         choice("backend", backend, BACKENDS)
-    from qdm_lib.machine import set_threads
-
     set_threads(threads)
     model = _load(checkpoint, ema=not raw_weights, backend=backend)
     check_file(out, ".png", ".pdf", ".npz")
@@ -265,7 +262,6 @@ def evaluate(
     Example:
       python -m qdm_lib evaluate --checkpoint runs/x --n 7000
     """
-    from qdm_lib.checks import choice, whole
     from qdm_lib.data import DATASETS, load_images
     from qdm_lib.features import load_extractor
     from qdm_lib.runs import check_sampler, generate, run_info, score_to_json
@@ -273,8 +269,6 @@ def evaluate(
     sampler_steps = check_sampler(sampler, steps)
     whole("n", n, 2, MOST_DRAWN)
     choice("feature extractor", features, ("classifier", "inception"))
-    from qdm_lib.machine import set_threads
-
     set_threads(threads)
     out = free_name(checkpoint / "scores.json") if out is None else out
     model, info = _load(checkpoint), run_info(checkpoint)
@@ -312,7 +306,6 @@ def demo(
     Example:
       python -m qdm_lib demo
     """
-    from qdm_lib.machine import set_threads
     from qdm_lib.runs import Interrupted
 
     set_threads(threads)

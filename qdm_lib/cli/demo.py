@@ -49,9 +49,7 @@ def run_demo(
 
     A demo that was stopped goes on where it was. A finished one is not trained again: it draws and scores anew.
     fresh=True deletes what an earlier demo left in the folder, and nothing else, and starts over.
-    steps, seed: None means 340 and 0, or those of the demo that is in the folder.
-
-    Raises the errors of `train_run`.
+    steps, seed: None means 340 and 0, or those of the demo that is in the folder. Errors as of `train_run`.
     """
     out, began = Path(out), time.perf_counter()
     whole("n", n, 2, 2500)
@@ -122,22 +120,18 @@ def _minutes(seconds: float) -> str:
 
 
 def _where(out: Path, n: int, step: int) -> str:
-    return "\n".join([
-        "",
-        f"  {out / 'samples.png'}     {n} images the model drew: open this first",
-        f"  {out / 'film_strip.png'}  how three of them came out of noise",
-        f"  {out / 'loss.png'}        the training loss (numbers: loss.csv)",
-        f"  {out / 'scores.json'}     the scores below, with all they depend on",
-        f"  {out / 'checkpoint.safetensors'}  the model after {step:,} steps",
-        "",
-    ])  # fmt: skip
+    return f"""
+  {out / "samples.png"}     {n} images the model drew: open this first
+  {out / "film_strip.png"}  how three of them came out of noise
+  {out / "loss.png"}        the training loss (numbers: loss.csv)
+  {out / "scores.json"}     the scores below, with all they depend on
+  {out / "checkpoint.safetensors"}  the model after {step:,} steps
+"""
 
 
 def _next(out: Path, step: int) -> str:
-    return "\n".join([
-        "",
-        "Next:",
-        "  make lab                                    the course, from notebooks/00_welcome.ipynb on",
-        f"  {command('train', '--resume', '--out', out, '--steps', 4 * step)}   train longer: better clothes",
-        f"  {command('sample', '--checkpoint', out, '--n', 16, '--seed', 1, '--out', 'more.png')}",
-    ])  # fmt: skip
+    return f"""
+Next:
+  make lab                                    the course, from notebooks/00_welcome.ipynb on
+  {command("train", "--resume", "--out", out, "--steps", 4 * step)}   train longer: better clothes
+  {command("sample", "--checkpoint", out, "--n", 16, "--seed", 1, "--out", "more.png")}"""

@@ -16,7 +16,7 @@ PACKAGES = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "pennylane
 
 
 def report() -> Iterator[str]:
-    """The lines of `python -m qdm_lib doctor`. A part that cannot be found out is said to be unknown."""
+    """The lines of `python -m qdm_lib doctor`. What cannot be determined is reported as unknown."""
     from qdm_lib.machine import version
 
     for title, find in (
@@ -53,7 +53,7 @@ def _size(n_bytes: float) -> str:
 
 
 def _processor() -> str:
-    """Its name, and how many of its cores there are for us: seen, by the affinity, by the quota of a container."""
+    """Its name, and how many cores we may use: of all that are seen, by the affinity, by a container's quota."""
     from qdm_lib.machine import affinity, cpu_name, cpu_quota
 
     quota = cpu_quota()

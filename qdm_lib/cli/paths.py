@@ -1,4 +1,4 @@
-"""Files and folders as they are typed: looked at before any work, and replaced only by name."""
+"""Files and folders as they are typed: checked before any work, and replaced only where they were named."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from qdm_lib.checks import typed_path
 def path_option(text: str):
     """An option that is a path."""
     return typer.Option(help=text, parser=typed_path, metavar="PATH")
+
+
+def model_option(text: str):
+    """An option that is the folder of a model, or the name of one that comes with the package."""
+    return typer.Option(help=text, parser=_model_folder, metavar="PATH")
+
+
+def _model_folder(text: str | Path) -> Path:
+    from qdm_lib.checkpoint import SHIPPED, has_model
+
+    path = typed_path(text)
+    return path if path.exists() or not has_model(SHIPPED / path) else SHIPPED / path
 
 
 def free_name(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What the command line says of itself, and to whom: its name, commands to copy, streams that may be closed."""
+"""How the command line speaks: its name, commands to copy, streams that may be closed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def command(*words: str | int | Path, windows: bool = os.name == "nt") -> str:
 
 @contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Inside, printing goes on without a reader: hours of training do not end with a terminal, a pipe or a full disk.
+    """Inside, no failed print ends hours of training: the terminal may close, the pipe may break, the disk may be full.
 
-    What stdout is for is the answer, so only a reader who left is forgiven there. A stream that was closed from the
-    start leads nowhere; its number is taken, or the next file that is opened would get it, and the warnings of C code.
+    stdout carries the answer, so only a reader who left is forgiven there. A stream that was closed from the start is
+    led to nowhere: left free, its number would go to the next file that is opened, and with it the warnings of C code.
     """
     out, err = _Lasting(_opened(sys.stdout, 1), BrokenPipeError), _Lasting(_opened(sys.stderr, 2), OSError, ValueError)
     with redirect_stdout(out), redirect_stderr(err):
@@ -55,7 +55,7 @@ def _opened(stream: TextIO | None, number: int) -> TextIO:
 
 
 class _Lasting:
-    """A stream to which these errors do not happen: after the first one, its text goes nowhere."""
+    """A stream that forgives these errors: after the first one its text is dropped."""
 
     def __init__(self, stream: TextIO, *forgiven: type[Exception]) -> None:
         self._stream, self._forgiven = stream, forgiven

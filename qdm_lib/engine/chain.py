@@ -22,7 +22,7 @@ from qdm_lib.engine.matrices import BlockUnitaries, Constant
 from qdm_lib.engine.parts import ProductState, encoding_phase, z_signs
 from qdm_lib.engine.structure import Chain, Encoding, Readout, Site, roles
 
-_CHUNK_BYTES = 2**23  # of amplitudes done at once: few enough for the caches, many enough for the calls
+_CHUNK_BYTES = 2**22  # of amplitudes done at once: few enough for the caches, many enough for the calls
 
 
 class SiteMatrices:

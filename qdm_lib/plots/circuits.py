@@ -31,7 +31,7 @@ def draw_circuit(
 ) -> Axes:
     """A circuit diagram, coloured by block.
 
-    What you see: one line a wire, time from left to right. First the encoding: RX turned by input x_k. Then the
+    What you see: one line per wire, time from left to right. First the encoding: RX turned by input x_k. Then the
     trainable gates: a dot is the control, the box with R… the rotation it switches on, and θ_k the weight that
     sets its angle. Grey bands join the wires of one channel (labels "c0 p2": channel 0, pixel 2). ⟨Z⟩ at
     the right end is what is read out. Diagrams of more than `fold` columns go on in a second strip below.

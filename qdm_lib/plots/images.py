@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from qdm_lib.plots.style import OKABE_ITO, new_axes
 
 GAP = 2  # white pixels between two images
+MOST_INCHES = 16.0  # of a grid: 50 images a side still have more pixels than they need
 
 
 def image_grid(
@@ -27,7 +28,7 @@ def image_grid(
     What you see: `columns` images a row (by default a square), with the words of `titles`, if there are
     any, above each. images: uint8 (N, 1, H, W), or float in [-1, 1], which is clipped; (N, H, W) works too.
 
-    Raises ValueError for another shape or a wrong number of titles.
+    ValueError for another shape or a wrong number of titles.
     """
     tiles = _as_grey(images)
     n, height, width = tiles.shape
@@ -41,7 +42,8 @@ def image_grid(
     for k, tile in enumerate(tiles):
         y, x = k // columns * step_y + head, k % columns * step_x
         canvas[y : y + height, x : x + width] = tile
-    ax = new_axes(ax, (max(2.0, 0.55 * columns * (1.6 if head else 1)), max(2.0, 0.55 * rows * (2.2 if head else 1))))
+    tile = min(0.55, MOST_INCHES / max(columns, rows))
+    ax = new_axes(ax, (max(2.0, tile * columns * (1.6 if head else 1)), max(2.0, tile * rows * (2.2 if head else 1))))
     _show(ax, canvas)
     for k, text in enumerate(titles or ()):
         y, x = k // columns * step_y + head, k % columns * step_x
@@ -61,7 +63,7 @@ def film_strip(
     spread evenly over the steps the sampler took; t stands above them. The frame at the lower right is the sample.
 
     states: what a sampler of `qdm_lib.diffusion` yields (anything with t, x_t, x_0). Values are clipped to [-1, 1].
-    Raises ValueError if there are none.
+    ValueError where there are none.
     """
     states = list(states)
     if not states:
@@ -128,7 +130,7 @@ def loss_curve(
     the window is a tenth of the run, at most 50 steps.
 
     losses: one a step. steps: their numbers, 1, 2, … by default. Call it again with the same ax, another label and
-    another colour to compare runs. Raises ValueError if there are no losses or the lengths differ.
+    another colour to compare runs. ValueError where there are no losses or the lengths differ.
     """
     losses = np.asarray(losses, dtype=float)
     steps = np.arange(1, len(losses) + 1) if steps is None else np.asarray(steps)

@@ -32,6 +32,7 @@ BLOCK_COLOURS = {
     "": "#999999",
 }
 PIXELS = 96  # of a screen, for an inch of a figure
+READABLE = 560  # pixels of a page: a figure of twice the width has letters of half their size there, still legible
 SMALL_SVG = 60_000  # bytes; a larger one is kept if the PNG is not much smaller
 
 
@@ -69,15 +70,17 @@ def show_described(figure, description: str) -> None:
 
 
 def described_picture(figure: Figure, description: str) -> str:
-    """The figure as HTML: an <img> that holds the picture itself and has the description as its alternative text."""
+    """The figure as HTML: an <img> in a box that scrolls, with the description as its alternative text."""
     picture = None if any(ax.images for ax in figure.get_axes()) else _svg(figure)
     if picture is None or len(picture[1]) > SMALL_SVG:
         small = _png(figure)
         picture = small if picture is None or 2 * len(picture[1]) > 3 * len(small[1]) else picture
     kind, data, width, height = picture
+    # It shrinks with its page down to a width at which letters can be read; a phone scrolls it sideways from there.
+    style = f"max-width: 100%; min-width: {min(width, READABLE)}px; height: auto"
     return (
-        f'<img alt="{escape(description)}" width="{width}" height="{height}" style="max-width: 100%; height: auto" '
-        f'src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+        f'<div style="overflow-x: auto"><img alt="{escape(description)}" width="{width}" height="{height}" '
+        f'style="{style}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}"></div>'
     )
 
 
@@ -105,4 +108,5 @@ def _png(figure: Figure) -> tuple[str, bytes, int, int]:
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """`ax`, or that of a new figure of this size in inches."""
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 
+from qdm_lib.checks import choice
 from qdm_lib.plots.style import OKABE_ITO, new_axes
 from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNetConfig
 
@@ -15,7 +16,7 @@ SIZES, WIDTHS = (28, 14, 7, 2), (10, 10, 20, 30, 40)  # pixels a side, and chann
 KIND_COLOURS = {"resnet": "#A9D3EE", "attention": "#C8C8C8", "conv": "#FFFFFF"}
 CIRCUIT_COLOURS = {"hqconv": OKABE_ITO["orange"], "fqconv": OKABE_ITO["vermilion"], "basic": OKABE_ITO["purple"]}
 OTHER_ANSATZ = OKABE_ITO["green"]  # an ansatz of your own
-HATCH = {"hqconv": "////", "fqconv": "\\\\\\\\", "basic": "xxxx"}  # the same news without colour
+HATCH = {"hqconv": "////", "fqconv": "\\\\\\\\", "basic": "xxxx"}  # the same information without colour
 PIXEL, CHANNEL = 0.052, 0.0108  # inches: of height for a pixel, of width for a channel
 BOX_GAP, GROUP_GAP, ROW_GAP = 0.05, 0.2, 0.3  # inches
 
@@ -36,12 +37,8 @@ class Block:
 
 
 def as_config(config: UNetConfig | str) -> UNetConfig:
-    """A `UNetConfig`, or the one of a preset's name. Raises ValueError for an unknown name."""
-    if isinstance(config, UNetConfig):
-        return config
-    if config not in PRESETS:
-        raise ValueError(f"Unknown preset {config!r}; known are {', '.join(PRESETS)}.")
-    return PRESETS[config]
+    """A `UNetConfig`, or the one of a preset's name; ValueError for an unknown name."""
+    return config if isinstance(config, UNetConfig) else PRESETS[choice("preset", config, PRESETS)]
 
 
 def unet_blocks(config: UNetConfig | str) -> list[list[Block]]:
@@ -84,12 +81,10 @@ def describe_unet(config: UNetConfig | str) -> str:
         )
     else:
         vertex = "The vertex is classical: no channel goes through a circuit."
-    quanv = (
-        f" At 14×14, 3 of 10 channels of each encoder convolution go through one {config.ansatz} circuit that slides "
-        "over the 49 patches of 2×2 pixels, coloured."
-        if config.quanv
-        else " No quanvolution at 14×14."
-    )
+    quanv = " No quanvolution at 14×14."
+    if config.quanv:
+        quanv = (f" At 14×14, 3 of 10 channels of each encoder convolution go through one {config.ansatz} circuit that "
+                 "slides over the 49 patches of 2×2 pixels, coloured.")  # fmt: skip
     return (
         "The U-Net drawn to scale, from left to right: the encoder goes down from 28×28×10 by 14×14×10 and 7×7×20 to "
         "2×2×30, the vertex in the middle works on 2×2×40, the decoder goes up from 2×2×40 by 7×7×30 and 14×14×20 to "
@@ -105,8 +100,7 @@ def draw_unet(config: UNetConfig | str, ax: Axes | None = None, *, title: str | 
     the middle, the decoder climbs on the right; dashed lines are the skips. Below, two convolutions enlarged: a cell
     for each channel. Coloured and hatched channels go through circuits: three channels, a group with a number, for
     each; in a block, the coloured share of its width. `describe_unet` says the same in words.
-
-    Raises ValueError for an unknown preset.
+    ValueError for an unknown preset.
     """
     config = as_config(config)
     ax = new_axes(ax, (10.6, 5.0))
@@ -199,8 +193,8 @@ def _draw_arrows(ax: Axes, places) -> None:
 def _draw_skips(ax: Axes, places) -> None:
     """Two skips a level, drawn as one line, and the outermost one."""
     by_name = {block.name: place for place, block in places}
-    pairs = [(f"encoder.{k}.attention", f"decoder.{3 - k}.block1") for k in range(4)]
-    for source, target in pairs:
+    for k in range(4):
+        source, target = f"encoder.{k}.attention", f"decoder.{3 - k}.block1"
         x, y, width, height = by_name[source]
         y += height if source != "encoder.3.attention" else height + 0.03
         y += -0.12 if height > 0.3 else 0

@@ -36,7 +36,7 @@ class Processes:
             raise ValueError(f"{self.size} processes cannot share a batch of {size} images equally.")
 
     def share(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """This process's rows of each tensor; the error of `check_batch`."""
+        """This process's rows of each tensor; ValueError as in `check_batch`."""
         self.check_batch(len(tensors[0]))
         return tuple(tensor[self.rank :: self.size] for tensor in tensors)
 
@@ -53,7 +53,7 @@ class Processes:
         return self.accelerator.prepare_model(model)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Return once all processes have come this far."""
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Processes:
 
 
 def launched_processes(device: str | None = None) -> Processes | None:
-    """The processes that torchrun or accelerate launch started together; None for a program that stands alone.
+    """The processes that torchrun or accelerate launch started together; None for a program that runs alone.
 
     device: "cpu" keeps the GPUs out. ValueError where Accelerate is missing. One line on stderr warns where accelerate
     launch was asked for several processes and started one.

@@ -57,20 +57,17 @@ LOCK = ".lock"  # a file in a run's folder, locked by the process that trains th
 class RunConfig:
     """What a training run is. `dataclasses.asdict` of it is the "run_config" of the run's checkpoints.
 
-    Args:
-        preset, hybridization: the model, as `build_unet` takes them.
-        model_options: further fields of `UNetConfig`, such as ``{"ansatz": "fqconv"}``.
-        dataset: a key of `qdm_lib.data.DATASETS`.
-        steps: optimiser steps in all. seed: of the weights, the batches and the noise.
-        first_weights: a preset, such as "unet": every weight that this preset has too, by name and shape, starts as in
-            it with the same seed. So models of one seed begin alike, and their differences tell of the models.
-        nudge: multiply every first weight w by 1 + nudge·z, z normal, drawn from the seed; between 0 and 1. A run that
-            is nudged by next to nothing shows how far two runs drift apart through rounding-sized differences alone.
-        backend: of the circuits. bf16: train in bfloat16 where torch thinks it safe (autocast).
-        recipe: batch size, learning rate, loss weight and averaging.
+    preset, hybridization: the model, as `build_unet` takes them. model_options: further fields of `UNetConfig`, such as
+    ``{"ansatz": "fqconv"}``. dataset: a key of `qdm_lib.data.DATASETS`. steps: optimiser steps in all. seed: of the
+    weights, the batches and the noise. backend: of the circuits. bf16: train in bfloat16 where torch thinks it safe
+    (autocast). recipe: batch size, learning rate, loss weight and averaging.
 
-    Raises:
-        ValueError: a name that does not exist or a number out of range.
+    first_weights: a preset, such as "unet": every weight that this preset has too, by name and shape, starts as in it
+    with the same seed. So models of one seed begin alike, and their differences come from the models.
+    nudge: multiply every first weight w by 1 + nudge·z, z normal, drawn from the seed; between 0 and 1. A run that is
+    nudged by next to nothing shows how far two runs drift apart through rounding-sized differences alone.
+
+    ValueError where a name does not exist or a number is out of range.
     """
 
     preset: str = "1hqconv"
@@ -179,20 +176,17 @@ def train_run(
 ) -> RunResult:
     """Train a model and keep it on disk; go on with a run that was stopped. See the module's text for the files.
 
-    Args:
-        config: what to train. When resuming it must describe the same run; only steps, backend and bf16 may differ.
-        out: the run's folder. It must hold no run, or, with resume=True, hold a checkpoint.
-        save_every: steps between two checkpoints. device: "cpu", "cuda", …; None takes the GPU if there is one.
-        progress: print one line about the run and show a bar. on_step: called after each step.
-        model: start from this model instead of a fresh one of `config` (its weights count, when not resuming).
-        images: train on these instead of loading `config.dataset`.
-        processes: a `distributed.Processes`, if several processes make this run together; the main one writes.
+    config: what to train. When resuming it must describe the same run; only steps, backend and bf16 may differ.
+    out: the run's folder. It must hold no run, or, with resume=True, hold a checkpoint. save_every: steps between two
+    checkpoints. device: "cpu", "cuda", …; None takes the GPU if there is one. progress: print one line about the run
+    and show a bar. on_step: called after each step. model: start from this one instead of a fresh one of `config` (its
+    weights count, when not resuming). images: train on these instead of loading `config.dataset`. processes: a
+    `Processes`, where several make this run together; the main one writes.
 
-    Raises:
-        ValueError, FileNotFoundError, OSError: before any work, for a folder or a configuration that cannot be used,
-            and `FolderInUseError`, a ValueError, for one in which another process trains.
-        Interrupted: Ctrl-C or SIGTERM came; the step under way was finished and saved.
-        FloatingPointError: the loss is no number any more; the last checkpoint is kept.
+    ValueError, FileNotFoundError or OSError, before any work, for a folder or a configuration that cannot be used;
+    `FolderInUseError`, a ValueError, where another process trains there. `Interrupted` where Ctrl-C or SIGTERM came:
+    the step under way was finished and saved. FloatingPointError where the loss is no longer a number; the last
+    checkpoint is kept.
     """
     out, main = Path(out), processes is None or processes.is_main
     whole("save_every", save_every)
@@ -255,7 +249,7 @@ def _own_folder(out: Path, resume: bool, processes) -> Iterator[Checkpoint | Non
     with locked(out / LOCK) if main else nullcontext(True) as mine:
         if not mine if processes is None else processes.any(not mine):
             raise FolderInUseError(out)
-        saved = _look_into(out, resume)  # again: another process may have gone on until it gave the folder free
+        saved = _look_into(out, resume)  # again: another process may have gone on until it released the folder
         if processes is not None:
             processes.wait()  # nobody writes before all have looked
         yield saved
@@ -288,7 +282,7 @@ def read_losses(path: str | os.PathLike) -> tuple[list[int], list[float]]:
 def run_info(folder: str | os.PathLike) -> dict:
     """What a checkpoint or a finished model says about itself, without its tensors: step, model_config, run_config.
 
-    Raises FileNotFoundError where there is neither, ValueError for a damaged one.
+    FileNotFoundError where there is neither, ValueError for a damaged one.
     """
     info = read_info(folder)
     about = info.get("run_config") or info.get("card") or {}

@@ -14,14 +14,7 @@ from torch import Tensor, nn
 
 from qdm_lib.checks import choice, whole
 from qdm_lib.data import ImageSet, to_uint8
-from qdm_lib.diffusion import (
-    NoiseSchedule,
-    SampleState,
-    cosine_betas,
-    ddim_sample,
-    ddpm_sample,
-    dpm_solver_sample,
-)
+from qdm_lib.diffusion import SAMPLERS, NoiseSchedule, SampleState
 from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_json, write_npz
 from qdm_lib.machine import free_memory, pick_device, release_memory
@@ -30,20 +23,19 @@ from qdm_lib.transfer import unwrap
 
 # Bytes that an image needs on its way through the model, at most: 1 to 3 MB, the statevector backend with quanvolution.
 IMAGE_MEMORY = 4e6
-SAMPLERS = {"ddpm": ddpm_sample, "ddim": ddim_sample, "dpm": dpm_solver_sample}
 
 
 def check_sampler(sampler: str, steps: int | None = None, T: int = 1000) -> int:
     """The number of model calls for a sampler; None is its usual number: ddpm T, ddim 50, dpm 20.
 
-    Raises ValueError for an unknown sampler or a number it cannot take.
+    ValueError for an unknown sampler or a number it cannot take.
     """
-    choice("sampler", sampler, SAMPLERS)
-    if sampler == "ddpm":
-        if steps not in (None, T):
-            raise ValueError(f"The ddpm sampler always takes {T} steps, not {steps}; use ddim or dpm for fewer.")
-        return T
-    return whole("steps", {"ddim": 50, "dpm": 20}[sampler] if steps is None else steps, 1, T)
+    usual = SAMPLERS[choice("sampler", sampler, SAMPLERS)][1]
+    if usual is not None:
+        return whole("steps", usual if steps is None else steps, 1, T)
+    if steps not in (None, T):
+        raise ValueError(f"The {sampler} sampler always takes {T} steps, not {steps}; use ddim or dpm for fewer.")
+    return T
 
 
 @torch.no_grad()
@@ -73,7 +65,7 @@ def generate(
     are safe.
     schedule: of the noise that the model was trained with. Left out, it is the model's own (a model of `load_model`
     knows it), else the recipe's, cosine with T = 1000.
-    Raises ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
+    ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
     """
     whole("n", n)
     whole("batch_size", batch_size)
@@ -88,16 +80,14 @@ def generate(
         batch_size = int(max(1, min(batch_size, free_memory() / 2 / IMAGE_MEMORY)))
     generator = torch.Generator().manual_seed(seed + DRAW_STREAM)
     starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
-    options = {} if sampler == "ddpm" else {"steps": steps}
+    sample, usual = SAMPLERS[sampler]
+    options = {} if usual is None else {"steps": steps}
     about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
     done = _read_part(part, about, generator)
     with tqdm(total=len(starts) * steps, initial=len(done) * steps, desc=f"draw {n} by {sampler}", unit="step",
               disable=not progress) as bar, _memory_errors(batch_size):  # fmt: skip
         for k, x_T in enumerate(starts[len(done) :], len(done)):
-            states = SAMPLERS[sampler](
-                model, schedule, x_T.shape, x_T=x_T, generator=generator, device=device, **options
-            )
-            for state in states:
+            for state in sample(model, schedule, x_T.shape, x_T=x_T, generator=generator, device=device, **options):
                 bar.update()
                 if k == 0 and on_state is not None:
                     on_state(state)
@@ -111,7 +101,7 @@ def generate(
 
 @contextmanager
 def _memory_errors(batch_size: int) -> Iterator[None]:
-    """Memory that ran out is one kind of error, whoever says so: Python, torch's allocator or C++."""
+    """Running out of memory becomes a MemoryError, whoever reports it: Python, torch's allocator or C++."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -122,15 +112,15 @@ def _memory_errors(batch_size: int) -> Iterator[None]:
 
 
 def _schedule_of(model: nn.Module, told: NoiseSchedule | None) -> NoiseSchedule:
-    """The schedule to draw with; ValueError where the one that was told is not the one of training."""
+    """The schedule to draw with; ValueError where another one is given than that of training."""
     own = getattr(unwrap(model), "schedule", None)
     if None not in (own, told) and not torch.equal(own.betas, told.betas):
         raise ValueError(f"The model was trained with {own}; images cannot be drawn from it with {told}.")
-    return told or own or NoiseSchedule(cosine_betas())
+    return told or own or NoiseSchedule()
 
 
 def _read_part(path, about: str, generator: torch.Generator) -> list[Tensor]:
-    """The batches that an interrupted call left, the generator set to where it stood; none from another call."""
+    """The batches that an interrupted call left, the generator set back to where it stood; none of another call."""
     arrays = {} if path is None else read_npz(Path(path), about)
     if not arrays:
         return []

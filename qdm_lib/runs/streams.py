@@ -1,4 +1,4 @@
-"""Where the random numbers of one seed come from: each use adds a number of its own, so that no two read one stream.
+"""Where the random numbers of one seed come from: each use adds its own number, so that no two uses share a stream.
 
 The first weights are drawn from the seed itself, and batches from (seed, epoch) by a generator of another kind.
 """

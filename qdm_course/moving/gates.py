@@ -1,53 +1,22 @@
-"""Figures that move without a kernel: one piece of HTML each, with a still picture for pages that run no script.
-
-The script is `moving.js`: it simulates circuits itself, from the same gates as `qdm_lib.simulator`, and tests
-hold its numbers to that. Nothing is downloaded. Every control is a native one, reached by Tab and moved by keys.
-"""
+"""The moving figures of notebooks 02 and 03: one qubit, the parameter-shift rule, and the paper's two circuits."""
 
 from __future__ import annotations
 
-import json
 import math
-from html import escape
-from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qdm_lib.circuits import Circuit, Gate
-from qdm_lib.plots import OKABE_ITO, described_picture
+from qdm_course.moving.base import MovingFigure, circuit_data
+from qdm_lib.audit import audit_circuit
+from qdm_lib.circuits import Circuit, Gate, fqconv, hqconv
+from qdm_lib.plots import OKABE_ITO
 from qdm_lib.simulator import simulate
 
-SCRIPT = Path(__file__).with_name("moving.js")
 INPUTS, OTHER_WEIGHT = (1.0, 2.0), 1.1  # of the two-wire circuits of the shift figure, as in notebook 02
-
-
-class MovingFigure:
-    """HTML that JupyterLab, an exported page and a website show alive, and others as a still picture with its words.
-
-    description: what the still picture shows; it is its alternative text, and all there is where only text is shown.
-    """
-
-    def __init__(self, name: str, still: Figure, description: str, data: dict | None = None) -> None:
-        self.name, self.description, self.data = name, description, data or {}
-        self.still = described_picture(still, description)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        key = f"qdm-{self.name}"
-        call = f"moving.show({json.dumps(key)}, {json.dumps(self.name)}, {json.dumps(self.data)});"
-        script = f"<script>(() => {{\n{SCRIPT.read_text(encoding='utf-8')}\n{call}\n}})();</script>"
-        return {"text/html": f'<div id="{escape(key)}">{self.still}</div>\n{script}', "text/plain": self.description}
-
-
-def circuit_data(circuit: Circuit) -> dict:
-    """A circuit as the script reads it."""
-    gates = [
-        {"name": g.name, "wires": g.wires, "param": g.param, "scale": g.scale, "offset": g.offset}
-        for g in circuit.gates
-    ]  # fmt: skip
-    return {"n_wires": circuit.n_wires, "gates": gates}
+LAYERS = 3  # the paper's number, and the most that the figure of the circuits shows
 
 
 def shift_circuits() -> dict[str, Circuit]:
@@ -74,7 +43,7 @@ def moving_qubit() -> MovingFigure:
     bars.bar(["bit 0", "bit 1"], [0.75, 0.25], color=[OKABE_ITO["sky blue"], OKABE_ITO["orange"]])
     bars.set_title("P(0) and P(1) after RX(π/3)", fontsize=9)
     words = "A qubit after RX(π/3): an arrow on the Bloch sphere, 60 degrees from |0⟩; P(0) is 0.75, P(1) is 0.25."
-    return MovingFigure("qubit", figure, words)
+    return MovingFigure("qubit", figure, words, needs=["circuit"])
 
 
 def moving_shift() -> MovingFigure:
@@ -92,7 +61,30 @@ def moving_shift() -> MovingFigure:
         "sides, green ones by three halves of π."
     )
     data = {name: circuit_data(circuit) for name, circuit in circuits.items()}
-    return MovingFigure("shift", figure, words, {"circuits": data, "inputs": INPUTS, "weights": [OTHER_WEIGHT]})
+    data = {"circuits": data, "inputs": INPUTS, "weights": [OTHER_WEIGHT]}
+    return MovingFigure("shift", figure, words, data, needs=["circuit"])
+
+
+def moving_circuits() -> MovingFigure:
+    """HQConv and FQConv: every input and angle moves, the light cone of an output lights up, ⟨Z⟩ of all wires is live.
+
+    The light cone is all that can move ⟨Z⟩ of one wire: walk back through the gates, and leave out those that commute
+    with what has become of Z. Of both circuits it is what `qdm_lib.audit.audit_circuit` finds by derivatives.
+    """
+    made = {"HQConv": hqconv(LAYERS), "FQConv": fqconv(LAYERS)}
+    data = {name: {**circuit_data(circuit), "n_layers": LAYERS} for name, circuit in made.items()}
+    figure = Figure(figsize=(5.8, 2.6), layout="constrained")
+    ax = figure.subplots()
+    for circuit, colour, marker in ((hqconv(1), "orange", "o"), (fqconv(1), "blue", "^")):
+        behind = [len(audit_circuit(circuit, points=1).inputs_of(w)) for w in range(circuit.n_wires)]
+        ax.plot(behind, marker=marker, color=OKABE_ITO[colour], label=circuit.name)
+    ax.set(xlabel="output", ylabel="inputs behind it", xticks=range(12), ylim=(0, 13))
+    ax.legend(frameon=False, fontsize=8)
+    words = (
+        "How many of the 12 inputs stand behind each output, with one layer: of HQConv 12 "
+        "behind output 4, 8 behind output 8, 2 to 4 behind the others; of FQConv 2 or 3 behind each."
+    )
+    return MovingFigure("wires", figure, words, {"circuits": data}, needs=["circuit"])
 
 
 def _values(circuit: Circuit, angles: torch.Tensor) -> torch.Tensor:

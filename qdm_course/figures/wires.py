@@ -1,7 +1,6 @@
 """Figures about circuits: PennyLane's drawing in colours, wire map, interaction graph, light sketch, liveness maps.
 
-As in `qdm_lib.plots.images`: every function takes `ax=None`, draws into it or into a new figure, returns the Axes and
-never calls `show()`. Blocks have the colours of `plots.BLOCK_COLOURS`.
+Blocks have the colours that `plots.draw_circuit` gives them.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from matplotlib.text import Text
 
 from qdm_lib.audit import CircuitAudit, InteractionGraph, interaction_graph
 from qdm_lib.circuits import Circuit
-from qdm_lib.plots.circuits import angle_source, block_colours, block_name, columns_of
-from qdm_lib.plots.style import OKABE_ITO, new_axes, tint
+from qdm_lib.plots import OKABE_ITO, angle_source, block_colours, block_name, columns_of, new_axes, tint
 
 CHANNEL_COLOURS = tuple(OKABE_ITO[name] for name in ("blue", "orange", "green"))
 _RADIUS = 0.27  # of a wire's circle in the interaction graph
@@ -34,7 +32,7 @@ _RADIUS = 0.27  # of a wire's circle in the interaction graph
 def draw_pennylane(circuit: Circuit, *, size: tuple[float, float] | None = None, title: str | None = None) -> Axes:
     """The circuit as `qml.draw_mpl` draws it, with the boxes and control lines of each block in its colour.
 
-    What you see: one line a wire, time from left to right, a dot at the control, a box with the rotation and the
+    What you see: one line per wire, time from left to right, a dot at the control, a box with the rotation and the
     source of its angle at the target, dashed barriers between blocks, a meter at the end of each wire.
     size: of the figure in inches; by default it follows the number of columns.
     """
@@ -87,7 +85,7 @@ def _colour_control(part, x: float, y: float, colour: str) -> None:
 def draw_wire_map(ax: Axes | None = None) -> Axes:
     """Which pixel goes to which wire: a 2×2 patch of three channels, wire 4·c + p with p = 2·row + column.
 
-    What you see: three squares, one a channel; in each pixel its number p and the wire it feeds.
+    What you see: three squares, one per channel; in each pixel its number p and the wire it feeds.
     """
     ax = new_axes(ax, (7, 2.5))
     for c, colour in enumerate(CHANNEL_COLOURS):
@@ -122,10 +120,10 @@ def draw_interaction_graph(
     title: str | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Which wires a circuit joins: a circle a wire, an arrow from control to target, coloured by block.
+    """Which wires a circuit joins: a circle for each wire, an arrow from control to target, coloured by block.
 
-    What you see: for the 12-wire circuits one column a channel and one row a pixel. Arrows of the same wires in two
-    blocks bend apart. values: one number in [-1, 1] a wire, such as ⟨Z⟩, shown as the fill of its circle.
+    What you see: for the 12-wire circuits one column per channel and one row per pixel. Arrows of the same wires in two
+    blocks bend apart. values: one number in [-1, 1] for each wire, such as ⟨Z⟩, shown as the fill of its circle.
     """
     graph = circuit if isinstance(circuit, InteractionGraph) else interaction_graph(circuit)
     circuit, where = graph.circuit, node_positions(graph.circuit)
@@ -246,7 +244,7 @@ def liveness_map(audit: CircuitAudit, ax: Axes | None = None, *, of: str = "weig
     """What moves what: a row for each output, a column for each weight (or input), dark where the derivative is large.
 
     What you see: the largest size of the derivative over the audited points, on a log scale; white where there is no
-    effect at all. of: "weights" or "inputs". Raises ValueError for another word.
+    effect at all. of: "weights" or "inputs". ValueError for another word.
     """
     tables = {"weights": audit.weight_to_output, "inputs": audit.input_to_output}
     if of not in tables:
