@@ -6,17 +6,20 @@ Tensors, NumPy arrays, lists, tuples, sets and text are all fine: `40`, `[40]`, 
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qdm_labs.task import Mistake
 
 _PER_CENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.])")
 _THOUSANDS = re.compile(r"(?<=\d)[,_ \u202f](?=\d{3}(?!\d))")
 _ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
                ast.Pow: operator.pow, ast.USub: operator.neg, ast.UAdd: operator.pos}  # fmt: skip
+_NAMES = {"pi": math.pi, "sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "log": math.log}
 
 
 def is_blank(answer: Any) -> bool:
@@ -32,6 +35,8 @@ def several(answer: Any) -> list[float]:
         return _from_text(answer)
     if hasattr(answer, "tolist"):  # a tensor, an array, a scalar of NumPy
         answer = answer.detach().cpu().tolist() if hasattr(answer, "detach") else answer.tolist()
+    if isinstance(answer, Mapping):
+        answer = list(answer.values())
     if isinstance(answer, bool) or isinstance(answer, Callable):
         kind = "True or False" if isinstance(answer, bool) else "a function; call it, or write down what comes out"
         raise Mistake(f"A number is wanted; this is {kind}.")
@@ -66,12 +71,16 @@ def words(answer: Any) -> list[str]:
 
 def _from_text(text: str) -> list[float]:
     plain = text.replace("−", "-").replace("·", "*").replace("×", "*").replace("^", "**")
-    plain = _PER_CENT.sub(r"(\1/100)", _THOUSANDS.sub("", plain))
-    plain = re.sub(r"\b(and|about|or)\b|[≈~=]", " , ", plain).replace(";", ",").strip(" ,")
+    plain = re.sub(r"(?<=\d) ?(π|pi\b)", "*pi", plain).replace("π", "pi").replace("√", "sqrt")
+    plain = re.sub(r"\b(and|about|or)\b|[≈~;]|±|\+-", " , ", _THOUSANDS.sub("", plain)).strip(" ,")
     try:
-        return _values(ast.parse(plain, mode="eval").body)
-    except (SyntaxError, ValueError, ArithmeticError, KeyError):
-        raise Mistake(f"A number is wanted; this is the text {_short(text)}.") from None
+        return _values(ast.parse(_PER_CENT.sub(r"(\1/100)", plain), mode="eval").body)
+    except (SyntaxError, ValueError, ArithmeticError, KeyError, TypeError):
+        pass  # numbers among words, then: "t = 496", "mean 0.3, deviation 80 %"
+    share = _PER_CENT.sub(lambda found: str(float(found[1]) / 100), plain)
+    if not (found := [float(number) for number in _NUMBER.findall(share)]):
+        raise Mistake(f"A number is wanted; this is the text {_short(text)}.")
+    return found
 
 
 def _values(node: ast.AST) -> list[float]:
@@ -83,6 +92,10 @@ def _values(node: ast.AST) -> list[float]:
     if isinstance(node, ast.BinOp | ast.UnaryOp):
         sides = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.operand,)
         return [float(_ARITHMETIC[type(node.op)](*(_values(side)[0] for side in sides)))]
+    if isinstance(node, ast.Name) and node.id == "pi":
+        return [math.pi]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and node.func.id != "pi":
+        return [_NAMES[node.func.id](*_values(node.args[0]))]
     raise ValueError("no number")
 
 

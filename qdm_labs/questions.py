@@ -73,7 +73,7 @@ class Table(dict[str, Question]):
             _name_mistake(usual, lambda wrong: _same(got, wrong))
             raise Mistake(f"{got:g} is too {'small' if got < wanted else 'large'}. {hint}")
 
-        self._add(judge, right, way, lambda: f"{float(want()):.6g}")
+        self._add(judge, right, way, lambda: _shown(want()))
 
     def numbers(self, names: Sequence[str], want: Callable, *, usual: Sequence = (), hint: str, right: str, way: str,
                 near: float = 1e-6):  # fmt: skip
@@ -92,9 +92,9 @@ class Table(dict[str, Question]):
             if all(_close(*each, near) for each in zip(reversed(got), wanted, strict=True)):
                 raise Mistake(f"The right numbers in another order; wanted are {', '.join(names)}.")
             wrong = [name for name, g, w in zip(names, got, wanted, strict=True) if not _close(g, w, near)]
-            raise Mistake(f"Not right yet: {', '.join(wrong)}. {hint}")
+            raise Mistake(f"Not right: {' and '.join(wrong)}. {hint}")
 
-        self._add(judge, right, way, lambda: ", ".join(f"{float(v):.6g}" for v in want()))
+        self._add(judge, right, way, lambda: "(" + ", ".join(map(_shown, want())) + ")")
 
     def wholes(self, want: Callable, *, usual: Sequence = (), hint: str, right: str, way: str):
         """A question for a set of whole numbers, in any order and any container."""
@@ -106,8 +106,8 @@ class Table(dict[str, Question]):
             if got == wanted:
                 return
             _name_mistake(usual, lambda wrong: got == set(wrong))
-            counts = f"{len(got & wanted)} of these belong, {len(got - wanted)} do not, {len(wanted - got)} are missing"
-            raise Mistake(f"{counts}. {hint}")
+            counts = f"right: {len(got & wanted)}, wrong: {len(got - wanted)}, missing: {len(wanted - got)}"
+            raise Mistake(f"Of these are {counts}. {hint}")
 
         self._add(judge, right, way, lambda: "{" + ", ".join(map(str, sorted(want()))) + "}")
 
@@ -146,6 +146,10 @@ class Table(dict[str, Question]):
             return check
 
         return add
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _close(a: float, b: float, near: float) -> bool:

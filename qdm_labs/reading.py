@@ -27,8 +27,8 @@ def check(key: str, answer: Any = ...) -> None:
     """
     said = verdict(key, answer)
     print(f"{key}: {said}")
-    _not_yet[key] += said.startswith("not yet")
-    if said.startswith("not yet") and _not_yet[key] >= 3:
+    _not_yet[key] = 0 if said.startswith("right") else _not_yet[key] + said.startswith("not yet")
+    if _not_yet[key] >= 3:
         print(f'(solution("{key}") shows one way to answer.)')
 
 

@@ -4,6 +4,7 @@ import torch
 
 from qdm_labs.compare import agree
 from qdm_labs.questions import Table
+from qdm_labs.task import Mistake
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 
 QUESTIONS = Table("01")
@@ -61,7 +62,13 @@ def _(f, draw):
     x_t, eps = draw.normal(9, 1).float(), draw.normal(9, 1).float()
     a, b = SCHEDULE.alphas_cumprod[t].sqrt().view(-1, 1), (1 - SCHEDULE.alphas_cumprod[t]).sqrt().view(-1, 1)
     beta, late = SCHEDULE.betas[t].view(-1, 1), SCHEDULE.alphas_cumprod[t + 1].view(-1, 1)
-    agree(f(x_t, t, eps), (x_t - b * eps) / a, what="x_0", usual=[
+    got = f(x_t, t, eps)
+    if getattr(got, "shape", None) == (9, 9):
+        raise Mistake("Broadcasting made a table of 9 × 9: alphas_cumprod[t] has shape (9,), and beside (9, 1) it "
+                      "needs .view(-1, 1).")  # fmt: skip
+    agree(got, (x_t - b * eps) / a, what="your x_0", usual=[
+        (((x_t - b * eps) / a).clamp(-1, 1), "That is clamped to [−1, 1]. Samplers do so later; here x_0 is wanted as "
+         "it comes."),
         (x_t / a, "ε does not count in it: what you return is the same for every eps."),
         ((x_t - b**2 * eps) / a, "The noise has the factor √(1 − ᾱ): a square root is missing in front of eps."),
         ((x_t - b * eps) / a**2, "The signal has the factor √ᾱ: a square root is missing in what you divide by."),
@@ -91,7 +98,9 @@ def _(f, draw):
     abar, x_0, eps = 0.05 + 0.9 * draw.uniform(6), draw.normal(6), draw.normal(6)
     a, b = abar.sqrt(), (1 - abar).sqrt()
     x_t, v = a * x_0 + b * eps, a * eps - b * x_0
-    agree(f(x_t, v, abar), eps, what="ε", usual=[
+    agree(f(x_t, v, abar), eps, what="your ε", usual=[
+        (a * v, "x_t does not count in it; it holds √(1 − ᾱ) of ε."),
+        (b * x_t, "v does not count in it; it holds √ᾱ of ε."),
         (x_0, "That is x_0; wanted is ε."),
         (a * x_t + b * v, "The two factors have changed places: v holds √ᾱ of ε, and x_t holds √(1 − ᾱ) of it."),
         (b * x_t - a * v, "A sign is turned: insert x_t and v; the terms with x_0 have to cancel."),

@@ -68,7 +68,7 @@ def _(f, draw):
         waves = torch.sin(omega[:, None] * s)
         right = torch.linalg.solve(2 * waves, omega)
         two_term = torch.tensor([0.5 / math.sin(s[0]), 0.0])
-        agree(f(s), right, what="(c_1, c_2)", usual=[
+        agree(f(s), right, what="your (c_1, c_2)", usual=[
             (torch.linalg.solve(2 * torch.sin(omega[:, None] * standard), omega), "These are the coefficients for "
              "s = π/2 and 3π/2, whatever s is."),
             (torch.linalg.solve(waves, omega), "Twice too large: the equation has 2 c_j sin(Ω s_j)."),
@@ -140,11 +140,12 @@ QUESTIONS.number(
     lambda: (2 * sum(map(abs, _four_term()))) ** 2,
     near=1e-2,
     usual=[
+        (0.5, "Each coefficient counts by its size, and for two evaluations, at +s and at −s: add four sizes, then "
+         "square."),
         (lambda: sum(map(abs, _four_term())) ** 2, "Each coefficient stands for two evaluations, at +s and at −s: the "
          "sum has four terms."),
         (lambda: 2 * sum(c**2 for c in _four_term()), "That is the sum of squares; wanted is the square of the sum of "
          "sizes."),
-        (lambda: (2 * sum(_four_term())) ** 2, "c_2 is negative; its size |c_2| counts."),
         (0, "The signs are ± in pairs, but sizes do not cancel."),
         (2, "Twice as many evaluations do not cost twice the shots: the coefficients are smaller."),
         (4, "Twice as many evaluations do not cost more shots: the coefficients are smaller."),

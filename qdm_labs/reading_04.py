@@ -106,7 +106,7 @@ def _(f, draw):
         moved[:, 0, 0, 0] += 1.0
         change = (numbers(layer(moved), what="the convolution's result") - before).abs()
         if change.flatten(2)[:, :, 1:].max() > 1e-6:
-            raise Mistake("A pixel moves its neighbours, too: that kernel is larger than 1×1.")
+            raise Mistake("A pixel moves its neighbours, too: the kernel is larger than 1×1, or there is a norm in it.")
         if change[:, 1:, 0, 0].max() < 1e-6:
             raise Mistake("Channel 0 moves channel 0 alone: a convolution mixes the channels of a pixel.")
 

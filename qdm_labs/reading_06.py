@@ -15,8 +15,9 @@ def _mean_weight(power: float = 1.0) -> float:
 
 QUESTIONS.number(
     _mean_weight,
-    near=0.02,
+    near=0.012,
     usual=[
+        (lambda: 1 - _mean_weight(), "That is the mean of ᾱ, which is nearly as large by chance; the weight is 1 − ᾱ."),
         (1, "That is without the P2 weight: ε has mean square 1, and step t counts 1 − ᾱ_t of it."),
         (0, "It answers 0; its error is ε − 0."),
         (lambda: _mean_weight(0.5), "The weight is 1 − ᾱ_t itself, not its square root."),
@@ -54,7 +55,8 @@ QUESTIONS.number(
 
 @QUESTIONS.function(
     right="With so few losses such a rule stops by luck; in practice one judges by many steps, or better by images.",
-    way="""
+    way="""The mean of the last five, once there are five:
+
 ```python
 def my_stop(seen):
     return len(seen) >= 5 and sum(seen[-5:]) / 5 < 0.6
@@ -63,11 +65,15 @@ def my_stop(seen):
 )
 def _(f, draw):
     def says(seen):
-        return bool(f(list(seen)))
+        out = f(list(seen))
+        try:
+            return bool(out)
+        except (TypeError, ValueError, RuntimeError):  # of many entries, as a tensor
+            raise Mistake("One True or False is wanted; this has several entries, or none.") from None
 
     for n in range(5):
         if says([0.1] * n):
-            raise Mistake(f"It stops after {n} losses; there are not five yet.")
+            raise Mistake(f"It stops after {n} losses, where there are not five yet.")
     if says([0.9] * 5):
         raise Mistake("It stops where all five losses are 0.9." + " Is < turned round?" * (not says([0.1] * 5)))
     if not says([0.1] * 5):

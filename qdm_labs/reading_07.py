@@ -82,7 +82,8 @@ def _(pair):
 @QUESTIONS.function(
     right="Load it into a model and compare its `test_loss` with the four columns above: here the average lags outside "
           "the vertex, too.",
-    way="""
+    way="""Go by how a name begins:
+
 ```python
 def my_mixed(weights, average):
     return {name: (weights if name.startswith("vertex") else average)[name] for name in weights}

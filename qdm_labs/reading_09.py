@@ -69,7 +69,7 @@ QUESTIONS.numbers(
          "place."),
     ],
     hint="168 places, each hit with probability p: the mean numbers add up.",
-    right="So at p = 0.1 % five of six runs see no accident at all, and from 0.6 % on there is one in each.",
+    right="So at p = 0.1 % about five of six runs see no accident at all, and from 0.6 % on there is one in each.",
     way="168 · 0.001, and 1/168 ≈ 0.6 %. There are two places after each of 84 controlled rotations.",
 )  # fmt: skip
 
@@ -89,7 +89,7 @@ def _(f, draw):
     for _ in range(4):
         e, z = float(0.01 + 0.3 * draw.uniform(1)), float(2 * draw.uniform(1) - 1)
         seen = (1 - 2 * e) * z
-        agree(f(seen, e), torch.tensor(z), what="z", tolerance=1e-6, usual=[
+        agree(f(seen, e), torch.tensor(z), what="your z", tolerance=1e-6, usual=[
             (seen, "That is the measured value as it came."),
             (seen / (1 - e), "A wrong report does not give 0, it gives −1 for +1: (1 − e) z + e (−z) = (1 − 2e) z."),
             (seen * (1 - 2 * e), "That makes the flips once more; undoing them divides."),
@@ -116,7 +116,7 @@ def _(f, draw):
     for _ in range(3):
         shots, gate, delay = draw.whole(100, 5000), float(1e-3 * draw.uniform(1)), 0.1 * (0.5 + float(draw.uniform(1)))
         n = _places()
-        agree(f(shots, gate, delay), torch.tensor(shots * (n * gate + delay)), what="the time", tolerance=1e-5, usual=[
+        agree(f(shots, gate, delay), torch.tensor(shots * (n * gate + delay)), what="your time", tolerance=1e-5, usual=[
             (shots * (n / 2 * gate + delay), "A controlled rotation is two CNOTs: 168 gates, not 84."),
             (shots * n * gate, "The delay between shots is missing."),
             (shots * n * gate + delay, "The delay comes before every shot, not once."),

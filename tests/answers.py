@@ -52,6 +52,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          x_0("(x_t - (1 - A).sqrt() * eps) / A"): "in what you divide by",
          x_0("(x_t + (1 - A).sqrt() * eps) / A.sqrt()"): "a minus",
          x_0("x_t - (1 - A).sqrt() * eps"): "not x_0 yet",
+         x_0("(x_t - (1 - abar[t]).sqrt() * eps) / abar[t].sqrt()"): "needs .view(-1, 1)",
+         x_0("((x_t - (1 - A).sqrt() * eps) / A.sqrt()).clamp(-1, 1)"): "That is clamped",
          x_0("A.sqrt() * x_t + (1 - A).sqrt() * eps"): "the way forward",
          "lambda x_t, t, eps: torch.zeros(9, 1)": "On a random example",
          "lambda x_t, t, eps: torch.zeros(9)": "On a random example",
@@ -105,7 +107,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "02.6": (
         ("1", "'1.0'", "(2 * (0.4268 + 0.0732))**2", "torch.tensor(1.0)"),
-        {"0.25": "has four terms", "0.375": "sum of squares", "0.5": "its size |c_2|",
+        {"0.25": "has four terms", "0.375": "sum of squares", "0.5": "counts by its size",
          "4": "the coefficients are smaller"},
     ),
     "03.1": (
@@ -130,7 +132,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "03.5": (
         ("{4, 8}", "[8, 4]", "'4 and 8'", "torch.tensor([4, 8])", "(4.0, 8.0)"),
         {"{8}": "runs both ways", "8": "runs both ways", "4": "Wire 8 itself", "{0, 4, 8}": "only ever a control",
-         "range(12)": "Nine wires", "{1, 8}": "1 of these belong"},
+         "range(12)": "Nine wires", "{1, 8}": "right: 1, wrong: 1"},
     ),
     "04.1": (
         ("9.5", "90 ** 0.5", "'9.49'", "torch.tensor(90.0).sqrt()", "9.6"),
@@ -148,7 +150,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         ("lambda c_in, c: nn.Conv2d(c_in, c, 1)", "lambda c_in, c: nn.Sequential(nn.Conv2d(c_in, c, 1))",
          "lambda c_in, c: (lambda x: torch.einsum('oi,bihw->bohw', torch.ones(c, c_in), x))",
          "lambda c_in, c: nn.Sequential(nn.Conv2d(c_in, 8, 1), nn.Conv2d(8, c, 1, bias=False))"),
-        {"lambda c_in, c: nn.Conv2d(c_in, c, 3, padding=1)": "larger than 1×1",
+        {"lambda c_in, c: nn.Conv2d(c_in, c, 3, padding=1)": "kernel is larger",
          "lambda c_in, c: nn.Conv2d(40, 40, 1)": "Your code stops with",
          "lambda c_in, c: nn.Conv2d(c_in, c_in, 1)": "wanted is (40, 2, 2)",
          "lambda c_in, c: nn.Conv2d(c_in, c, 1, groups=10) if c_in == c else nn.Conv2d(c_in, c, 2)": "wanted is",
@@ -198,8 +200,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "06.1": (
         ("0.5", "'1/2'", "'50 %'", "(1 - schedule.alphas_cumprod).mean()", "[0.504]"),
-        {"1": "without the P2 weight", "0": "It answers 0", "0.642": "not its square root",
-         "'half'": "A number is wanted"},
+        {"1": "without the P2 weight", "schedule.alphas_cumprod.mean()": "the mean of ᾱ", "0": "It answers 0",
+         "0.642": "not its square root", "'half'": "A number is wanted"},
     ),
     "06.2": (
         ("9190", "'9,190'", "9190.0", "10 * 919"),
@@ -216,7 +218,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "lambda seen: len(seen) >= 5 and seen[-1] < 0.6": "not the last loss alone",
          "lambda seen: len(seen) >= 5 and sum(seen[-5:]) / 5 > 0.6": "turned round",
          "lambda seen: len(seen) >= 5 and sum(seen[-5:]) / 5 < 0.55": "The mean of the last five",
-         "lambda seen: np.mean(seen[-5]) < 0.6": "IndexError"},
+         "lambda seen: np.mean(seen[-5]) < 0.6": "IndexError",
+         "lambda seen: torch.tensor(seen)[-5:] < 0.6": "One True or False"},
     ),
     "06.4": (
         ("'weights'", "'The weights.'", "['weights']"),

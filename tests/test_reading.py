@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jupytext
 import pytest
+import torch
 from answers import ANSWERS, SETUP
 
 from qdm_labs import forms, reading
@@ -61,7 +62,7 @@ def test_nothing_for_an_answer_ends_in_a_traceback(key):
     for blank in (None, ..., (..., ...), "", " ", (None,)):
         assert reading.verdict(key, blank) == "not answered yet"
     texts = ("((", "1 / 0", "9" * 5000, "__import__('os')", b"x")
-    functions = (lambda *args: ..., lambda *args: None, lambda *args: 1 / 0, type, int)
+    functions = (lambda *args: torch.ones(2) > 0, lambda *args: ..., lambda *args: None, lambda *args: 1 / 0, type, int)
     odd = (object(), {}, float("nan"), float("inf"), 1j, [[]], iter([-7.25]), [None, 3], True, *texts, *functions)
     for thing in odd:
         assert reading.verdict(key, thing).startswith("not "), thing
@@ -144,6 +145,9 @@ def test_a_key_that_does_not_exist_says_which_do():
 def test_forms():
     assert forms.several("≈ 2,560,000") == [2_560_000] and forms.several("1/4 and 25 %") == [0.25, 0.25]
     assert forms.several("−3") == [-3] and forms.several("2·10^4") == [20_000] and forms.several("{4, 8}") == [4, 8]
-    for text in ("half", "3 apples", "print(3)", "[1, x]", "2**2**2**2**2**2"):
+    assert forms.several("t = 496") == [496] and forms.several("mean 0.3, deviation 80 %") == [0.3, 0.8]
+    assert forms.several("0.3 ± 0.8") == [0.3, 0.8] and forms.several({"mean": 0.3, "std": 0.8}) == [0.3, 0.8]
+    assert forms.several("4π, √(4), cos(pi/3)") == pytest.approx([12.566, 2, 0.5], abs=1e-3)
+    for text in ("half", "x_0", "print()", "v1.2.3", True, len):
         with pytest.raises(Mistake):
             forms.several(text)

@@ -915,7 +915,8 @@ my_price = ...  # a number
 check("02.6", my_price)
 
 # %% [markdown]
-# A check with PennyLane's own shots, where each of the four evaluations gets N = 1000:
+# So the exact rule has its price in *different* runs, not in shots. A check with PennyLane's own shots, where each of
+# the four evaluations gets N = 1000:
 
 # %%
 noisy = to_qnode(controlled, qml.device("default.qubit", wires=2, seed=1), shots=1000, diff_method="parameter-shift")

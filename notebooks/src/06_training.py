@@ -127,7 +127,7 @@ def one_step(model, optimizer, average, x_0, s, generator):
 # 0?
 
 # %%
-my_baseline = ...  # a number, to two per cent; you may use schedule
+my_baseline = ...  # a number, to one per cent; you may use schedule
 check("06.1", my_baseline)
 
 # %% [markdown]

@@ -729,7 +729,8 @@ my_verdict = {
     "what would change my mind": "",
 }
 missing = [name for name, text in my_verdict.items() if len(text.split()) < 3 and name != "outcome"]
-missing += [] if my_verdict["outcome"] in ("better", "worse", "equivalent", "undecided") else ["outcome"]
+outcome = my_verdict["outcome"].strip(" .").lower()
+missing += [] if outcome in ("better", "worse", "equivalent", "undecided") else ["outcome"]
 print("not written yet: " + ", ".join(missing) if missing else "complete: show it to somebody who disagrees")
 
 # %% [markdown]
