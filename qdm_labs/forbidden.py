@@ -31,12 +31,24 @@ def find(name: str) -> tuple[Any, str, Any]:
     raise ValueError(f"There is nothing called {name}.")
 
 
+def _each(names: Iterable[str]) -> list[str]:
+    """The names, with a module of the library taken apart into the functions and classes that it defines."""
+    single = []
+    for name in names:
+        thing = find(name)[2] if "." in name else None  # a whole package need not even be installed
+        inside = vars(thing).items() if isinstance(thing, ModuleType) else ()
+        own = [f"{name}.{key}" for key, value in inside if callable(value) and value.__module__ == name]
+        single += own or [name]
+    return single
+
+
 def seal(names: Sequence[str]) -> None:
     """Put a function that raises `Mistake` in the place of each name, wherever the library keeps it.
 
+    names: functions, classes, methods and modules of the library, and whole packages such as pennylane.
     For the marker's process of one hand-in, which ends with it; there is no way back.
     """
-    for name in names:
+    for name in _each(names):
         if "." not in name:  # a whole package
             sys.modules[name] = _sealed_module(name)
             continue
@@ -73,6 +85,7 @@ def named(function: Callable, names: Iterable[str], seen: set | None = None) -> 
 
     A look, not a proof: it is for the notebook, to say early what the marker will say.
     """
+    names = _each(names)
     packages = {name: sys.modules.get(name) for name in names if "." not in name}
     things = {id(package): name for name, package in packages.items() if package is not None}
     things |= {id(find(name)[2]): name for name in names if "." in name}

@@ -9,8 +9,9 @@ import pytest
 from lab_answers import answered, expected_points
 from test_labs_marking import load_tool, write
 
+from qdm_labs import marker
 from qdm_labs.catalogue import find_lab, numbers
-from qdm_labs.notebook import for_nbgrader
+from qdm_labs.notebook import for_nbgrader, release
 
 SEED = "2026"
 NUMBERS = numbers()
@@ -51,6 +52,34 @@ def test_a_lab_through_the_whole_chain(number, tmp_path, monkeypatch):
     pages = {p.stem: p.read_text(encoding="utf-8") for p in (tmp_path / "marks-feedback").iterdir()}
     assert set(pages) == set(rows) and not any(word in page for page in pages.values() for word in CHECKS)
     assert "Not answered" not in pages["right"] and pages["prints"].count("Not answered") == len(lab.tasks)
+
+
+def calls(name, forbidden):
+    """A function's body that asks the library, or a whole package, to do the work."""
+    module = ".".join(forbidden.split(".")[:2])
+    called = {"pennylane": "pennylane.qnode", "torchmetrics": "torchmetrics.Metric",
+              "qdm_lib.statistics": "qdm_lib.statistics.paired_difference"}.get(forbidden, forbidden)  # fmt: skip
+    return f"def {name}(*args):\n    import {module}\n    return {called}(*args)"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_is_forbidden_earns_nothing_and_is_named(number, tmp_path):
+    """Nothing is patched here. An untouched lab earns 0 and no remark; each forbidden name refuses."""
+    lab, start = find_lab(number), release(number, SEED)
+    write(start, tmp_path / "untouched.ipynb")
+    names, tasks = list(lab.forbidden), [task.name for task in lab.tasks]
+    for k in range(0, len(names), len(tasks)):
+        pairs, notebook = dict(zip(tasks, names[k:], strict=False)), release(number, SEED)
+        for cell in notebook.cells:
+            for name, forbidden in pairs.items():
+                if cell.cell_type == "code" and f"def {name}(" in cell.source:
+                    cell.source = calls(name, forbidden)
+        write(notebook, tmp_path / f"asks {k}.ipynb")
+    marks = {m.submission.student: m for m in marker.mark_all(lab, marker.find(tmp_path, number), SEED, "a draw")}
+    assert not any(m.points or m.remarks for m in marks.values()), [m.remarks for m in marks.values()]
+    said = "".join(v.sentence for m in marks.values() for r in m.results for v in r.verdicts)
+    assert not [name for name in names if f"{name} does what" not in said and f"{name}." not in said], said
+    assert not any(r.answered for r in marks["untouched"].results)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
