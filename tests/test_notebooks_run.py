@@ -83,8 +83,15 @@ ONE_SEED = re.compile(r"±|by seed|seed [12]\b|after \d+ steps +\d")  # 07 takes
 
 
 def lines(cell) -> list[str]:
+    """What a cell printed, without lines and columns of times."""
     text = "".join(output.text for output in cell.get("outputs", ()) if output.get("name") == "stdout")
-    return [line for line in text.splitlines() if not TIME.search(line) and not ONE_SEED.search(line)]
+    kept, column = [], slice(0)
+    for line in text.splitlines():
+        if found := re.search(r"\bseconds\b", line):  # a table's head
+            column = slice(*found.span())
+        if not TIME.search(line) and not ONE_SEED.search(line):
+            kept.append(line.replace(line[column], " ", 1) if line[column].strip() else line)
+    return kept
 
 
 def pictures(cell) -> list[np.ndarray]:
