@@ -1,8 +1,9 @@
 """Every notebook runs to its end, offline, within its stated time and in 1.5 GB, and what it shows is what it says.
 
-At the test size, in another folder, with every question answered; each check has to say that this is right. As they are, in their own folder: 00 to 03 in test_warm.py, at Binder's size, which is the full one for them;
-04 and 05 at the test size; 06 to 09 at Binder's, where everything printed and drawn must be what the stored notebook
-has, which its text and captions describe.
+At the test size, in another folder, with every question answered; each check has to say that this is right. As they
+are, in their own folder: 00 to 03 in test_warm.py, at Binder's size, which is the full one for them; 04 and 05 at the
+test size; 06 to 09 at Binder's, where everything printed and drawn must be what the stored notebook has, which its text
+and captions describe.
 
 A warning is an error, and nothing may be written to stderr. `make test` runs this file on its own, two notebooks at a
 time; the full size is `make notebooks`.
