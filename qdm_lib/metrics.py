@@ -219,12 +219,11 @@ class Score:
     note: str = ""
 
     def __str__(self) -> str:
-        text = (
+        return (
             f"{self.name} {self.value:.4g}, 95 % interval {self.low:.4g} to {self.high:.4g}; "
             f"{self.n_floor:,} real images score {self.floor:.4g} ({self.n:,} generated images; "
-            f"reference: {self.reference}; features: {self.extractor})."
+            f"reference: {self.reference}; features: {self.extractor}). {self.note}".strip()
         )
-        return f"{text} {self.note}".strip()
 
     def to_json(self) -> dict:
         """A dictionary of plain numbers and strings, for json.dump."""

@@ -335,10 +335,8 @@ def _check_same_run(saved: Checkpoint, config: RunConfig, images: ImageSet) -> N
                 was, now = ({k: d.get(k) for k in now if was.get(k) != now[k]} for d in (was, now))
             raise ValueError(f"The run in {saved.folder} has {name} {was!r}, not {now!r}; choose another folder.")
     if there.get("data") not in (None, images.source):
-        raise ValueError(
-            f"The run in {saved.folder} was trained on the {there['data']}, but found is the {images.source}; "
-            "set QDM_DATA_DIR to the folder it had."
-        )
+        found = f"was trained on the {there['data']}, but found is the {images.source}"
+        raise ValueError(f"The run in {saved.folder} {found}; set QDM_DATA_DIR to the folder it had.")
 
 
 class _LossFile:
