@@ -70,6 +70,9 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name, least, most in (("n_circuits", 0, MAX_CIRCUITS), ("layers", 1, None), ("T", 1, None)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least, most))
+        for name in ("full", "quanv", "paper_count"):  # "no" would count as yes
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}.")
         if self.full and self.n_circuits != MAX_CIRCUITS:
             raise ValueError(f"full=True needs n_circuits={MAX_CIRCUITS}, got {self.n_circuits}.")
         if self.ansatz not in ANSATZE:

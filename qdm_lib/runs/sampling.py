@@ -75,9 +75,7 @@ def generate(
     knows it), else the recipe's, cosine with T = 1000.
     Raises ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
     """
-    whole("n", n)
-    whole("batch_size", batch_size)
-    whole("seed", seed, 0, 2**31 - 1)
+    n, batch_size, seed = whole("n", n), whole("batch_size", batch_size), whole("seed", seed, 0, 2**31 - 1)
     schedule = _schedule_of(model, schedule)
     steps = check_sampler(sampler, steps, schedule.T)
     from tqdm.auto import tqdm
