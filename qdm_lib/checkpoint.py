@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -157,6 +158,8 @@ def _to_json(info: dict) -> str:
     def plain(value):
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return dataclasses.asdict(value)
+        if isinstance(value, np.generic):
+            return value.item()
         raise TypeError(f"{value!r} cannot be written as JSON; use numbers, text, lists and dictionaries.")
 
     return json.dumps(info, default=plain)

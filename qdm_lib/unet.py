@@ -137,7 +137,7 @@ def resolve_hybridization(value: int | float | str) -> tuple[int, bool]:
     if is_whole(value) and 0 <= value <= MAX_CIRCUITS:
         return int(value), False
     if isinstance(value, float) and 0 <= value <= 1:
-        full = value == 1
+        full = bool(value == 1)  # NumPy's numbers have a bool of their own
         return MAX_CIRCUITS if full else min(MAX_CIRCUITS, round(value * VERTEX_CHANNELS / 3)), full
     raise ValueError(
         f"hybridization must be a number of circuits (int 0 … {MAX_CIRCUITS}), a fraction of the "

@@ -1,5 +1,6 @@
 """A run in its folder: what is refused, when it is described and before a folder is made; its random numbers."""
 
+import copy
 import json
 import os
 import subprocess
@@ -149,6 +150,13 @@ def test_another_schedule_than_that_of_training_is_refused(tmp_path, other):
 def test_a_shipped_model_draws_by_the_recipe_s_schedule():
     model = load_pretrained("fashion-mnist/unet-1-epoch")
     assert torch.equal(draw(model), draw(model, schedule=NoiseSchedule(cosine_betas(1000))))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm"])
+def test_a_model_in_double_precision_draws_the_same_images(sampler):
+    model = build_unet("unet", seed=0)
+    single, double = (draw(m, 2, sampler=sampler, steps=2).int() for m in (model, copy.deepcopy(model).double()))
+    assert (single - double).abs().max() <= 1
 
 
 def test_numbers_of_numpy_draw_the_same_images():

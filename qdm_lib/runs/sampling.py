@@ -85,7 +85,8 @@ def generate(
     if device.type == "cpu":
         batch_size = int(max(1, min(batch_size, free_memory() / 2 / IMAGE_MEMORY)))
     generator = torch.Generator().manual_seed(seed + DRAW_STREAM)
-    starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    starts = torch.randn((n, 1, 28, 28), generator=generator).to(dtype).split(batch_size)
     options = {} if sampler == "ddpm" else {"steps": steps}
     about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
     done = _read_part(part, about, generator)
