@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -100,9 +101,11 @@ def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor], info: dict) -
     return folder / f"{kind}.safetensors"
 
 
-def _plain(value: object) -> dict:
+def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, np.generic):
+        return value.item()
     raise TypeError(f"{value!r} cannot be written as JSON; use numbers, text, lists and dictionaries.")
 
 

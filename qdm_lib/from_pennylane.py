@@ -15,6 +15,9 @@ from qdm_lib.circuits import GATES, Gate
 
 # PennyLane operations that are several of our gates, or ours up to a global phase (which no ⟨Z⟩ sees).
 _SEVERAL = {"Rot": ("RZ", "RY", "RZ"), "PhaseShift": ("RZ",), "U1": ("RZ",)}
+_OF_NAME = dict.fromkeys(("inputs", "x", "features"), "inputs") | dict.fromkeys(
+    ("weights", "theta", "params", "w"), "weights"
+)
 _NO_EFFECT = {"Identity", "Barrier", "GlobalPhase", "WireCut", "Snapshot"}
 
 # The points, from values in [0.1, 1.1): all positive, all negative, and some of either sign and larger.
@@ -43,15 +46,17 @@ def trace(fn: Callable, n_inputs: int, n_weights: int) -> tuple[list[Gate], list
 
 
 def _arguments(fn: Callable, inputs: torch.Tensor, weights: torch.Tensor) -> tuple[tuple, dict]:
-    """Inputs and weights by the names that ``fn`` gives them, if it has parameters so named, else in this order."""
+    """Inputs and weights by the names that ``fn`` gives them, if it has a parameter so named, else in this order."""
     try:
-        names = list(inspect.signature(fn).parameters)
+        asked = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
-        names = []
-    by_name = {"inputs": inputs, "x": inputs, "weights": weights, "theta": weights, "params": weights}
-    if len(names) == 2 and {id(by_name.get(name)) for name in names} == {id(inputs), id(weights)}:
-        return (), {name: by_name[name] for name in names}
-    return (inputs, weights), {}
+        return (inputs, weights), {}
+    names = [p.name for p in asked if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = [_OF_NAME.get(name) for name in names]
+    if len(names) != 2 or not any(known) or known[0] == known[1]:
+        return (inputs, weights), {}
+    first_is_inputs = known[0] == "inputs" or known[1] == "weights"
+    return (), dict(zip(names, (inputs, weights) if first_is_inputs else (weights, inputs), strict=True))
 
 
 def _rounded(affine: tuple) -> tuple:
@@ -72,9 +77,10 @@ def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> tuple[list[t
     try:
         tape = qml.tape.make_qscript(fn)(*args, **kwargs)
     except Exception as error:
+        hint = " (read entries as weights[3], not weights[0, 3])" if isinstance(error, IndexError) else ""
         raise TypeError(
-            f"Running the quantum function on a vector of {n_inputs} inputs and one of {n_weights} weights failed "
-            f"(read entries as weights[3], not weights[0, 3]): {error}"
+            f"Running the quantum function on a vector of {n_inputs} inputs and one of {n_weights} weights failed"
+            f"{hint}: {error}"
         ) from error
     for measured in tape.measurements:
         if not isinstance(measured, qml.measurements.ExpectationMP) or not isinstance(measured.obs, qml.PauliZ):
@@ -99,8 +105,9 @@ def _flatten(op: qml.operation.Operator, depth: int = 0, written: str = "") -> I
         for name, angle in zip(_SEVERAL[op.name], op.data, strict=True):
             yield name, wires, angle
     elif op.name in ("CRot", "C(Rot)") and len(wires) == 2:
-        for name, angle in zip(("CRZ", "CRY", "CRZ"), op.data, strict=True):
-            yield name, wires, angle
+        when_zero = [("PauliX", wires[:1], None)] * (not op.control_values[0])
+        turns = [(name, wires, angle) for name, angle in zip(("CRZ", "CRY", "CRZ"), op.data, strict=True)]
+        yield from [*when_zero, *turns, *when_zero]
     elif op.name == "Adjoint(S)" or op.name == "Adjoint(T)":
         yield "RZ", wires, torch.tensor(-torch.pi / (2 if "S" in op.name else 4), dtype=torch.float64)
     elif depth < 8 and op.has_decomposition:

@@ -311,6 +311,23 @@ def test_gradients_of_gradients(slices):
     assert_same([found[0]], [found[1]])
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, on its first forward mode
+def test_forward_mode_and_forward_over_reverse(slices):
+    """`torch.func.jvp`, and Hessians by it: the tangent may be hidden in the outer of two transformations."""
+    x, W, M = (double(*shape).requires_grad_() for shape in ((3, 6, 4), (8, 4), (3, 4, 8)))
+    options = {"check_forward_ad": True, "check_backward_ad": False, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(fused.pool, (x, W), **options)
+    assert torch.autograd.gradcheck(lambda x, W, M: fused.read(x, W, M, 2), (x, W, M), **options)
+    assert torch.autograd.gradgradcheck(fused.pool, (x, W), check_fwd_over_rev=True)
+
+    def loss(x):
+        return (fused.read(x, W, fused.pool(x, W), 2) ** 2).sum()
+
+    forward_over_reverse = torch.func.hessian(loss)(x.detach())
+    torch.testing.assert_close(forward_over_reverse, torch.autograd.functional.hessian(loss, x))
+    assert fused.pool(x, W).grad_fn is not None  # and afterwards the backward pass of its own is back
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batching rule for two operations
 @pytest.mark.parametrize("preset", ["unet", "1hqconv"])
 def test_the_default_model_under_torch_func(preset):

@@ -210,12 +210,21 @@ def test_from_pennylane_takes_the_function_of_a_qnode():
     assert a.gates == b.gates and len(a.gates) == 2
 
 
-@pytest.mark.parametrize("names", [("weights", "inputs"), ("theta", "x"), ("params", "inputs"), ("inputs", "weights")])
-def test_from_pennylane_goes_by_the_names_of_the_parameters(names):
-    fn = {}
-    exec(f"def fn({', '.join(names)}): apply({names[0]}, {names[1]})", {"apply": lambda a, b: two_wires(a, b)}, fn)
-    kinds = [gate.param[0] for gate in Circuit.from_pennylane(fn["fn"], 1, 1).gates]
-    assert kinds == (["input", "weight"] if names[0] == "inputs" else ["weight", "input"])
+@pytest.mark.parametrize(
+    ("parameters", "first"),
+    [
+        ("weights, inputs", "weight"), ("theta, x", "weight"), ("params, inputs", "weight"), ("w, x", "weight"),
+        ("inputs, weights", "input"), ("theta, pixels", "weight"), ("angles, x", "weight"), ("pixels, w", "input"),
+        ("weights, x, depth=2", "weight"), ("*, weights, inputs", "weight"), ("a, b", "input"), ("*both", "input"),
+    ],
+)  # fmt: skip
+def test_from_pennylane_goes_by_the_names_of_the_parameters(parameters, first):
+    """By both names, or by the one that is known; where none is, inputs come first."""
+    names, made = [name for name in parameters.replace("*,", "").split(",") if "=" not in name], {}
+    body = "*both" if "both" in parameters else ", ".join(names)
+    exec(f"def fn({parameters}): apply({body})", {"apply": two_wires}, made)
+    kinds = [gate.param[0] for gate in Circuit.from_pennylane(made["fn"], 1, 1).gates]
+    assert kinds == [first, "weight" if first == "input" else "input"]
 
 
 def returning(*wires):
@@ -239,25 +248,32 @@ def test_from_pennylane_refuses_a_function_that_applies_nothing(fn):
 
 @pytest.mark.parametrize(
     "rot",
-    [lambda w: qml.CRot(*w, wires=[1, 0]), lambda w: qml.ctrl(qml.Rot(*w, wires=0), control=1)],
-    ids=["CRot", "controlled Rot"],
-)
+    [lambda w: qml.CRot(*w, wires=[1, 0]), lambda w: qml.ctrl(qml.Rot(*w, wires=0), control=1),
+     lambda w: qml.ctrl(qml.Rot(*w, wires=0), control=1, control_values=[0])],
+    ids=["CRot", "controlled Rot", "Rot controlled by 0"],
+)  # fmt: skip
 def test_from_pennylane_takes_controlled_rotations(rot):
     def fn(x, w):
         two_wires(x, w)
         rot(w[1:])
 
     circuit, w = Circuit.from_pennylane(fn, 1, 4), torch.tensor([0.4, 1.0, -2.0, 0.3], dtype=torch.float64)
-    assert [g.name for g in circuit.gates[2:]] == ["CRZ", "CRY", "CRZ"]
+    assert [g.name for g in circuit.gates[2:] if g.name != "PauliX"] == ["CRZ", "CRY", "CRZ"]
     x = torch.tensor([0.7], dtype=torch.float64)
     measured = qml.QNode(lambda: [fn(x, w), qml.expval(qml.PauliZ(0)), qml.expval(qml.PauliZ(1))][1:],
                          qml.device("default.qubit", wires=2))  # fmt: skip
     torch.testing.assert_close(simulate(circuit, x[None], w)[0], torch.stack(measured()), rtol=0, atol=1e-12)
 
 
-def test_from_pennylane_says_that_weights_are_one_vector():
+@pytest.mark.parametrize("angle", [lambda w: w[0, 0], lambda w: w[0][0], lambda w: [row[0] for row in w][0]])
+def test_from_pennylane_says_that_weights_are_one_vector(angle):
     with pytest.raises(TypeError, match=r"weights\[3\], not weights\[0, 3\]"):
-        Circuit.from_pennylane(lambda x, w: qml.RX(w[0, 0], wires=0), 0, 4)
+        Circuit.from_pennylane(lambda x, w: qml.RX(angle(w), wires=0), 0, 4)
+
+
+def test_from_pennylane_speaks_of_indexing_only_where_that_fails():
+    with pytest.raises(TypeError, match="failed: .*takes 1 positional argument but 2 were given"):
+        Circuit.from_pennylane(lambda x: qml.RX(x[0], wires=0), 1, 0)
 
 
 def test_the_drawings_in_the_docstrings_are_those_of_circuit_text():

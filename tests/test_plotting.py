@@ -61,6 +61,14 @@ def test_image_grid_places_every_image():
     assert ax.images[0].get_clim() == (0, 255)
 
 
+def test_a_large_grid_stays_a_picture_that_fits_into_memory():
+    """2,500 images at the size of 64 would be a picture of 17 million pixels, which takes 2 GB to write."""
+    for n, inches in ((64, 8 * 0.55), (2500, 16)):
+        ax = image_grid(np.zeros((n, 28, 28), np.uint8))
+        assert ax.figure.get_size_inches() == pytest.approx(inches)
+        plt.close(ax.figure)
+
+
 def test_image_grid_takes_model_range_and_draws_into_ax():
     _, ax = plt.subplots()
     images = torch.tensor([-1.0, 0.0, 1.0, 7.0]).view(4, 1, 1, 1).expand(4, 1, 28, 28)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from qdm_lib.simulator import full_precision
 
@@ -72,7 +73,7 @@ def pool(x: Tensor, W: Tensor) -> Tensor:
     """
     x, W = _autocast(x, W)
     with full_precision(x):
-        if torch.is_grad_enabled():
+        if _backward_alone():
             return _Pool.apply(x, W)[0]
         # nothing to keep: forget each slice's keys at once
         return torch.cat([xt @ _keys(W, xt).mT for xt in x.mT.split(_images_at_once(x, W))])
@@ -85,7 +86,7 @@ def read(x: Tensor, W: Tensor, M: Tensor, heads: int) -> Tensor:
     """
     x, W, M = _autocast(x, W, M)
     with full_precision(x):
-        if torch.is_grad_enabled():
+        if _backward_alone():
             return _Read.apply(x, W, M, heads)[0]
         parts = _slices(_images_at_once(x, W), x, M)
         return torch.cat([m @ _queries(W, xs, heads).flatten(2).mT for xs, m in parts])
@@ -166,6 +167,11 @@ def _keep(ctx, tensors: Sequence[Tensor], output: Sequence[Tensor]) -> None:
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, *output)
+
+
+def _backward_alone() -> bool:
+    """Whether a backward pass of our own is of use; forward mode (`torch.func.jvp`) would need another: plain torch."""
+    return torch.is_grad_enabled() and forward_ad._current_level < 0  # -1: no forward mode, at any depth
 
 
 def _images_at_once(x: Tensor, W: Tensor) -> int:

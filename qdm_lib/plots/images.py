@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from qdm_lib.plots.style import OKABE_ITO, new_axes
 
 GAP = 2  # white pixels between two images
+MOST_INCHES = 16.0  # of a grid: 50 images a side still have more pixels than they need
 
 
 def image_grid(
@@ -41,7 +42,8 @@ def image_grid(
     for k, tile in enumerate(tiles):
         y, x = k // columns * step_y + head, k % columns * step_x
         canvas[y : y + height, x : x + width] = tile
-    ax = new_axes(ax, (max(2.0, 0.55 * columns * (1.6 if head else 1)), max(2.0, 0.55 * rows * (2.2 if head else 1))))
+    tile = min(0.55, MOST_INCHES / max(columns, rows))
+    ax = new_axes(ax, (max(2.0, tile * columns * (1.6 if head else 1)), max(2.0, tile * rows * (2.2 if head else 1))))
     _show(ax, canvas)
     for k, text in enumerate(titles or ()):
         y, x = k // columns * step_y + head, k % columns * step_x

@@ -102,8 +102,9 @@ class RunConfig:
 
     def _check_model(self) -> None:
         """What `build_unet` would refuse is refused now, not after the images are read."""
+        known = [field.name for field in fields(UNetConfig) if field.name not in ("preset", "T")]  # the run's own
         for name in self.model_options:
-            choice("model option", name, [field.name for field in fields(UNetConfig)])
+            choice("model option", name, known)
         options = dict(self.model_options)
         if self.hybridization is not None:
             options["n_circuits"], options["full"] = resolve_hybridization(self.hybridization)
