@@ -38,9 +38,9 @@ from qdm_lib.transfer import transfer_weights as transfer_weights
 from qdm_lib.transfer import unwrap
 from qdm_lib.unet import UNet, UNetConfig
 
-# The trained models of this repository, <data set>/<preset>. They stand beside the package, not in it: there when it is
-# installed as `make` does it (pip install -e, from a checkout), not when it was copied by a plain pip install.
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+# The trained models of this repository, <data set>/<preset>: beside the package in a clone, inside it in a wheel.
+_IN_WHEEL = Path(__file__).resolve().parent / "checkpoints"
+SHIPPED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_WHEEL.parents[1] / "checkpoints"
 CHECKPOINT, MODEL = "checkpoint", "model"  # the two kinds of file, and how their names begin
 VERSION = 2
 BETAS = {"cosine": cosine_betas, "linear": linear_betas}  # schedules that a name and T tell completely
@@ -229,15 +229,15 @@ def load_pretrained(name: str, backend: str | None = None) -> UNet:
     licence. backend: as in `load_model`. Where a preset has shorter trained models only, such as
     fashion-mnist/7hqconv-2-epochs, its plain name gives the longest trained of them, with a warning that says so.
 
-    FileNotFoundError where there are no models: they are in the repository, not in the package, which must be installed
-    from a checkout by `pip install -e .`. ValueError for an unknown name, with the names there are, and for a file that
-    was changed. A name is no path: ``..`` is refused; a slash at its end, as a shell writes it, does no harm.
+    FileNotFoundError where there are no models: they were removed. ValueError for an unknown name, with the names there
+    are, and for a file that was changed. A name is no path: ``..`` is refused; a slash at its end, as a shell writes
+    it, does no harm.
     """
     known = sorted(path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.glob("*/*/model.safetensors"))
     if not known:
         raise FileNotFoundError(
-            f"There are no trained models in {SHIPPED}; they come with the repository, where 'pip install -e .' (with "
-            "-e) lets the package find them; or give the folder of one to qdm_lib.checkpoint.load_model."
+            f"There are no trained models in {SHIPPED}, where a clone of the repository and its wheel have them; give "
+            "the folder of one to qdm_lib.checkpoint.load_model."
         )
     asked = PurePosixPath(name).as_posix()  # "unet/", "./unet" and "a//unet" spell the same name
     if asked in known:

@@ -1,10 +1,10 @@
 """Execute one notebook as a test wants it: offline, every warning an error; then say what it took.
 
-    python tests/run_notebook.py NOTEBOOK FOLDER [--timeout SECONDS]
+    python tests/run_notebook.py NOTEBOOK FOLDER [--timeout SECONDS] [--keep FILE]
 
-FOLDER is the kernel's working directory. The last line printed is JSON: seconds, processor time of the kernel and its
-largest memory, and what it wrote. The notebook on disk stays as it is; a cell
-that prevents connections and turns warnings into errors is put before its first one.
+FOLDER is the kernel's working directory; FILE gets the notebook with what this run shows. The last line printed is
+JSON: seconds, processor time of the kernel and its largest memory, and what it wrote. The notebook on disk stays as it
+is; a cell that prevents connections and turns warnings into errors is put before its first one.
 """
 
 import argparse
@@ -50,16 +50,21 @@ def main() -> int:
     parser.add_argument("notebook")
     parser.add_argument("folder")
     parser.add_argument("--timeout", type=int, default=900, help="seconds for a cell (%(default)s)")
+    parser.add_argument("--keep", help="file for the executed notebook")
     options = parser.parse_args()
     book = nbformat.read(options.notebook, as_version=4)
     book.cells.insert(0, nbformat.v4.new_code_cell(GUARD))
     start = time.perf_counter()
     client = NotebookClient(
-        book, timeout=options.timeout, kernel_name="python3", resources={"metadata": {"path": options.folder}}
-    )
+        book, timeout=options.timeout, kernel_name="python3", resources={"metadata": {"path": options.folder}},
+        coalesce_streams=True,
+    )  # fmt: skip
     client.execute()
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if options.keep:
+        del book.cells[0]
+        nbformat.write(book, options.keep)
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     print(
         json.dumps(

@@ -3,9 +3,11 @@
 A live launch needs the repository at a public address and is not tested here.
 """
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
+
+from qdm_course.warm import kernel_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 BINDER = ROOT / "binder"
@@ -55,11 +59,31 @@ def test_scripts_can_run(name):
     subprocess.run(["bash", "-n", path], check=True)
 
 
-def test_start_sets_fast_mode_and_becomes_the_command():
+def start(*command, socket):
+    """What binder/start does with a command (exit code, output); what it leaves behind is ended. python is ours."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "QDM_WARM_SOCKET": str(socket), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [BINDER / "start", *command], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        return process.wait(timeout=180), process.stdout.read()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_start_sets_binders_size_and_becomes_the_command(tmp_path):
     assert (BINDER / "start").read_text().rstrip().endswith('exec "$@"')
-    out = subprocess.run([BINDER / "start", "printenv", "QDM_FAST"], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "1"
-    assert subprocess.run([BINDER / "start", "sh", "-c", "exit 7"]).returncode == 7
+    assert start("printenv", "QDM_SIZE", socket=tmp_path / "warm.sock") == (0, "binder\n")
+    assert start("sh", "-c", "exit 7", socket=tmp_path / "warm.sock")[0] == 7
+
+
+def test_start_leaves_a_warm_process_behind(tmp_path):
+    """The command meets the socket that kernels ask at; test_warm.py shows what they get."""
+    wait = f"for i in $(seq 1500); do [ -S {tmp_path}/warm.sock ] && exit 0; sleep 0.1; done; exit 1"
+    assert start("bash", "-c", wait, socket=tmp_path / "warm.sock")[0] == 0
 
 
 @pytest.fixture
@@ -68,7 +92,7 @@ def stubs(tmp_path):
     (tmp_path / "bin").mkdir()
     for name, answer in (
         ("pip", "exit ${PIP_CODE:-0}"),
-        ("python", 'case "$2" in *prefix*) echo "$STUBS/prefix";; esac'),
+        ("python", 'case "$2" in *sys.prefix*) echo "$STUBS/prefix";; *) exec "$PYTHON" "$@";; esac'),
     ):
         path = tmp_path / "bin" / name
         path.write_text(f'#!/bin/bash\necho "{name} $@" >> "$STUBS/calls"\n{answer}\n')
@@ -77,7 +101,7 @@ def stubs(tmp_path):
 
 
 def build(stubs, **more):
-    env = {"PATH": f"{stubs / 'bin'}:{os.environ['PATH']}", "STUBS": str(stubs), **more}
+    env = {"PATH": f"{stubs / 'bin'}:{os.environ['PATH']}", "STUBS": str(stubs), "PYTHON": sys.executable, **more}
     return subprocess.run([BINDER / "postBuild"], cwd=ROOT, env=env, capture_output=True, text=True)
 
 
@@ -91,6 +115,8 @@ def test_post_build_installs_the_package_alone_and_opens_the_first_notebook(stub
     assert culling == {"cull_idle_timeout": 900, "cull_interval": 60, "cull_connected": True}
     assert set(culling) <= set(MappingKernelManager.class_traits())
     json.loads((stubs / "prefix/share/jupyter/lab/settings/overrides.json").read_text())
+    kernel = json.loads((stubs / "prefix/share/jupyter/kernels/python3/kernel.json").read_text())
+    assert kernel == kernel_spec()
 
 
 def test_post_build_stops_at_the_first_error(stubs):

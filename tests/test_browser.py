@@ -51,7 +51,7 @@ def free_port() -> int:
 def serving(command: list[str], url: str, folder: Path, log: Path):
     """A server in its own process and with its own settings folders, until the with block ends."""
     here = {
-        "QDM_FAST": "1", "OMP_NUM_THREADS": "1", "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "QDM_SIZE": "test", "OMP_NUM_THREADS": "1", "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder / "ipython"),
     }  # fmt: skip

@@ -47,8 +47,8 @@ def test_the_numbers_are_those_of_the_simulator(box):
     x = torch.deg2rad(box.degrees.double())
     z = simulate(hqconv(3), x[None], box.theta[None, :84].double())[0]
     np.testing.assert_allclose(box.numbers["z"], z.tolist(), atol=1e-6)
-    np.testing.assert_allclose([bar.get_height() for bar in box.view.bars], box.numbers["z"])
-    np.testing.assert_allclose([d.get_ydata()[0] for d in box.view.dots], x.cos().tolist(), atol=1e-6)
+    np.testing.assert_allclose([bar.get_height() for bar in box.view.panels[12].bars], box.numbers["z"])
+    np.testing.assert_allclose([d.get_ydata()[0] for d in box.view.panels[12].dots], x.cos().tolist(), atol=1e-6)
     assert all(f"{value:+.3f}" in box.readout.value for value in box.numbers["z"])
 
 

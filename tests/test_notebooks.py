@@ -102,7 +102,8 @@ def test_opens_with_what_it_takes(source):
     assert first.startswith("# ") and measured(first)
 
 
-def measured(text: str) -> tuple[int, float] | None:
-    """(seconds, GB) of fast mode, as the first cell states them."""
-    found = re.search(r"QDM_FAST=1`\D*(\d+) s\D*?([\d.]+) GB", " ".join(text.split()))
+def measured(text: str, size: str = "test") -> tuple[int, float] | None:
+    """(seconds, GB) of a size, "test" or "full", as the first cell states them."""
+    begins = {"test": "QDM_SIZE=test`", "full": r"\*\*Measured\*\*"}[size]
+    found = re.search(begins + r"\D*(\d+) s\D*?([\d.]+) GB", " ".join(text.split()))
     return found and (int(found[1]), float(found[2]))

@@ -2,16 +2,20 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
+import jupytext
 import pytest
 
 import qdm_lib
+from qdm_lib.checkpoint import load_model
 from qdm_lib.cli.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,8 +105,10 @@ def test_changelog_begins_with_this_version_and_the_citation_is_of_the_last_rele
 
 @pytest.fixture
 def clone(tmp_path):
-    for name in ("pyproject.toml", "README.md", "CITATION.cff"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    for path in [ROOT / "pyproject.toml", *set_address.places()]:
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
     return tmp_path
 
 
@@ -111,21 +117,62 @@ def test_every_place_has_the_address_of_pyproject(capsys):
 
 
 def test_one_line_changes_every_place_and_back(clone, capsys):
-    before = {name: (clone / name).read_text(encoding="utf-8") for name in ("README.md", "CITATION.cff")}
+    before = {path: path.read_text(encoding="utf-8") for path in set_address.places(clone)}
     project = (clone / "pyproject.toml").read_text(encoding="utf-8")
     url = set_address.address(clone)
     assert project.count(url) == 1
     (clone / "pyproject.toml").write_text(project.replace(url, "https://github.com/ada/qdm-course"), encoding="utf-8")
     assert set_address.main(["--check"], clone) == 1
-    assert {name: (clone / name).read_text(encoding="utf-8") for name in before} == before
+    assert {path: path.read_text(encoding="utf-8") for path in before} == before
     assert set_address.main([], clone) == 0 and set_address.main(["--check"], clone) == 0
     readme = (clone / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"mybinder\.org/v2/gh/([^/]+/[^/]+)/", readme)
-    assert len(links) == 10 and set(links) == {"ada/qdm-course"}
+    for where, n in (("mybinder.org/v2/gh", 10), ("colab.research.google.com/github", 10), ("codespaces.new", 1)):
+        links = re.findall(re.escape(where) + r"/([\w.-]+/[\w.-]+)", readme)
+        assert len(links) == n and set(links) == {"ada/qdm-course"}
     assert 'repository-code: "https://github.com/ada/qdm-course"\n' in (clone / "CITATION.cff").read_text()
+    for path in before:  # nothing of the old address is left in what somebody follows
+        assert (
+            path.suffix != ".py" or path.read_text(encoding="utf-8").count('"https://github.com/ada/qdm-course"') == 1
+        )
     (clone / "pyproject.toml").write_text(project, encoding="utf-8")
     assert set_address.main([], clone) == 0
-    assert {name: (clone / name).read_text(encoding="utf-8") for name in before} == before
+    assert {path: path.read_text(encoding="utf-8") for path in before} == before
+
+
+def test_the_links_of_the_readme_open_the_notebook_of_their_row():
+    rows = re.findall(r"^\| \[(\d\d_\w+)\]\((\S+)\) .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    lines = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "mybinder" in line]
+    assert len(rows) == len(lines) == 10
+    for (name, path), line in zip(rows, lines, strict=True):
+        assert path == f"notebooks/{name}.ipynb" and (ROOT / path).is_file()
+        assert f"?urlpath=lab%2Ftree%2Fnotebooks%2F{name}.ipynb)" in line and f"/blob/main/{path})" in line
+
+
+COLAB = """
+import os, subprocess, sys, types
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+subprocess.run = lambda command, check: print(*command)
+os.chdir = lambda folder: print("now in", folder)
+path = list(sys.path)
+exec(open(sys.argv[1]).read())
+print([entry for entry in sys.path if entry not in path])
+"""
+
+
+def test_the_first_cell_of_every_notebook_fetches_the_course_on_colab_and_is_still_elsewhere(tmp_path):
+    """Colab is faked here: what the cell would run there. It was not tried live."""
+    cells = set()
+    for source in sorted((ROOT / "notebooks" / "src").glob("*.py")):
+        code = [cell for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+        cells.add(code[0].source)
+    (cell,) = cells  # the same one everywhere
+    (tmp_path / "cell.py").write_text(cell)
+    quiet = {"capture_output": True, "text": True, "check": True}
+    assert subprocess.run([sys.executable, tmp_path / "cell.py"], **quiet).stdout == ""
+    said = subprocess.run([sys.executable, "-c", COLAB, tmp_path / "cell.py"], **quiet).stdout.splitlines()
+    assert said[0] == f"git clone --depth 1 {set_address.address()} /content/qdm-course"
+    assert said[1].endswith("-m pip install --quiet -e /content/qdm-course")
+    assert said[2:] == ["now in /content/qdm-course/notebooks", "['/content/qdm-course']"]
 
 
 @pytest.mark.parametrize(
@@ -176,3 +223,68 @@ def test_the_dev_container_installs_what_is_required():
     assert command.endswith("pip install -r requirements.txt")
     cpu = command.partition(" && ")[0]
     assert "whl/cpu" in cpu and {"torch", "torchvision"} <= set(cpu.split())  # from one index, both
+
+
+# ------------------------------------------------------------------------------------------------ the wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder of programs of a fresh environment that holds the built wheel; what it needs is borrowed from here."""
+    folder = tmp_path_factory.mktemp("wheel")
+    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "notebooks", "study", "_site")
+    clone = shutil.copytree(ROOT, folder / "clone", ignore=left_out)  # building leaves files behind
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    quiet = {"check": True, "capture_output": True, "text": True, "timeout": 300}
+    options = ["--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "wheel", *options, "-w", folder / "dist", "."], cwd=clone, **quiet)
+    shutil.rmtree(clone)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    assert wheel.stat().st_size < 32e6
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], **quiet)
+    programs = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+    python = programs / Path(sys.executable).name
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], **quiet)
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.run([python, "-c", ask], **quiet).stdout.strip()
+    # A folder named in a .pth is searched last, and the .pth files in it, an editable install of ours, are not read.
+    Path(packages, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return programs
+
+
+def run_installed(installed: Path, folder: Path, program: str, *arguments: str) -> str:
+    """What a program of that environment prints, in a folder outside the clone."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "QDM_DATA_DIR")}
+    clean |= {"OMP_NUM_THREADS": "1", "HOME": str(folder)}
+    done = subprocess.run([installed / program, *arguments], cwd=folder, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_has_every_shipped_model_with_the_same_weights(installed, tmp_path):
+    code = """
+import json, pathlib, qdm_lib
+from qdm_lib.checkpoint import SHIPPED, load_pretrained
+folders = sorted(path.parent for path in SHIPPED.glob("*/*/model.safetensors"))
+sums = {path.relative_to(SHIPPED).as_posix(): sum(
+    p.double().sum().item() for p in load_pretrained(path.relative_to(SHIPPED).as_posix()).parameters()
+) for path in folders}
+print(json.dumps([str(pathlib.Path(qdm_lib.__file__).parent), str(SHIPPED), sums]))
+"""
+    package, shipped, sums = json.loads(run_installed(installed, tmp_path, "python", "-c", code))
+    assert Path(shipped) == Path(package) / "checkpoints" and ROOT not in Path(package).parents
+    here = [path.parent for path in (ROOT / "checkpoints").glob("*/*/model.safetensors")]
+    assert set(sums) == {path.relative_to(ROOT / "checkpoints").as_posix() for path in here}
+    for path in here:
+        mine = sum(p.double().sum().item() for p in load_model(path).parameters())
+        assert sums[path.relative_to(ROOT / "checkpoints").as_posix()] == mine
+
+
+def test_the_wheel_runs_from_the_command_line(installed, tmp_path):
+    assert run_installed(installed, tmp_path, "qdm", "--version") == f"qdm_lib {qdm_lib.__version__}\n"
+    name = ["--checkpoint", "fashion-mnist/1hqconv"]
+    run_installed(installed, tmp_path, "qdm", "sample", *name, "--n", "1", "--steps", "2", "--out", "mine.png")
+    assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
+    small = ["--steps", "1", "--n", "2", "--sampler-steps", "2", "--batch-size", "2"]
+    run_installed(installed, tmp_path, "qdm", "demo", *small)
+    assert {"samples.png", "loss.png", "scores.json"} <= {path.name for path in (tmp_path / "runs" / "demo").iterdir()}

@@ -20,7 +20,7 @@ def test_load_pretrained_checks_the_name_and_the_hash(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no trained model 'mnist/2hqconv' .*known are .*fashion-mnist/1hqconv"):
         load_pretrained("mnist/2hqconv")
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
-    with pytest.raises(FileNotFoundError, match="no trained models in .*'pip install -e .'"):  # a plain pip install
+    with pytest.raises(FileNotFoundError, match="no trained models in .*clone of the repository and its wheel"):
         load_pretrained("fashion-mnist/1hqconv")
     save_model(tmp_path / "mnist" / "unet", model, {})
     file = tmp_path / "mnist" / "unet" / "model.safetensors"

@@ -1,7 +1,9 @@
 """Put the repository's address, one line of pyproject.toml, wherever else it is written.
 
-    python tools/set_address.py            # README's links to Binder, CITATION.cff
+    python tools/set_address.py            # README's links to Binder, Colab, Codespaces; notebooks; CITATION.cff
     python tools/set_address.py --check    # change nothing; exit code 1 where something else stands
+
+In a notebook it is the first cell that has the address: on Colab it fetches the course from there.
 
 The website and the package's metadata read pyproject.toml themselves. Until the address is known it is
 https://github.com/OWNER/REPO, and CITATION.cff, whose readers follow every link, has none.
@@ -15,7 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACEHOLDER = "OWNER/REPO"
-BINDER = re.compile(r"(https://mybinder\.org/v2/gh/)[^/\s]+/[^/\s]+/")
+# What comes before OWNER/REPO in a link that opens the course somewhere, and in a notebook's first cell.
+LINK = re.compile(
+    r"(https://(?:mybinder\.org/v2/gh|colab\.research\.google\.com/github|codespaces\.new)/"
+    r"|git\\?\", \\?\"clone\\?\", [^\n]{,40}https://github\.com/)[\w.-]+/[\w.-]+"
+)
 CITED = re.compile(r"^repository-code: .*\n", re.MULTILINE)
 
 
@@ -27,11 +33,17 @@ def address(root: Path = ROOT) -> str:
     return url.rstrip("/")
 
 
-def with_address(name: str, text: str, url: str) -> str:
-    """The text of README.md or CITATION.cff with this address."""
+def places(root: Path = ROOT) -> list[Path]:
+    """The files that hold the address."""
+    notebooks = [*(root / "notebooks" / "src").glob("*.py"), *(root / "notebooks").glob("*.ipynb")]
+    return [root / "README.md", root / "CITATION.cff", *sorted(notebooks)]
+
+
+def with_address(path: Path, text: str, url: str) -> str:
+    """The text of one of `places` with this address."""
     place = url.removeprefix("https://github.com/")
-    if name == "README.md":
-        return BINDER.sub(lambda link: f"{link[1]}{place}/", text)
+    if path.name != "CITATION.cff":
+        return LINK.sub(lambda link: f"{link[1]}{place}", text)
     text = CITED.sub("", text)
     return (
         text if place == PLACEHOLDER else re.sub(r"^license:", f'repository-code: "{url}"\nlicense:', text, flags=re.M)
@@ -42,14 +54,13 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing")
     check, url, stale = parser.parse_args(argv).check, address(root), []
-    for name in ("README.md", "CITATION.cff"):
-        path = root / name
+    for path in places(root):
         text = path.read_text(encoding="utf-8")
-        if (new := with_address(name, text, url)) != text:
-            stale.append(name)
+        if (new := with_address(path, text, url)) != text:
+            stale.append(path.name)
             if not check:
                 path.write_text(new, encoding="utf-8")
-    print(f"{url}: {' and '.join(stale) or 'nothing'} {'to change' if check else 'changed'}")
+    print(f"{url}: {', '.join(stale) or 'nothing'} {'to change' if check else 'changed'}")
     return int(check and bool(stale))
 
 

@@ -21,22 +21,37 @@
 # Everything runs offline on a laptop; no GPU is needed.
 #
 # **Measured** on one CPU core, including the start of Python: 16 s of processor time and 0.8 GB of memory; with
-# `QDM_FAST=1` 8 s and 0.7 GB. A busy machine takes longer.
+# `QDM_SIZE=test` 8 s and 0.7 GB. A busy machine takes longer.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import json
-import os
 
 import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown
 
 from qdm_course import figures
+from qdm_course.size import show_size
 from qdm_lib import circuits, data, diffusion, paper, plots, unet
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.cli import report
 
-FAST = os.environ.get("QDM_FAST") == "1"  # fewer images, for tests and small machines
+FAST = show_size() == "test"  # fewer images, for tests and small machines
 CHECKPOINT = SHIPPED / "fashion-mnist" / "1hqconv"
 
 # %% [markdown]

@@ -19,11 +19,25 @@
 # **Prerequisites.** PyTorch tensors, the Gaussian distribution, Bayes' rule.
 #
 # **Measured** on two CPU cores, including the start of Python: 75 s of processor time and 1.0 GB of memory; with
-# `QDM_FAST=1` 25 s and 0.9 GB. A busy machine takes longer. No network is needed.
+# `QDM_SIZE=test` 25 s and 0.9 GB. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import math
-import os
 import platform
 
 import matplotlib
@@ -33,6 +47,7 @@ from torch.testing import assert_close
 
 import qdm_lib
 from qdm_course.figures import draw_chain
+from qdm_course.size import show_size
 from qdm_course.widgets import ForwardFigure, forward_process
 from qdm_lib import diffusion, paper
 from qdm_lib.data import load_images, to_model_range
@@ -49,7 +64,7 @@ for name, version in {
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+FAST = show_size() == "test"  # smaller numbers, the same code
 N_SAMPLES = 2_000 if FAST else 20_000  # draws from the one-dimensional distributions
 N_TRAIN = 600 if FAST else 4_000  # optimiser steps of the small network of section 8
 N_DRAWN = 500 if FAST else 4_000  # draws from it

@@ -19,11 +19,25 @@
 # **Prerequisites.** PyTorch with autograd, complex numbers, matrices. Notebook 01 is not needed.
 #
 # **Measured** on two CPU cores, including the start of Python: 40 s of processor time and 1.0 GB of memory; with
-# `QDM_FAST=1` 20 s and 0.9 GB. A busy machine takes longer. No network is needed.
+# `QDM_SIZE=test` 20 s and 0.9 GB. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import math
-import os
 import platform
 import time
 
@@ -36,6 +50,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_course.figures import draw_loop
 from qdm_course.moving import moving_qubit, moving_shift
+from qdm_course.size import show_size
 from qdm_lib import paper
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
@@ -51,7 +66,7 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+FAST = show_size() == "test"  # smaller numbers, the same code
 TRAIN_STEPS = 40 if FAST else 150  # of the classifier in section 4
 FIT_STEPS = 60 if FAST else 200  # of the curve fits in section 5
 N_POINTS = 2 if FAST else 6  # random points where gradients are compared

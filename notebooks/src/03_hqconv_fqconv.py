@@ -18,10 +18,24 @@
 # **Prerequisites.** Notebook 02: state, wires, controlled rotations, ⟨Z⟩.
 #
 # **Measured** on two CPU cores, including the start of Python: 22 s of processor time and 1.2 GB of memory; with
-# `QDM_FAST=1` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
+# `QDM_SIZE=test` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
-import os
 import platform
 import time
 from dataclasses import replace
@@ -35,6 +49,7 @@ from torch.testing import assert_close
 
 import qdm_lib
 from qdm_course.figures import draw_interaction_graph, draw_pennylane, draw_wire_map, liveness_map
+from qdm_course.size import show_size
 from qdm_course.widgets import CircuitFigure, circuit_explorer
 from qdm_lib import paper
 from qdm_lib.audit import audit_circuit, interaction_graph
@@ -52,7 +67,7 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+FAST = show_size() == "test"  # smaller numbers, the same code
 STATES = 8 if FAST else 100  # random states behind every average of entanglement
 MAX_LAYERS = 4 if FAST else 6  # up to which entanglement is measured
 TIMED_ROWS = 8 if FAST else 16  # patches in the batch that is timed

@@ -17,10 +17,24 @@
 # **Prerequisites.** Notebook 03: the two circuits and the wire map. PyTorch modules.
 #
 # **Measured** on two CPU cores, including the start of Python: 48 s of processor time and 1.2 GB of memory; with
-# `QDM_FAST=1` 20 s and 1.1 GB. A busy machine takes longer. No network is needed.
+# `QDM_SIZE=test` 20 s and 1.1 GB. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
-import os
 import platform
 
 import matplotlib
@@ -32,6 +46,7 @@ from torch.testing import assert_close
 
 import qdm_lib
 from qdm_course.figures import describe_resnet_block, draw_resnet_block
+from qdm_course.size import show_size
 from qdm_lib.audit import audit_layer, audit_model
 from qdm_lib.blocks import CircuitConv, ResnetBlock, SplitConv, WeightStandardizedConv2d
 from qdm_lib.checkpoint import SHIPPED, load_model
@@ -48,7 +63,7 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+FAST = show_size() == "test"  # smaller numbers, the same code
 IMAGES = 32 if FAST else 256  # behind every measured scale
 DRAWS = 1 if FAST else 3  # random points of every audit
 torch.set_num_threads(1)  # the tensors here are small: a second thread would cost more than it brings

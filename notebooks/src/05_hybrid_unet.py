@@ -20,12 +20,25 @@
 # block and its hybrid convolution; here they are used as they are.
 #
 # **Measured** on one CPU core, including the start of Python: 41 s of processor time and 0.9 GB of memory; with
-# `QDM_FAST=1` 14 s and 0.9 GB. A busy machine takes longer. No network is needed.
-# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
+# `QDM_SIZE=test` 14 s and 0.9 GB. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import math
-import os
 import platform
 import time
 
@@ -36,6 +49,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.size import show_size
 from qdm_course.widgets import hybridization
 from qdm_course.widgets.hybrid import parameter_count
 from qdm_lib import paper
@@ -55,7 +69,7 @@ for name, version in {
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+FAST = show_size() == "test"  # smaller numbers, the same code
 N_TEST = 32 if FAST else 256  # images for the measurements of section 8
 N_DRAWN, N_STEPS = (4, 5) if FAST else (8, 50)  # samples of section 8, and sampler steps
 N_ROUNDS = 2 if FAST else 7  # repetitions of each timing

@@ -17,13 +17,26 @@
 # is any function `model(x_t, t)`.
 #
 # **Measured** on two CPU cores without other work, including the start of Python: 274 s and 1.2 GB of memory; with
-# `QDM_FAST=1` on one core 34 s and 1.0 GB. A busy machine takes longer. No network is needed.
-# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
+# `QDM_SIZE=test` on one core 34 s and 1.0 GB. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import json
 import math
-import os
 import platform
 import tempfile
 import time
@@ -36,6 +49,8 @@ from IPython.display import display
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.recorded import go_on_from
+from qdm_course.size import show_size
 from qdm_course.widgets import TrainingFigure, training_job
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, restore, save_checkpoint
@@ -50,7 +65,11 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+SIZE = show_size(  # "test", "binder" or "full"
+    binder="The first 380 of the 400 training steps of section 3 are not run here: they were recorded in a full "
+    "run, and training goes on from there. All else is as in the full size."
+)
+FAST = SIZE == "test"  # smaller numbers, the same code
 STEPS, BATCH = (24, 8) if FAST else (400, 32)  # of the run in section 3
 LIVE_EVERY = 12 if FAST else 20  # steps between two pictures
 N_TEST = 64 if FAST else 400  # test images whose loss is compared
@@ -220,7 +239,7 @@ print(f"the average of the step numbers, after 400 steps: {ema.shadow['weight'].
 # core we take batches of 32 instead of 128 and a few hundred steps, on the bundled images. The loop is yours: `train`
 # yields after each step, and whatever you write in the body happens then, drawing included.
 
-# %%
+# %% tags=["recorded"]
 model = build_unet("1hqconv", seed=0)
 optimizer, ema, noise = make_optimizer(model), EMA(model), seeded(1)
 start_noise = torch.randn(8, 1, 28, 28, generator=seeded(2))
@@ -234,10 +253,14 @@ def draw(net, steps=10):
 
 
 losses, snapshots = [], {}
+if SIZE == "binder":
+    losses, snapshots = go_on_from("06_training", model=model, ema=ema, optimizer=optimizer, noise=noise)
+first = len(losses)  # the step that comes next: 0, unless a record came before
 began = time.process_time()
 alt = {"image/png": {"alt": DESCRIPTION}}
 screen = display(live.update([1.0]), display_id=True, metadata=alt)
-for step in train(model, schedule, batches(data, BATCH, seed=0), optimizer, ema, generator=noise, steps=STEPS):
+feed = batches(data, BATCH, seed=0, start_step=first)
+for step in train(model, schedule, feed, optimizer, ema, generator=noise, start_step=first, steps=STEPS - first):
     losses.append(step.loss)
     if step.step % LIVE_EVERY == 0:
         with ema.applied_to(model):
@@ -250,9 +273,12 @@ seconds = time.process_time() - began
 # the averaged weights drew at the end. While the cell runs, it is drawn anew every few steps.*
 
 # %%
-print(f"{count_parameters(model):,} parameters, {STEPS} steps of {BATCH} images: {seconds:.0f} s of processor time, "
-      f"{seconds / STEPS:.2f} s a step, samples included")  # fmt: skip
-hours = seconds / (STEPS * BATCH) * 1_200_000 / 3600
+per_step = seconds / (STEPS - first)
+print(f"{count_parameters(model):,} parameters, {STEPS} steps of {BATCH} images")
+print(
+    f"run here: {STEPS - first} steps in {seconds:.0f} s of processor time, {per_step:.2f} s a step, samples included"
+)
+hours = per_step / BATCH * 1_200_000 / 3600
 print(f"at this speed per image, the 1.2 million images of the paper's 20 epochs would take {hours:.0f} hours")
 tenth = len(losses) // 10
 first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth

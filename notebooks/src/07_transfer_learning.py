@@ -17,13 +17,26 @@
 # **Prerequisites.** Notebook 06 (training loop, EMA). Notebook 05 helps to know the parts of the network.
 #
 # **Measured** on one CPU core, in JupyterLab, from opening the page to the last cell: 313 s and 1.2 GB of memory; with
-# `QDM_FAST=1` 13 s and 0.9 GB of memory. A busy machine takes longer. No network is needed.
-# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
+# `QDM_SIZE=test` 13 s and 0.9 GB of memory. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import copy
 import json
-import os
 import platform
 from pathlib import Path
 
@@ -33,6 +46,8 @@ import torch
 
 import qdm_lib
 from qdm_course.figures import draw_hand_over
+from qdm_course.recorded import go_on_from
+from qdm_course.size import show_size
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, transfer_weights
 from qdm_lib.data import batches, load_images, to_model_range
@@ -46,11 +61,16 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+SIZE = show_size(  # "test", "binder" or "full"
+    binder="The first 180 of the 200 steps of the source model (section 3) are not run here: they were recorded "
+    "in a full run, and training goes on from there. Section 4 takes one seed of the fresh vertex instead "
+    "of three."
+)
+FAST = SIZE == "test"  # smaller numbers, the same code
 BATCH = 4 if FAST else 32
 SOURCE_STEPS = 12 if FAST else 200  # of the classical model
 AFTER = 6 if FAST else 60  # steps after the hand-over
-SEEDS = (0,) if FAST else (0, 1, 2)  # of the fresh vertex
+SEEDS = (0, 1, 2) if SIZE == "full" else (0,)  # of the fresh vertex
 N_TEST = 32 if FAST else 256  # test images whose loss is measured
 keep_memory()  # the process keeps freed memory: faster steps, same values
 plt.rcParams["figure.dpi"] = 90
@@ -211,7 +231,7 @@ show_described(figure, "Share of initial weights in the average: falls slowly to
 # Now a small real run. First a classical model, trained for some steps from random weights, with its average and its
 # optimiser kept. (The paper trains 18 epochs; here it is about three passes through the 2,000 bundled images.)
 
-# %%
+# %% tags=["recorded"]
 schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
 data = load_images("fashion-mnist", "train", bundled=True)
 test = to_model_range(load_images("fashion-mnist", "test", bundled=True).images[:N_TEST])
@@ -229,9 +249,16 @@ def test_loss(net):
 
 source = build_unet("unet", seed=0)
 source_adam, source_ema, noise = make_optimizer(source), EMA(source), seeded(1)
-steps = train(source, schedule, batches(data, BATCH, seed=0), source_adam, source_ema, generator=noise,
-              steps=SOURCE_STEPS)  # fmt: skip
-source_losses = [step.loss for step in steps]
+source_losses = []
+if SIZE == "binder":
+    source_losses, _ = go_on_from(
+        "07_transfer_learning", model=source, ema=source_ema, optimizer=source_adam, noise=noise
+    )
+first = len(source_losses)  # the step that comes next: 0, unless a record came before
+feed = batches(data, BATCH, seed=0, start_step=first)
+steps = train(source, schedule, feed, source_adam, source_ema, generator=noise, start_step=first,
+              steps=SOURCE_STEPS - first)  # fmt: skip
+source_losses += [step.loss for step in steps]
 at_hand_over = test_loss(source)
 print(f"classical model after {SOURCE_STEPS} steps of {BATCH} images: test loss {at_hand_over:.4f}")
 
@@ -335,7 +362,7 @@ paired = end["classical → hybrid"] - end["classical → classical"]
 print("hybrid minus control, by seed:", [f"{d:+.4f}" for d in paired.tolist()])
 
 # %% [markdown]
-# Each pair shares everything but the vertex, so its difference is the fairest number here. With three seeds and a few
+# Each pair shares everything but the vertex, so its difference is the fairest number here. With so few seeds and a few
 # minutes of training it says little about the paper's models, and it is the *shape* of the comparison that matters: a
 # difference, its scatter over seeds, and a control.
 #

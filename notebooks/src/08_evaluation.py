@@ -16,14 +16,27 @@
 # **Prerequisites.** Notebook 06 (drawing samples). Covariance matrices and eigenvalues.
 #
 # **Measured** on one CPU core, including the start of Python: 88 s of processor time and 1.2 GB of memory; with
-# `QDM_FAST=1` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
-# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
+# `QDM_SIZE=test` 18 s and 1.0 GB. A busy machine takes longer. No network is needed.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import copy
 import json
 import math
-import os
 import platform
 from pathlib import Path
 
@@ -35,6 +48,7 @@ import torchmetrics
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.size import show_size
 from qdm_lib import diffusion, metrics
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import ANSATZE
@@ -51,7 +65,7 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
     print(f"{name:12} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+FAST = show_size() == "test"  # smaller numbers, the same code
 N = 150 if FAST else 500  # generated images
 DDIM_STEPS = 3 if FAST else 10  # sampler steps for them
 N_LADDER = 40 if FAST else 250  # generated images of each control in section 8

@@ -16,13 +16,26 @@
 # **Prerequisites.** Notebook 02 (circuits, shots, parameter-shift). Notebook 01 helps with the sampler.
 #
 # **Measured** on one CPU core, including the start of Python: 40 s of processor time and 1.1 GB of memory; with
-# `QDM_FAST=1` 26 s and 0.9 GB. A busy machine takes longer. No network is needed, and no quantum computer.
-# Text and captions describe the full run; fast mode, as on Binder, is too short to show all of it.
+# `QDM_SIZE=test` 26 s and 0.9 GB. A busy machine takes longer. No network is needed, and no quantum computer.
+
+# %% tags=["colab"] jupyter={"source_hidden": true}
+# On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    course = "/content/qdm-course"
+    if not os.path.isdir(course):
+        subprocess.run(["git", "clone", "--depth", "1", "https://github.com/OWNER/REPO", course], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", course], check=True)
+    sys.path.insert(0, course)
+    os.chdir(course + "/notebooks")
 
 # %%
 import copy
 import math
-import os
 import platform
 import time
 
@@ -33,6 +46,7 @@ import torch
 from torch.testing import assert_close
 
 import qdm_lib
+from qdm_course.size import show_size
 from qdm_lib import diffusion
 from qdm_lib.checkpoint import SHIPPED, load_model
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, hqconv
@@ -47,7 +61,7 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
     print(f"{name:10} {version}")
 
 # %%
-FAST = os.environ.get("QDM_FAST") == "1"  # smaller numbers, the same code
+FAST = show_size() == "test"  # smaller numbers, the same code
 N_DRAWN = 4 if FAST else 8  # images drawn by every version of the model
 DDIM_STEPS = 5 if FAST else 20  # sampler steps of these drawings
 N_REPEAT = 50 if FAST else 400  # repetitions of one measurement with shots

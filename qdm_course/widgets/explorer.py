@@ -48,56 +48,81 @@ class CircuitFigure:
     """
 
     def __init__(self) -> None:
-        self.figure = Figure(figsize=(9.6, 5.6))
-        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
+        # One figure for each number of wires, made ahead: axes and their ticks are what a drawing spends its time on.
+        self.panels = {wires: _Panels(wires) for wires in (12, 4)}
         self.circuit: Circuit | None = None
+
+    @property
+    def figure(self) -> Figure:
+        return self._shown.figure
+
+    @property
+    def _shown(self) -> _Panels:
+        return self.panels[12 if self.circuit is None else self.circuit.n_wires]
 
     def update(self, circuit: Circuit, x: Tensor, theta: Tensor) -> dict[str, object]:
         """Redraw for one circuit, inputs x (n_inputs,) in radians and weights (n_weights,); returns the numbers."""
         self.z = _run(circuit, x.double(), theta.double())
         alone = x[: circuit.n_wires].double().cos()
-        if circuit != self.circuit:  # the wires' places change with the circuit only
-            self._new_circuit(circuit)
-        for bar, dot, z, c in zip(self.bars, self.dots, self.z.tolist(), alone.tolist(), strict=True):
-            bar.set_height(z)
-            dot.set_ydata([c])
-        fill_nodes(self.nodes, self.numbers, self.z.tolist())
+        self.circuit = circuit
+        self._shown.draw(circuit)
+        self._shown.fill(self.z.tolist(), alone.tolist())
         return {"z": self.z.tolist(), "cos": alone.tolist(), "equal": int((self.z - alone).abs().lt(1e-9).sum())}
 
-    def _new_circuit(self, circuit: Circuit) -> None:
-        """Draw the gates again, and the other two panels only where other wires are joined."""
-        if self.circuit is None or interaction_graph(circuit).joined != interaction_graph(self.circuit).joined:
-            self._new_panels(circuit)
-        self.circuit = circuit
-        self.gates.clear()
-        sketch_circuit(circuit, self.gates)
 
-    def _new_panels(self, circuit: Circuit) -> None:
-        self.figure.clear()
+class _Panels:
+    """The figure of `CircuitFigure` for circuits of so many wires; only what another circuit changes is drawn anew."""
+
+    def __init__(self, wires: int) -> None:
+        self.figure = Figure(figsize=(9.6, 5.6))
+        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
         grid = self.figure.add_gridspec(
             2, 2, height_ratios=(1.05, 1), width_ratios=(1, 1.5), left=0.045, right=0.99, top=0.94, bottom=0.08,
             hspace=0.2, wspace=0.1,
         )  # fmt: skip
-        colours = block_colours(circuit)
-        handles = [Patch(facecolor=tint(c), edgecolor=c, lw=1.2, label=block_name(b)) for b, c in colours.items()]
-        self.figure.legend(handles=handles, loc="upper center", ncols=len(handles), frameon=False, fontsize=9)
-        self.gates = self.figure.add_subplot(grid[0, :])
-        graph = self.figure.add_subplot(grid[1, 0])
-        draw_interaction_graph(circuit, graph, title=" ", legend=False)
-        graph.set_title("wires joined; fill: ⟨Z⟩ (+ purple, − orange)", fontsize=10, pad=4)
-        self.nodes = next(c for c in graph.collections if isinstance(c, PatchCollection))
-        self.numbers = graph.texts[: circuit.n_wires]
-        n = circuit.n_wires
-        ax = self.figure.add_subplot(grid[1, 1])
-        self.bars = ax.bar(range(n), [0.0] * n, color=OKABE_ITO["blue"], width=0.6)
+        cells = (grid[0, :], grid[1, 0], grid[1, 1])
+        self.gates, self.graph, ax = (self.figure.add_subplot(cell) for cell in cells)
+        self.legend, self.circuit = None, None
+        self.bars = ax.bar(range(wires), [0.0] * wires, color=OKABE_ITO["blue"], width=0.6)
         circle = dict(ms=7, mfc="none", mec=OKABE_ITO["vermilion"], mew=1.8)
-        self.dots = [ax.plot(w, 0, "o", **circle)[0] for w in range(n)]
-        ax.set(ylim=(-1.08, 1.08), xlim=(-0.6, n - 0.4), xticks=range(n))
+        self.dots = [ax.plot(w, 0, "o", **circle)[0] for w in range(wires)]
+        ax.set(ylim=(-1.08, 1.08), xlim=(-0.6, wires - 0.4), xticks=range(wires))
         ax.set_xlabel("wire", fontsize=9, labelpad=1)
         ax.set_title("bars: ⟨Z⟩    circles: cos(x), the encoding alone", fontsize=10, pad=4)
         ax.tick_params(labelsize=8)
         ax.axhline(0, color="#333333", lw=0.8)
         ax.grid(axis="y", alpha=0.3)
+
+    def draw(self, circuit: Circuit) -> None:
+        """The gates, and the graph where other wires are joined; nothing for the circuit that is drawn already."""
+        if circuit == self.circuit:
+            return
+        if self.circuit is None or interaction_graph(circuit).joined != interaction_graph(self.circuit).joined:
+            self._draw_graph(circuit)
+        self.circuit = circuit
+        self.gates.clear()
+        sketch_circuit(circuit, self.gates)
+
+    def _draw_graph(self, circuit: Circuit) -> None:
+        if self.legend is not None:
+            self.legend.remove()
+        colours = block_colours(circuit)
+        handles = [Patch(facecolor=tint(c), edgecolor=c, lw=1.2, label=block_name(b)) for b, c in colours.items()]
+        self.legend = self.figure.legend(
+            handles=handles, loc="upper center", ncols=len(handles), frameon=False, fontsize=9
+        )
+        self.graph.clear()
+        draw_interaction_graph(circuit, self.graph, title=" ", legend=False)
+        self.graph.set_title("wires joined; fill: ⟨Z⟩ (+ purple, − orange)", fontsize=10, pad=4)
+        self.nodes = next(c for c in self.graph.collections if isinstance(c, PatchCollection))
+        self.numbers = self.graph.texts[: circuit.n_wires]
+
+    def fill(self, z: list[float], alone: list[float]) -> None:
+        """⟨Z⟩ of every wire as a bar and a filled circle, and cos(x) as a dot."""
+        for bar, dot, value, c in zip(self.bars, self.dots, z, alone, strict=True):
+            bar.set_height(value)
+            dot.set_ydata([c])
+        fill_nodes(self.nodes, self.numbers, z)
 
 
 def circuit_explorer(

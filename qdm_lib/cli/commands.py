@@ -18,7 +18,7 @@ import typer
 
 from qdm_lib import __version__
 from qdm_lib.checks import choice, whole
-from qdm_lib.cli.paths import check_file, free_name, path_option
+from qdm_lib.cli.paths import check_file, free_name, model_option, path_option
 from qdm_lib.cli.presets import preset_table
 from qdm_lib.cli.words import command, lasting_streams, program
 from qdm_lib.machine import pick_device, set_threads
@@ -34,7 +34,9 @@ app = typer.Typer(
 
 
 # Options that several commands share.
-Checkpoint = Annotated[Path, path_option("Folder of a run, as train leaves it, or of a trained model.")]
+Checkpoint = Annotated[
+    Path, model_option("Folder of a run, as train leaves it; or a trained model, such as fashion-mnist/1hqconv.")
+]
 Sampler = Annotated[str, typer.Option(help="ddim, dpm or ddpm.")]
 SamplerSteps = Annotated[int | None, typer.Option(help="Model calls for each image: ddim 50, dpm 20, ddpm 1000.")]
 Seed = Annotated[int, typer.Option(help="Of the random numbers; the same seed draws the same images.")]

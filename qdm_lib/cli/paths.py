@@ -14,6 +14,18 @@ def path_option(text: str):
     return typer.Option(help=text, parser=typed_path, metavar="PATH")
 
 
+def model_option(text: str):
+    """An option that is the folder of a model, or the name of one that comes with the package."""
+    return typer.Option(help=text, parser=_model_folder, metavar="PATH")
+
+
+def _model_folder(text: str | Path) -> Path:
+    from qdm_lib.checkpoint import SHIPPED, has_model
+
+    path = typed_path(text)
+    return path if path.exists() or not has_model(SHIPPED / path) else SHIPPED / path
+
+
 def free_name(path: Path) -> Path:
     """The path, or, where there is such a file, the first of name-2, name-3, … that is free: nothing is replaced."""
     number, candidate = 1, path
