@@ -66,9 +66,6 @@ class TrainConfig:
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
 
 
-# ---------------------------------------------------------------------------- moving average of weights
-
-
 class EMA:
     """Exponential moving average of a model's weights; samples are drawn from it, not from the raw weights.
 
@@ -142,9 +139,6 @@ class EMA:
                 f"These averaged weights belong to another model: {len(wrong)} entries differ in name or "
                 f"shape, among them {', '.join(wrong[:3])}."
             )
-
-
-# --------------------------------------------------------------------------------------- loss and loop
 
 
 def p2_loss(

@@ -279,13 +279,12 @@ def build_unet(
     choice("preset", preset, PRESETS)
     for option in overrides:
         choice("option", option, asdict(PRESETS[preset]))
-    seed = seed if seed is None else whole("seed", seed, 0, 2**63 - 1)
     if hybridization is not None:
         overrides["n_circuits"], overrides["full"] = resolve_hybridization(hybridization)
     config = replace(PRESETS[preset], **overrides)
     if hybridization is not None and verbose:
         print(f"hybridization={hybridization!r}: {config.describe()}")
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))
     return UNet(config, generator)
 
 
