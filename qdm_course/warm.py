@@ -28,7 +28,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 IMPORTS = (
     "torch", "torch._dynamo", "torchmetrics", "pennylane", "matplotlib.pyplot", "ipykernel.kernelapp", "ipywidgets",
     "qdm_lib.audit", "qdm_lib.checkpoint", "qdm_lib.cli", "qdm_lib.engine", "qdm_lib.metrics", "qdm_lib.plots",
-    "qdm_course.moving", "qdm_course.widgets",
+    "qdm_course.figures", "qdm_course.moving", "qdm_course.widgets",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Training state on disk, finished models, and weights carried from one model to another.
+"""Training state and finished models on disk.
 
 A run's checkpoint and a finished model are one safetensors file each, with JSON in the file's own header:
 
@@ -20,9 +20,9 @@ import re
 import shlex
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +31,8 @@ from qdm_lib.checks import whole
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas, linear_betas
 from qdm_lib.files import read_header, read_tensors, replacing, write_tensors
 from qdm_lib.machine import versions
+from qdm_lib.restoring import Checkpoint, check_fit
+from qdm_lib.restoring import restore as restore
 from qdm_lib.transfer import TransferReport as TransferReport
 from qdm_lib.transfer import transfer_weights as transfer_weights
 from qdm_lib.transfer import unwrap
@@ -42,30 +44,6 @@ SHIPPED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_WHEEL.parents[1] / "checkpoin
 CHECKPOINT, MODEL = "checkpoint", "model"  # the two kinds of file, and how their names begin
 VERSION = 2
 BETAS = {"cosine": cosine_betas, "linear": linear_betas}  # schedules that a name and T tell completely
-FREE_OPTIONS = ("foreach", "fused", "capturable", "differentiable", "initial_lr")  # how an optimiser computes, not what
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint read into memory (on the CPU); `restore` puts it back into living objects.
-
-    step: optimiser steps finished. run_config: what the caller saved (preset, seeds, data set …). model_config: the
-    fields of `UNetConfig`, or None for another kind of model. schedule: None where the file does not say. model, ema:
-    state dicts. optimizer: its tensors by "<index of weight>.<name>". rng: generator states.
-    """
-
-    folder: Path
-    step: int
-    run_config: dict
-    model_config: dict | None
-    schedule: NoiseSchedule | None
-    versions: dict[str, str]
-    optimizer_name: str | None
-    param_groups: list[dict] | None
-    model: dict[str, Tensor] = field(repr=False)
-    ema: dict[str, Tensor] = field(repr=False)
-    optimizer: dict[str, Tensor] = field(repr=False)
-    rng: dict[str, Tensor] = field(repr=False)
 
 
 # --------------------------------------------------------------------------------------------- saving
@@ -83,8 +61,8 @@ def save_checkpoint(
     where the folder cannot.
     """
     model, folder = unwrap(model), Path(folder)
-    adam, param_groups = _flatten_optimizer(optimizer)
-    parts = {"model": model.state_dict(), "ema": ema.state_dict() if ema is not None else {}, "optimizer": adam,
+    moments, param_groups = _flatten_optimizer(optimizer)
+    parts = {"model": model.state_dict(), "ema": ema.state_dict() if ema is not None else {}, "optimizer": moments,
              "rng": {name: generator.get_state() for name, generator in generators.items()}}  # fmt: skip
     tensors = {f"{part}.{name}": value for part, entries in parts.items() for name, value in entries.items()}
     info = _about(CHECKPOINT, model, schedule) | {
@@ -123,9 +101,11 @@ def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor], info: dict) -
     return folder / f"{kind}.safetensors"
 
 
-def _plain(value: object) -> dict:
+def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, np.generic):
+        return value.item()
     raise TypeError(f"{value!r} cannot be written as JSON; use numbers, text, lists and dictionaries.")
 
 
@@ -236,7 +216,7 @@ def load_model(folder: str | Path, ema: bool = True, backend: str | None = None)
     except TypeError as error:  # a field that this version does not know
         raise ValueError(f"{folder} describes a model this version cannot build: {error}.") from None
     model = UNet(config if backend is None else dataclasses.replace(config, backend=backend))
-    _check_fit(f"The weights in {folder}", weights, f"the model {config.preset!r}", model.state_dict())
+    check_fit(f"The weights in {folder}", weights, f"the model {config.preset!r}", model.state_dict())
     model.load_state_dict(weights)
     model.schedule = schedule
     return model.eval()
@@ -327,103 +307,3 @@ def _parse(path: Path, kind: str, version: int, text: str | bytes) -> dict:
         if key not in info or not isinstance(info[key], type_):
             raise ValueError(f"{path} is damaged: its entry {key!r} is missing or of the wrong kind.")
     return info
-
-
-# ------------------------------------------------------------------------------------------ restoring
-
-
-def restore(
-    checkpoint: Checkpoint, *, model: nn.Module | None = None, ema=None,
-    optimizer: torch.optim.Optimizer | None = None, generators: Mapping[str, torch.Generator] | None = None,
-    schedule: NoiseSchedule | None = None,
-) -> None:  # fmt: skip
-    """Put a checkpoint back into a model, its `EMA`, its optimiser and random generators, each if given.
-
-    All of it must fit: everything is checked before anything is changed. ValueError naming the settings or the first
-    few tensors that differ. The learning rate and Adam's betas become the saved ones. schedule: the one to go on with,
-    only compared.
-    """
-    where, generators = f"The checkpoint in {checkpoint.folder}", dict(generators or {})
-    if model is not None:
-        model = unwrap(model)
-        _check_config(where, checkpoint.model_config, getattr(model, "config", None))
-        _check_fit(where, checkpoint.model, "the model", model.state_dict())
-    if ema is not None:
-        _check_fit(where, checkpoint.ema, "the averaged weights", ema.state_dict())
-    if optimizer is not None:
-        optimizer_state = _optimizer_state(where, checkpoint, optimizer)
-    if None not in (schedule, checkpoint.schedule) and not torch.equal(schedule.betas, checkpoint.schedule.betas):
-        raise ValueError(f"{where} was trained with {checkpoint.schedule}, not with {schedule}.")
-    for name, generator in generators.items():
-        saved = checkpoint.rng.get(name)
-        if saved is None or saved.shape != generator.get_state().shape:
-            known = ", ".join(checkpoint.rng) or "none"
-            raise ValueError(f"{where} holds no state for the generator {name!r} on a {generator.device.type} device "
-                             f"(it holds: {known}).")  # fmt: skip
-
-    if model is not None:
-        model.load_state_dict(checkpoint.model)
-    if ema is not None:
-        ema.load_state_dict(checkpoint.ema)
-    if optimizer is not None:
-        optimizer.load_state_dict(optimizer_state)
-    for name, generator in generators.items():
-        generator.set_state(checkpoint.rng[name])
-
-
-def _optimizer_state(where: str, checkpoint: Checkpoint, optimizer) -> dict:
-    """The saved state as `optimizer.load_state_dict` takes it, after a comparison with this optimiser."""
-    if checkpoint.param_groups is None:
-        raise ValueError(f"{where} was saved without an optimiser.")
-    groups = [g | ({"betas": tuple(g["betas"])} if "betas" in g else {}) for g in checkpoint.param_groups]
-    here, saved = ([len(g["params"]) for g in part] for part in (optimizer.param_groups, groups))
-    if here != saved:
-        raise ValueError(f"{where} has an optimiser for {saved} weights (by group); this one has {here}.")
-    name = type(optimizer).__name__
-    if checkpoint.optimizer_name not in (None, name):  # None: version 1 did not tell
-        raise ValueError(f"{where} was saved with the optimiser {checkpoint.optimizer_name}; this one is {name}.")
-    for a, b in zip(groups, optimizer.param_groups, strict=True):
-        options = (a.keys() | b.keys()) - {"params", *FREE_OPTIONS}
-        if wrong := sorted(key for key in options if _switch(a.get(key)) != _switch(b.get(key))):
-            raise ValueError(f"{where} is of another kind of optimiser than this {name}: see {', '.join(wrong)}.")
-    state: dict[int, dict[str, Tensor]] = {}
-    shapes = [p.shape for g in optimizer.param_groups for p in g["params"]]
-    for key, value in checkpoint.optimizer.items():
-        index, _, entry = key.partition(".")
-        if value.ndim and value.shape != shapes[int(index)]:
-            raise ValueError(f"{where} does not fit this optimiser: {entry} of weight {index} has shape "
-                             f"{tuple(value.shape)}, the weight {tuple(shapes[int(index)])}.")  # fmt: skip
-        # A clone, or the optimiser would keep this tensor and training would write into the checkpoint.
-        state.setdefault(int(index), {})[entry] = value.clone()
-    return {"state": state, "param_groups": groups}
-
-
-def _switch(value: object) -> bool | str:
-    """On, off, or a number, which may change. What is off may be missing: an older torch did not know it.
-
-    torch's load_state_dict takes the state of another kind of optimiser, and fails or becomes it at the next step.
-    """
-    return bool(value) if value is None or isinstance(value, bool) else "number"
-
-
-def _check_config(where: str, saved: dict | None, config) -> None:
-    """Refuse a model of another architecture by its settings: clearer than by hundreds of tensor names."""
-    if saved is None or not isinstance(config, UNetConfig):
-        return
-    here, saved = dataclasses.asdict(config), dataclasses.asdict(UNetConfig()) | saved  # an older file tells less
-    free = ("preset", "backend", "forms")  # a name, and choices of speed: none changes what the weights mean
-    if differ := [k for k in saved if k not in free and saved[k] != here.get(k)]:
-        text = "; ".join(f"{k} is {saved.get(k)!r} there and {here.get(k)!r} here" for k in sorted(differ))
-        raise ValueError(f"{where} is of preset {saved.get('preset')!r} and does not fit this model of preset "
-                         f"{here['preset']!r}: {text}.")  # fmt: skip
-
-
-def _check_fit(where: str, saved: Mapping[str, Tensor], what: str, here: Mapping[str, Tensor]) -> None:
-    """ValueError unless both dictionaries hold the same names with the same shapes."""
-    there, here = ({name: tuple(value.shape) for name, value in part.items()} for part in (saved, here))
-    wrong = [f"{k} is missing there" for k in here if k not in there]
-    wrong += [f"{k} is unknown here" for k in there if k not in here]
-    wrong += [f"{k} has shape {there[k]} there and {here[k]} here" for k in here if there.get(k, here[k]) != here[k]]
-    if wrong:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"{where} does not fit {what}: {'; '.join(wrong[:3])}{more}.")

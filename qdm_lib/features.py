@@ -204,7 +204,7 @@ def extract(extractor: nn.Module, images: Tensor, batch_size: int = 256, progres
     TypeError for another dtype, ValueError for another shape. progress shows a bar on stderr.
     """
     check_images(images)
-    whole("batch_size", batch_size)
+    batch_size = whole("batch_size", batch_size)
     device = next(extractor.parameters()).device
     parts = images.split(batch_size)
     if progress:

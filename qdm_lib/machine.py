@@ -33,7 +33,7 @@ def check_device(device: str | torch.device) -> torch.device:
             warnings.simplefilter("ignore")  # torch's, about names that it no longer knows: the error says it too
             picked = torch.device(device)
             torch.empty(1, device=picked).cpu()  # meta and the like make tensors that hold no numbers
-    except (RuntimeError, AssertionError, TypeError) as error:  # an unknown name, or a device that is not there
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:  # an unknown name, or what is not there
         reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # torch writes a page
         raise ValueError(f"torch cannot use the device {str(device)!r} here ({reason}).") from None
     if picked.type == "cpu" and picked.index:  # torch takes any number and means the one CPU

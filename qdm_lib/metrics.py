@@ -85,7 +85,7 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> float:
     The mean over 100 random subsets of 1,000 (or of all, if there are fewer), drawn by the seed.
     """
     _check_rows(2, generated=generated, real=real)
-    whole("seed", seed, 0)
+    seed = whole("seed", seed, 0, 2**63 - 1)
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(KID_SUBSET_SIZE, len(generated), len(real))
@@ -105,7 +105,7 @@ def inception_score(logits: Tensor, seed: int = 0) -> float:
     single image scores 1. `score_features` notes other splits than 10 equal ones of at least 10 images.
     """
     _check_rows(1, logits=logits)
-    whole("seed", seed, 0)
+    seed = whole("seed", seed, 0, 2**63 - 1)
     from torchmetrics.image.inception import InceptionScore
 
     with _quiet_and_seeded(seed):  # normalize=True would cast even our logits to bytes
@@ -120,10 +120,11 @@ def inception_score(logits: Tensor, seed: int = 0) -> float:
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
-    """FID from means (D,) and covariances (D, D), float64.
+    """FID from means (D,) and covariances (D, D), float64; ValueError for NaN or infinity.
 
     Tr (A B)^(1/2) = Tr (A^(1/2) B A^(1/2))^(1/2), and that product is symmetric: real eigenvalues.
     """
+    _check_rows(1, means=torch.stack([mean_a, mean_b]), covariances=torch.cat([cov_a, cov_b]))
     values, vectors = torch.linalg.eigh(cov_a)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
@@ -150,6 +151,8 @@ def bootstrap_kid(generated: Tensor, real: Tensor, n_bootstrap: int, generator: 
     An image that was drawn w times counts w times, so each kernel value is computed once for all draws.
     """
 
+    _check_rows(2, generated=generated, real=real)
+
     def counts(n: int) -> Tensor:  # (n, n_bootstrap): how often each image was drawn
         drawn = [_draw(n, generator).bincount(minlength=n) for _ in range(n_bootstrap)]
         return torch.stack(drawn, dim=1).double()
@@ -175,6 +178,7 @@ def bootstrap_is(logits: Tensor, n_bootstrap: int, generator: torch.Generator) -
 
     Each over splits of ⌈N/10⌉ images, the last one perhaps smaller, as in `inception_score`.
     """
+    _check_rows(1, logits=logits)
     p = logits.double().softmax(1)
     p = torch.cat([p, torch.xlogy(p, p).sum(1, keepdim=True)], dim=1)  # beside p, its negative entropy
 
@@ -219,12 +223,11 @@ class Score:
     note: str = ""
 
     def __str__(self) -> str:
-        text = (
+        return (
             f"{self.name} {self.value:.4g}, 95 % interval {self.low:.4g} to {self.high:.4g}; "
             f"{self.n_floor:,} real images score {self.floor:.4g} ({self.n:,} generated images; "
-            f"reference: {self.reference}; features: {self.extractor})."
+            f"reference: {self.reference}; features: {self.extractor}). {self.note}".strip()
         )
-        return f"{text} {self.note}".strip()
 
     def to_json(self) -> dict:
         """A dictionary of plain numbers and strings, for json.dump."""
@@ -264,11 +267,11 @@ def evaluate(
     check_images(images, "reference images", least=4)
     if held_out is not None:
         check_images(held_out, "floor images")
-    whole("n_bootstrap", n_bootstrap, 2)
-    whole("batch_size", batch_size)
-    whole("seed", seed, 0)
+    n_bootstrap = whole("n_bootstrap", n_bootstrap, 2)
+    batch_size = whole("batch_size", batch_size)
+    seed = whole("seed", seed, 0, 2**63 - 1)
     if max_reference is not None:
-        whole("max_reference", max_reference, 4)
+        max_reference = whole("max_reference", max_reference, 4)
     extractor = features
     if not isinstance(features, nn.Module):
         extractor = load_extractor(features, dataset or getattr(reference, "name", None), weights, device)
@@ -313,10 +316,11 @@ def score_features(
     reference_name: str = "images",
 ) -> dict[str, Score]:
     """As `evaluate`, from features extracted before: extract the reference once, score many checkpoints."""
-    whole("n_bootstrap", n_bootstrap, 2)
-    whole("seed", seed, 0)
+    n_bootstrap = whole("n_bootstrap", n_bootstrap, 2)
+    seed = whole("seed", seed, 0, 2**63 - 1)
     held = {} if held_out is None else {"held-out": held_out.features}
     _check_rows(2, generated=generated.features, reference=reference.features, **held)
+    _check_rows(2, **{"generated logits": generated.logits, "reference logits": reference.logits})
     n, m, width = len(generated), len(reference), reference.features.shape[1]
     generator = torch.Generator().manual_seed(seed)
     # The floor: real images against other real images. The count matters, as FID is higher for fewer images.

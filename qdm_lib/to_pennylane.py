@@ -45,6 +45,9 @@ def to_qnode(
         diff_method = "backprop" if exact_default else "parameter-shift" if shots else "best"
 
     def f(x, theta):
+        for name, values in (("inputs", x), ("weights", theta)):
+            if "complex" in str(getattr(values, "dtype", "")):
+                raise ValueError(f"{circuit.name}: wanted real {name}, got {values.dtype}.")
         previous = None
         for gate in circuit.gates:
             on = [wires[w] for w in gate.wires]

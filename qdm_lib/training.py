@@ -13,6 +13,7 @@ Built by hand in notebook 06, section 1; the loss in notebook 01, section 6.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from qdm_lib.checks import whole
 from qdm_lib.diffusion import Model, NoiseSchedule, check_schedule
 from qdm_lib.transfer import unwrap
 
+UNUSUAL = 1.5  # further than augmentation leads; MNIST normalised to mean 0 and deviation 1 reaches 2.8
 MOST = 10.0  # no image scaled to about [-1, 1] reaches this, grey levels up to 255 do
 
 
@@ -62,9 +64,6 @@ class TrainConfig:
                 raise ValueError(f"{name} must be {wanted}, not {getattr(self, name)}.")
         for name, least in (("batch_size", 1), ("ema_start", 0), ("ema_every", 1)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
-
-
-# ---------------------------------------------------------------------------- moving average of weights
 
 
 class EMA:
@@ -140,9 +139,6 @@ class EMA:
                 f"These averaged weights belong to another model: {len(wrong)} entries differ in name or "
                 f"shape, among them {', '.join(wrong[:3])}."
             )
-
-
-# --------------------------------------------------------------------------------------- loss and loop
 
 
 def p2_loss(
@@ -273,8 +269,9 @@ def train(
 def _check_batch(x_0: Tensor) -> None:
     """TypeError or ValueError unless this is a batch of float images (B, …), about in [-1, 1].
 
-    Only values that can be no such images are refused: grey levels up to 255, or a batch without one pixel below 0.
-    NaN passes: it is the loop's FloatingPointError. On a GPU such a look would force a synchronisation.
+    Only values that can be no such images are refused: grey levels up to 255, or a batch without one pixel below 0; a
+    warning where they pass UNUSUAL. NaN passes: it is the loop's FloatingPointError. On a GPU such a look would force a
+    synchronisation.
     """
     if not isinstance(x_0, Tensor):
         raise TypeError(
@@ -290,6 +287,11 @@ def _check_batch(x_0: Tensor) -> None:
         if max(-low, high) > MOST or low >= 0:  # [0, 1], as torchvision's ToTensor gives, would train in silence
             span = f"from {low:.4g} to {high:.4g}"
             raise ValueError(f"Images must lie in [-1, 1]; these reach {span}. See `to_model_range`.")
+        if max(-low, high) > UNUSUAL:  # one text, whatever the values: said once
+            text = (
+                f"Images should lie in [-1, 1], but some pass ±{UNUSUAL}, as after a normalisation to mean 0; what is "
+            )
+            warnings.warn(f"{text}drawn lies in [-1, 1], whatever was trained on. See `to_model_range`.", stacklevel=2)
 
 
 def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -26,15 +26,10 @@ class TransferReport:
     numbers_total: int
 
     def __str__(self) -> str:
-        kept = [
-            ("excluded by name", self.excluded),
-            ("not in the source", self.missing),
-            ("of another shape in the source", tuple(self.mismatched)),
-        ]
-        lines = [
-            f"Copied {len(self.copied)} tensors, {self.numbers_copied:,} of the destination's "
-            f"{self.numbers_total:,} numbers."
-        ]
+        kept = (("excluded by name", self.excluded), ("not in the source", self.missing),
+                ("of another shape in the source", tuple(self.mismatched)))  # fmt: skip
+        numbers = f"{self.numbers_copied:,} of the destination's {self.numbers_total:,} numbers"
+        lines = [f"Copied {len(self.copied)} tensors, {numbers}."]
         lines += [f"Kept as they were, {why}: {_some(names)}" for why, names in kept if names]
         if self.unused:
             lines.append(f"Without a place in the destination: {_some(self.unused)}")
@@ -68,11 +63,7 @@ def transfer_weights(
         copied=fits,
         excluded=excluded,
         missing=tuple(k for k in rest if k not in there),
-        mismatched={
-            k: (tuple(there[k].shape), tuple(here[k].shape))
-            for k in rest
-            if k in there and there[k].shape != here[k].shape
-        },
+        mismatched={k: (tuple(there[k].shape), tuple(here[k].shape)) for k in rest if k in there and k not in fits},
         unused=tuple(k for k in there if k not in here and not k.startswith(prefixes)),
         numbers_copied=sum(here[k].numel() for k in fits),
         numbers_total=sum(v.numel() for v in here.values()),

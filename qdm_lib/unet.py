@@ -70,6 +70,9 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name, least, most in (("n_circuits", 0, MAX_CIRCUITS), ("layers", 1, None), ("T", 1, None)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least, most))
+        for name in ("full", "quanv", "paper_count"):  # "no" would count as yes
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}.")
         if self.full and self.n_circuits != MAX_CIRCUITS:
             raise ValueError(f"full=True needs n_circuits={MAX_CIRCUITS}, got {self.n_circuits}.")
         if self.ansatz not in ANSATZE:
@@ -125,7 +128,7 @@ def resolve_hybridization(value: int | float | str) -> tuple[int, bool]:
     if is_whole(value) and 0 <= value <= MAX_CIRCUITS:
         return int(value), False
     if isinstance(value, float) and 0 <= value <= 1:
-        full = value == 1
+        full = bool(value == 1)  # NumPy's numbers have a bool of their own
         return MAX_CIRCUITS if full else min(MAX_CIRCUITS, round(value * VERTEX_CHANNELS / 3)), full
     raise ValueError(
         f"hybridization must be a number of circuits (int 0 … {MAX_CIRCUITS}), a fraction of the "
@@ -276,13 +279,12 @@ def build_unet(
     choice("preset", preset, PRESETS)
     for option in overrides:
         choice("option", option, asdict(PRESETS[preset]))
-    seed = seed if seed is None else whole("seed", seed, 0, 2**63 - 1)
     if hybridization is not None:
         overrides["n_circuits"], overrides["full"] = resolve_hybridization(hybridization)
     config = replace(PRESETS[preset], **overrides)
     if hybridization is not None and verbose:
         print(f"hybridization={hybridization!r}: {config.describe()}")
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))
     return UNet(config, generator)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -452,6 +453,15 @@ def test_damage_of_version_1_is_named(tmp_path):
         path.write_text(bad)
         with pytest.raises(ValueError, match=r"checkpoint\.json"):
             load_checkpoint(tmp_path)
+
+
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
+    state, g = new_state()
+    told = {"recipe": TrainConfig(learning_rate=np.float32(0.5)), "n": np.int64(3), "on": np.bool_(True)}
+    save_checkpoint(tmp_path, step=np.int64(1), run_config=told, generators={"train": g}, **state)
+    found = load_checkpoint(tmp_path)
+    assert found.step == 1 and found.run_config["recipe"]["learning_rate"] == 0.5
+    assert found.run_config["n"] == 3 and found.run_config["on"] is True
 
 
 def test_what_cannot_be_saved_is_refused_before_anything_is_written(tmp_path):

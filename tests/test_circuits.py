@@ -213,9 +213,8 @@ def test_from_pennylane_takes_the_function_of_a_qnode():
 @pytest.mark.parametrize(
     ("parameters", "first"),
     [
-        ("weights, inputs", "weight"), ("theta, x", "weight"), ("params, inputs", "weight"),
-        ("inputs, weights", "input"),
-        ("w, x", "weight"), ("theta, pixels", "weight"), ("angles, x", "weight"), ("pixels, w", "input"),
+        ("weights, inputs", "weight"), ("theta, x", "weight"), ("params, inputs", "weight"), ("w, x", "weight"),
+        ("inputs, weights", "input"), ("theta, pixels", "weight"), ("angles, x", "weight"), ("pixels, w", "input"),
         ("weights, x, depth=2", "weight"), ("*, weights, inputs", "weight"), ("a, b", "input"), ("*both", "input"),
     ],
 )  # fmt: skip

@@ -134,6 +134,7 @@ def test_doctor(capsys):
         ("train --out x --device cpu:99", "one device cpu"),
         ("train --out x --device meta", "cannot use the device 'meta'"),
         ("train --out x --device mkldnn", "cannot use the device 'mkldnn'"),
+        ("train --out x --device privateuseone", "cannot use the device 'privateuseone'"),
         ("train --out x --device vulkan", "cannot use the device 'vulkan'"),
         ("train --out x --device cuda:999999999999", "cannot use the device"),
         ("train --out x --epochs 1000000000000", "epochs must be"),

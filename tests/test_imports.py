@@ -11,7 +11,7 @@ FLOORS = [  # a room imports from lower floors only
     "checks transfer statistics",
     "circuits files machine paper",
     "simulator from_pennylane diffusion features data checkpoint_v1",
-    "engine metrics training to_pennylane",
+    "engine metrics training to_pennylane restoring",
     "quantum",
     "blocks controls",
     "unet",

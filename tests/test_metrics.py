@@ -312,8 +312,20 @@ def test_nan_and_infinity_are_no_scores(value):
             score_features(*sets, n_bootstrap=2)
     with pytest.raises(ValueError, match="1 of 20 held-out rows hold NaN"):
         score_features(features, features, Features(bad, good), n_bootstrap=2)
-    with pytest.raises(ValueError, match="1 of 20 logits rows hold NaN"):
+    with pytest.raises(ValueError, match="1 of 20 generated logits rows hold NaN"):
         score_features(Features(good, bad), features, n_bootstrap=2)
+    with pytest.raises(ValueError, match="1 of 20 reference logits rows hold NaN"):
+        score_features(features, Features(good, bad), n_bootstrap=2)
+    generator = torch.Generator().manual_seed(0)
+    for resampled in (metrics.bootstrap_fid, metrics.bootstrap_kid):
+        with pytest.raises(ValueError, match="rows hold NaN or infinity"):
+            resampled(bad[10:11].repeat(20, 1), good, 2, generator)
+    with pytest.raises(ValueError, match="1 of 20 logits rows hold NaN"):
+        metrics.bootstrap_is(bad, 2, generator)
+    mean, cov = torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64)
+    for spoilt_moments in ((mean + value, cov, mean, cov), (mean, cov, mean, cov + value)):
+        with pytest.raises(ValueError, match="(means|covariances) rows hold NaN"):
+            metrics.frechet_distance(*spoilt_moments)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -343,6 +355,7 @@ def test_too_few_rows_are_no_score(n):
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"seed": True}, "seed must be a whole number"),
         ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": 2**64}, "seed must be a whole number"),
         ({"n_bootstrap": 2.5}, "n_bootstrap must be a whole number"),
         ({"max_reference": 4.5}, "max_reference must be a whole number"),
         ({"max_reference": 3}, "max_reference must be a whole number"),

@@ -1,6 +1,7 @@
 """Every backend computes the function that PennyLane computes, in value and gradient."""
 
 import matplotlib
+import numpy as np
 import pennylane as qml
 import pytest
 import reference
@@ -166,3 +167,9 @@ def test_complex_inputs_are_refused(backend, dtype):
         QuantumLayer(basic(), 1, backend)(torch.zeros(2, 1, 4, dtype=dtype))
     with pytest.raises(ValueError, match="both float32 or both float64"):
         simulate(basic(), torch.zeros(2, 4, dtype=dtype), torch.zeros(16))
+    for kind in (torch.Tensor, np.ndarray):
+        x, theta = (torch.ones(n, dtype=dtype) for n in (4, 16))
+        x, theta = (x, theta) if kind is torch.Tensor else (x.numpy(), theta.numpy())
+        for name, arguments in (("inputs", (x, theta.real)), ("weights", (x.real, theta))):
+            with pytest.raises(ValueError, match=f"wanted real {name}, got .*complex"):
+                to_qnode(basic())(*arguments)

@@ -1,5 +1,6 @@
 """A run in its folder: what is refused, when it is described and before a folder is made; its random numbers."""
 
+import copy
 import json
 import os
 import subprocess
@@ -36,6 +37,9 @@ def images():
         ({"model_options": {"ansatz": "mine"}}, "Unknown ansatz 'mine'"),
         ({"model_options": {"paper_count": True}}, "needs quanv=True"),
         ({"preset": "unet", "model_options": {"control": "zero"}}, "control replaces the vertex's circuits"),
+        ({"model_options": {"preset": "unet"}}, "Unknown model option 'preset'"),
+        ({"model_options": {"T": 10}}, "Unknown model option 'T'"),
+        ({"model_options": {"quanv": "no"}}, "quanv must be True or False"),
         ({"hybridization": "x"}, "hybridization must be"),
         ({"hybridization": 14}, "hybridization must be"),
         ({"hybridization": 1.5}, "hybridization must be"),
@@ -146,6 +150,20 @@ def test_another_schedule_than_that_of_training_is_refused(tmp_path, other):
 def test_a_shipped_model_draws_by_the_recipe_s_schedule():
     model = load_pretrained("fashion-mnist/unet-1-epoch")
     assert torch.equal(draw(model), draw(model, schedule=NoiseSchedule(cosine_betas(1000))))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm"])
+def test_a_model_in_double_precision_draws_the_same_images(sampler):
+    model = build_unet("unet", seed=0)
+    single, double = (draw(m, 2, sampler=sampler, steps=2).int() for m in (model, copy.deepcopy(model).double()))
+    assert (single - double).abs().max() <= 1
+
+
+def test_numbers_of_numpy_draw_the_same_images():
+    model = build_unet("unet", seed=0)
+    numbers = [{name: kind(2) for name in ("n", "seed", "batch_size", "steps")} for kind in (int, np.int64, np.int32)]
+    drawn = [generate(model, device="cpu", progress=False, **options) for options in numbers]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
 
 
 @pytest.mark.parametrize("seed", [1.5, True, -1, 2**31, "1", None])

@@ -342,6 +342,14 @@ def test_augmented_images_may_pass_the_range():
     assert next(train(model, SCHEDULE, [batch], make_optimizer(model), None, generator=seeded())).step == 1
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(0.286, 0.353), (0.1307, 0.3081), (0.3, 0.2)])
+def test_images_normalised_to_mean_0_are_warned_of(mean, deviation):
+    model, batch = Toy(), (torch.linspace(0, 1, 32).view(2, 1, 4, 4) - mean) / deviation
+    with pytest.warns(UserWarning, match=r"pass ±1.5, as after a normalisation to mean 0") as said:
+        list(train(model, SCHEDULE, [batch, batch / 1.01], make_optimizer(model), None, generator=seeded()))
+    assert len({str(each.message) for each in said}) == 1  # Python shows equal warnings once
+
+
 @pytest.mark.parametrize(
     "options, error",
     [

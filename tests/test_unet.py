@@ -1,5 +1,6 @@
 """Every model of the paper: exact counts, live parameters, the wiring of channels to wires."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -41,10 +42,12 @@ def test_quanvunet_has_two_counts():
 @pytest.mark.parametrize(
     "value, wanted",
     [(0, (0, False)), (1, (1, False)), (13, (13, False)), ("full", (13, True)), (0.0, (0, False))]
-    + [(0.1, (1, False)), (0.5, (7, False)), (1.0, (13, True)), (0.975, (13, False))],
+    + [(0.1, (1, False)), (0.5, (7, False)), (1.0, (13, True)), (0.975, (13, False))]
+    + [(np.int64(3), (3, False)), (np.float64(0.5), (7, False)), (np.float64(1), (13, True))],
 )
 def test_hybridization_resolves(value, wanted):
     assert resolve_hybridization(value) == wanted
+    assert build_unet("unet", hybridization=value, verbose=False).config.full is wanted[1]
 
 
 def test_hybridization_says_what_it_resolved_to(capsys):

@@ -75,7 +75,7 @@ class _Panels:
 
     def __init__(self, wires: int) -> None:
         self.figure = Figure(figsize=(9.6, 5.6))
-        FigureCanvasAgg(self.figure)  # off screen: pyplot never hears of it and cannot show it a second time
+        FigureCanvasAgg(self.figure)  # off screen: pyplot does not know it and cannot show it a second time
         grid = self.figure.add_gridspec(
             2, 2, height_ratios=(1.05, 1), width_ratios=(1, 1.5), left=0.045, right=0.99, top=0.94, bottom=0.08,
             hspace=0.2, wspace=0.1,

@@ -84,9 +84,8 @@ def run_demo(
     save_figure(loss_curve(losses, steps=numbers), out / "loss.png")
     made = trained.last_step - trained.first_step
     each = f", {trained.seconds / made:.2f} s each" if made else ""
-    print(f"\nDone in {_minutes(time.perf_counter() - began)}: ", end="")
-    print(f"{made:,} training steps in {_minutes(trained.seconds)}{each}; ", end="")
-    print(f"{n} images in {_minutes(drawing)}; scores in {_minutes(scoring)}.")
+    print(f"\nDone in {_minutes(time.perf_counter() - began)}: {made:,} training steps in {_minutes(trained.seconds)}"
+          f"{each}; {n} images in {_minutes(drawing)}; scores in {_minutes(scoring)}.")  # fmt: skip
     print(_where(out, n, trained.last_step))
     print(score_table(scores))
     print(_next(out, trained.last_step))

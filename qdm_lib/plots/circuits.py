@@ -58,15 +58,11 @@ def draw_circuit(
         ax.text(corner[0] + 0.06, top - high + 0.43, block, ha="left", va="top", fontsize=11, fontweight="bold",
                 color=colours[block], zorder=6)  # fmt: skip
     if any(colours):
-        handles = [
-            Patch(facecolor=tint(colours[b]), edgecolor=colours[b], lw=1.5, label=block_name(b)) for b in colours
-        ]
+        handles = [Patch(facecolor=tint(c), edgecolor=c, lw=1.5, label=block_name(b)) for b, c in colours.items()]
         ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(handles), frameon=False,
                   fontsize=10, borderaxespad=0.2)  # fmt: skip
     ax.set_title(title or _summary(circuit), fontsize=12, pad=30)
-    ax.set_xlim(-1.7, per_strip + 0.4)
-    ax.set_ylim(-(strips - 1) * pitch - circuit.n_wires + 0.3, 0.7)
-    ax.set_aspect("auto")
+    ax.set(xlim=(-1.7, per_strip + 0.4), ylim=(-(strips - 1) * pitch - circuit.n_wires + 0.3, 0.7), aspect="auto")
     ax.set_axis_off()
     return ax
 

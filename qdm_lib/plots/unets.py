@@ -104,10 +104,12 @@ def draw_unet(config: UNetConfig | str, ax: Axes | None = None, *, title: str | 
     """
     config = as_config(config)
     ax = new_axes(ax, (10.6, 5.0))
-    places, right, bottom = _layout(unet_blocks(config))
+    groups = unet_blocks(config)
+    places, right, bottom = _layout(groups)
     for (x, y, width, height), block in places:
         _draw_block(ax, config, block, x, y, width, height)
-    _draw_arrows(ax, places)
+    walk = iter(places)
+    _draw_arrows(ax, [[next(walk) for _ in group] for group in groups])
     _draw_skips(ax, places)
     vertex = next(place for place, block in places if block.name == "vertex_block1")
     _draw_channels(ax, config, right, bottom - 0.75, vertex)
@@ -116,8 +118,7 @@ def draw_unet(config: UNetConfig | str, ax: Axes | None = None, *, title: str | 
     ax.text(right + 0.08, middle, "ε", ha="left", va="center", fontsize=12)
     ax.legend(handles=_legend(config), loc="upper center", bbox_to_anchor=(0.5, 0.93), fontsize=9, frameon=False)
     ax.set_title(_title(config) if title is None else title, fontsize=11)
-    ax.set_xlim(-0.3, right + 0.3)
-    ax.set_ylim(bottom - 1.55, 0.12)
+    ax.set(xlim=(-0.3, right + 0.3), ylim=(bottom - 1.55, 0.12))
     ax.set_axis_off()
     return ax
 
@@ -165,15 +166,8 @@ def _draw_block(ax: Axes, config: UNetConfig, block: Block, x, y, width, height)
         ax.add_artist(Rectangle((x, y), share, height, facecolor=colour, hatch=hatch, **edge))
 
 
-def _draw_arrows(ax: Axes, places) -> None:
+def _draw_arrows(ax: Axes, groups) -> None:
     """From each group to the next, where the size or the width changes; and each group's size."""
-    groups: list[list] = []
-    for place, block in places:
-        new = not groups or block.name.rsplit(".", 1)[0] != groups[-1][-1][1].name.rsplit(".", 1)[0]
-        same = groups and block.name.startswith(("vertex", "last")) and groups[-1][-1][1].name[:4] == block.name[:4]
-        if new and not same:
-            groups.append([])
-        groups[-1].append((place, block))
     for before, after in zip(groups, groups[1:], strict=False):
         (x, y, width, height), _ = before[-1]
         (x2, y2, _, height2), _ = after[0]

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import nn
@@ -102,8 +103,9 @@ class RunConfig:
 
     def _check_model(self) -> None:
         """What `build_unet` would refuse is refused now, not after the images are read."""
+        known = [field.name for field in fields(UNetConfig) if field.name not in ("preset", "T")]  # the run's own
         for name in self.model_options:
-            choice("model option", name, [field.name for field in fields(UNetConfig)])
+            choice("model option", name, known)
         options = dict(self.model_options)
         if self.hybridization is not None:
             options["n_circuits"], options["full"] = resolve_hybridization(self.hybridization)
@@ -224,15 +226,16 @@ def train_run(
             autocast=torch.bfloat16 if config.bf16 else None, processes=processes,
         )  # fmt: skip
         shown = _bar(config, start, progress and main)
-        with _LossFile(out if main else None, start) as log, shown as bar, _signals_asked() as asked:
+        with _loss_file(out if main else None, start) as log, shown as bar, _signals_asked() as asked:
             for step in steps:
-                log.add(step)
+                print(f"{step.step},{step.loss:.9g},{step.grad_norm:.9g}", file=log, flush=True)  # to be followed
                 bar(step)
                 if on_step is not None:
                     on_step(step)
                 stop = bool(asked) if processes is None else processes.any(bool(asked))  # all after the same step
                 if step.step % save_every == 0 or step.step == config.steps or stop:
-                    log.flush()  # first the losses, then the checkpoint that counts on them
+                    if main:
+                        os.fsync(log.fileno())  # first the losses, then the checkpoint that counts on them
                     save(step.step)
                 if stop and step.step < config.steps:
                     raise Interrupted(step.step, out, asked[0] if asked else signal.SIGTERM)
@@ -335,42 +338,24 @@ def _check_same_run(saved: Checkpoint, config: RunConfig, images: ImageSet) -> N
                 was, now = ({k: d.get(k) for k in now if was.get(k) != now[k]} for d in (was, now))
             raise ValueError(f"The run in {saved.folder} has {name} {was!r}, not {now!r}; choose another folder.")
     if there.get("data") not in (None, images.source):
-        raise ValueError(
-            f"The run in {saved.folder} was trained on the {there['data']}, but found is the {images.source}; "
-            "set QDM_DATA_DIR to the folder it had."
-        )
+        found = f"was trained on the {there['data']}, but found is the {images.source}"
+        raise ValueError(f"The run in {saved.folder} {found}; set QDM_DATA_DIR to the folder it had.")
 
 
-class _LossFile:
-    """loss.csv of a run. On resuming, lines later than the checkpoint are dropped: those steps are made again.
+@contextmanager
+def _loss_file(folder: Path | None, start: int) -> Iterator[TextIO]:
+    """loss.csv of a run, to go on writing after step `start`; later lines are dropped: those steps are made again.
 
-    Without a folder nothing is written: another process of the run does.
+    Without a folder what is written goes nowhere: another process of the run keeps it.
     """
-
-    def __init__(self, folder: Path | None, start: int) -> None:
-        if folder is None:
-            self.file = open(os.devnull, "a")  # noqa: SIM115 - closed by __exit__
-            return
-        path, kept = folder / "loss.csv", ["step,loss,grad_norm\n"]
-        if start and path.is_file():
-            kept += [line for line in path.read_text(errors="replace").splitlines(keepends=True) if _is_of(line, start)]
+    path, kept = Path(os.devnull) if folder is None else folder / "loss.csv", ["step,loss,grad_norm\n"]
+    if start and path.is_file():
+        kept += [line for line in path.read_text(errors="replace").splitlines(keepends=True) if _is_of(line, start)]
+    if folder is not None:
         with replacing(path) as temporary:
             temporary.write_text("".join(kept))
-        self.file = open(path, "a")  # noqa: SIM115 - closed by __exit__
-
-    def add(self, step: TrainStep) -> None:
-        self.file.write(f"{step.step},{step.loss:.9g},{step.grad_norm:.9g}\n")
-        self.file.flush()  # a reader can follow the run
-
-    def flush(self) -> None:
-        if self.file.name != os.devnull:
-            os.fsync(self.file.fileno())
-
-    def __enter__(self) -> _LossFile:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.file.close()
+    with open(path, "a") as file:
+        yield file
 
 
 def _is_of(line: str, last: int) -> bool:

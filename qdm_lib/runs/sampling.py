@@ -67,9 +67,7 @@ def generate(
     knows it), else the recipe's, cosine with T = 1000.
     ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
     """
-    whole("n", n)
-    whole("batch_size", batch_size)
-    whole("seed", seed, 0, 2**31 - 1)
+    n, batch_size, seed = whole("n", n), whole("batch_size", batch_size), whole("seed", seed, 0, 2**31 - 1)
     schedule = _schedule_of(model, schedule)
     steps = check_sampler(sampler, steps, schedule.T)
     from tqdm.auto import tqdm
@@ -79,7 +77,8 @@ def generate(
     if device.type == "cpu":
         batch_size = int(max(1, min(batch_size, free_memory() / 2 / IMAGE_MEMORY)))
     generator = torch.Generator().manual_seed(seed + DRAW_STREAM)
-    starts = torch.randn((n, 1, 28, 28), generator=generator).split(batch_size)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    starts = torch.randn((n, 1, 28, 28), generator=generator).to(dtype).split(batch_size)
     sample, usual = SAMPLERS[sampler]
     options = {} if usual is None else {"steps": steps}
     about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
