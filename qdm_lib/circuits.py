@@ -99,6 +99,7 @@ class Circuit:
 
     def __post_init__(self) -> None:
         _make_tuple(self, "gates", f"{self.name}: wanted a sequence of gates")
+        object.__setattr__(self, "wire_labels", () if self.wire_labels is None else self.wire_labels)
         _make_tuple(self, "wire_labels", f"{self.name}: wanted a sequence of wire labels")
         for field, least in (("n_wires", 1), ("n_inputs", 0), ("n_weights", 0)):
             object.__setattr__(self, field, whole(f"{self.name}: {field}", getattr(self, field), least))

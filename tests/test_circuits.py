@@ -99,6 +99,7 @@ def test_lists_become_tuples():
     listed = Circuit([Gate("RX", [0], ["input", 0]), Gate("CNOT", [0, 1])], 2, 1, 0, wire_labels=["a", "b"])
     assert listed == Circuit((Gate("RX", (0,), ("input", 0)), Gate("CNOT", (0, 1))), 2, 1, 0, wire_labels=("a", "b"))
     assert type(Gate("RX", np.arange(1)).wires[0]) is int
+    assert Circuit((), 2, 0, 0, wire_labels=None) == Circuit((), 2, 0, 0)
     numbers = Gate("RX", (0,), ("weight", np.int64(0)), np.float32(2), torch.tensor(1)), Circuit((), np.int64(1), 0, 0)
     assert numbers[0] == Gate("RX", (0,), ("weight", 0), 2.0, 1.0) and type(numbers[1].n_wires) is int
     with pytest.raises(ValueError, match="different whole numbers; got"):
