@@ -13,5 +13,4 @@ c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
 c.ExecutePreprocessor.timeout = 60
 c.ExecutePreprocessor.startup_timeout = 120
 c.ExecutePreprocessor.interrupt_on_timeout = True
-c.ExecutePreprocessor.allow_errors = True
 c.ExportApp.plugin_class = "nbgrader.plugins.export.CsvExportPlugin"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qdm_labs.task import Mistake, Unanswered
+from qdm_labs.task import Differs, Mistake, Unanswered
 
 Usual = Iterable[tuple[Any, str]]  # (what comes out by a usual mistake, or a function that gives it; the sentence)
 
@@ -62,7 +62,10 @@ def close(a: Tensor, b: Any, tolerance: float = 1e-4) -> bool:
 
 
 def agree(value: Any, want: Tensor, usual: Usual = (), what: str = "the result", tolerance: float = 1e-4) -> Tensor:
-    """Raise `Mistake` unless the value is `want`: with the sentence of the usual mistake that gives it, if one does."""
+    """Raise `Mistake` unless the value is `want`: with the sentence of the usual mistake that gives it, if one does.
+
+    Else `Differs`, with the entry that is farthest off.
+    """
     want = torch.as_tensor(want).detach()
     got = numbers(value, want.shape, what)
     if close(got, want, tolerance):
@@ -73,7 +76,7 @@ def agree(value: Any, want: Tensor, usual: Usual = (), what: str = "the result",
     far = (got.to(torch.complex128) - want.to(torch.complex128)).abs()
     place = tuple(int(i) for i in (far == far.max()).nonzero()[0]) if want.ndim else ()
     where = f"entry {place if len(place) > 1 else place[0]} of {what}" if want.numel() > 1 else what
-    raise Mistake(f"On a random example {where} is {_text(got[place])} where {_text(want[place])} is right.")
+    raise Differs(f"On a random example {where} is {_text(got[place])} where {_text(want[place])} is right.")
 
 
 def _text(number: Tensor) -> str:

@@ -437,6 +437,8 @@ def four_mistakes(v: Conventions):
             (by_four(f, theta, u, s, usual_c),
              f"The coefficients are those for π/2 and 3π/2; here the shifts are {v.shifts}, with others."),
             (2 * right, "Twice too large: the equations hold 2·c_j·sin(Ω s_j)."),
+            *[(k * by_four(f, theta, 1.0, s, c), "The weights themselves are shifted; the *angle* is to be shifted, "
+               "and a weight is an angle over d angle/d weight.") for k in (1, u)],
             (by_four(f, theta, u, s, [c[0], -c[1]]), "The second coefficient has the wrong sign."),
             (by_four(f, theta, u, s, [c[0], 0.0]), "The second pair of shifts is missing."),
             (by_four(f, theta, u, s, c[::-1]), "The two coefficients are exchanged."),
@@ -608,7 +610,8 @@ def _(answer, v, draw):
             continue  # N − 1 in the place of N is as good
         one = math.sqrt(max(0.0, 1 - m**2))
         agree(value, torch.tensor(right, dtype=torch.float64), what="the spread", tolerance=1e-6, usual=[
-            (torch.tensor(one).double(), "This is the spread of one shot; that of the mean of N is smaller by √N."),
+            *[(torch.tensor(spread).double(), "This is the spread of one shot; that of the mean of N is smaller by √N.")
+              for spread in (one, 1.96 * one)],
             (torch.tensor(one**2).double(), "This is the variance of one shot; divide by N."),
             (torch.tensor(one / shots).double(), "The spread falls with √N, not with N."),
             *[(torch.tensor(rule(m, shots)).double(), f"This is {name}; asked for here is {v.spread}.")

@@ -30,8 +30,8 @@ ORDERS = {
 WIRES = {  # the axes (channel, row, column) of a patch, slowest first
     "4·channel + 2·row + column": (0, 1, 2),
     "4·channel + 2·column + row": (0, 2, 1),
-    "n·(2·row + column) + channel": (1, 2, 0),
-    "n·(2·column + row) + channel": (2, 1, 0),
+    "c·(2·row + column) + channel": (1, 2, 0),
+    "c·(2·column + row) + channel": (2, 1, 0),
 }
 GATES = ("RX", "RZ", "CRX", "CRZ")
 

@@ -20,16 +20,26 @@ from qdm_labs.variant import Variant
 MOODLE = re.compile(r"^(?P<student>.+)_(?P<id>\d+)_assignsubmission_\w*$")
 CANVAS = re.compile(r"^(?P<student>[^_]+)_(?:LATE_)?(?P<id>\d+)_\d+_.+$")
 LARGEST_FILE = 20e6  # bytes
+GRADEBOOKS = {  # platform -> columns of the CSV that it imports, with English names, and a row of them
+    "canvas": (["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Lab {number}"],
+               lambda m: [m.submission.student, m.submission.id, "", "", "", f"{m.points:g}"]),
+    "moodle": (["Identifier", "Full name", "Grade", "Last modified (grade)"],
+               lambda m: [f"Participant {m.submission.id}", m.submission.student, f"{m.points:g}", "-"]),
+}  # fmt: skip
 
 
 @dataclass
 class Submission:
-    """One student's: the name and id that the learning platform gave, and the file (None where there is none)."""
+    """One student's: the name and id that the learning platform gave, and the file (None where there is none).
+
+    platform: "canvas" or "moodle", where the name is one of theirs.
+    """
 
     student: str
     id: str
     file: Path | None
     remark: str = ""
+    platform: str = ""
 
 
 @dataclass
@@ -70,17 +80,18 @@ def find(folder: Path, number: str) -> list[Submission]:
 def _one(entry: Path, number: str) -> Submission:
     known = MOODLE.match(entry.name) if entry.is_dir() else CANVAS.match(entry.name)
     student, key = (known["student"], known["id"]) if known else (_plain_name(entry, number), "")
+    platform = "" if not known else "moodle" if entry.is_dir() else "canvas"
     if not entry.is_dir():
-        return Submission(student, key, entry)
+        return Submission(student, key, entry, platform=platform)
     inside = [p for p in sorted(entry.rglob("*")) if p.is_file() and not any(
         part.startswith((".", "__")) for part in p.relative_to(entry).parts)]  # fmt: skip
     books = [p for p in inside if p.suffix == ".ipynb"]
     if not books:
-        return Submission(student, key, None, "There is no notebook (.ipynb) in the folder.")
+        return Submission(student, key, None, "There is no notebook (.ipynb) in the folder.", platform)
     best = [p for p in books if f"lab{number}" in p.name.lower()] or books
     chosen = max(best, key=lambda p: p.stat().st_mtime)
     more = f"Of {len(books)} notebooks {chosen.name} was marked." if len(books) > 1 else ""
-    return Submission(student, key, chosen, more)
+    return Submission(student, key, chosen, more, platform)
 
 
 def _plain_name(entry: Path, number: str) -> str:
@@ -172,21 +183,39 @@ def _nothing(task: Task, why: str) -> Result:
 
 def write_csv(path: Path, lab: Lab, marks: Iterable[Marks]) -> None:
     """One row for each student: student, id, lab, points, of, remark, and a column for each task."""
+    rows = []
+    for m in marks:
+        each = [f"{result.points:g}" for result in m.results]
+        row = [m.submission.student, m.submission.id, lab.number, f"{m.points:g}", f"{lab.points:g}"]
+        rows.append([*row, *each, " ".join(m.remarks)])
+    _write_table(path, ["student", "id", "lab", "points", "of", *[t.name for t in lab.tasks], "remark"], rows)
+
+
+def write_gradebooks(path: Path, lab: Lab, marks: Iterable[Marks]) -> list[Path]:
+    """Beside the table, marks-canvas.csv and marks-moodle.csv for the hand-ins whose names are theirs; which were made.
+
+    Canvas takes its file under Grades, Import; Moodle under Grading actions, Upload grading worksheet.
+    """
+    made = []
+    for platform, (columns, row) in GRADEBOOKS.items():
+        rows = [row(m) for m in marks if m.submission.platform == platform]
+        if rows:
+            made.append(path.with_name(f"{path.stem}-{platform}.csv"))
+            _write_table(made[-1], [c.format(number=lab.number) for c in columns], rows)
+    return made
+
+
+def _write_table(path: Path, columns: list[str], rows: list[list[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["student", "id", "lab", "points", "of", *[t.name for t in lab.tasks], "remark"])
-        for m in marks:
-            each = [f"{result.points:g}" for result in m.results]
-            row = [m.submission.student, m.submission.id, lab.number, f"{m.points:g}", f"{lab.points:g}"]
-            table.writerow([_cell(entry) for entry in [*row, *each, " ".join(m.remarks)]])
+        csv.writer(file).writerows([columns, *[[_cell(entry) for entry in row] for row in rows]])
     os.replace(temporary, path)
 
 
 def _cell(text: str) -> str:
     """No spreadsheet may take a student's file name for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and text != "-" else text
 
 
 PAGE = """<!doctype html>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,15 @@ from typing import Any
 from qdm_labs.draw import Draw
 from qdm_labs.variant import Variant
 
+WIDTH = 92  # characters of a line below a notebook's cell, with the list of files open beside it
+
 
 class Mistake(Exception):  # noqa: N818
     """What is wrong, in one sentence that the student reads."""
+
+
+class Differs(Mistake):
+    """A number that is wrong and that no usual mistake explains: often the echo of another property that fails."""
 
 
 class Unanswered(Mistake):
@@ -70,12 +77,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out for one property: the sentence is empty where it holds."""
+    """What came out for one property: the sentence is empty where it holds and counts."""
 
     property: str
     points: float
     of: float
     sentence: str = ""
+    waits: bool = False
+
+    @property
+    def state(self) -> str:
+        """One word: right, not yet, or waits, where it holds and the task's first property does not."""
+        return "waits" if self.waits else "not yet" if self.sentence else "right"
 
 
 @dataclass(frozen=True)
@@ -100,8 +113,10 @@ class Result:
         if not self.answered:
             return f"{self.task}: not answered yet. {self.verdicts[0].sentence}".strip()
         lines = [f"{self.task}: {self.points:g} of {self.of:g} points"]
-        lines += [f"  {'not yet' if v.sentence else 'right':7}  {v.property}" + f": {v.sentence}" * bool(v.sentence)
-                  for v in self.verdicts]  # fmt: skip
+        for v in self.verdicts:
+            lines.append(f"  {v.state:7}  {v.property}")
+            lines += textwrap.wrap(v.sentence, WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11,
+                                   break_long_words=False, break_on_hyphens=False)  # fmt: skip
         return "\n".join(lines)
 
 
@@ -157,8 +172,15 @@ def judge(task: Task, answer: Callable, v: Any, seed: str) -> Result:
             return Result(task.name, tuple(none), answered=False)
         except Mistake as mistake:
             open_door = open_door and bool(verdicts)
-            verdicts.append(Verdict(p.name, 0, p.points, str(mistake)))
+            verdicts.append(Verdict(p.name, 0, p.points, _once(mistake, [v.sentence for v in verdicts])))
         else:
-            waits = f"holds, and counts as soon as “{task.properties[0].name}” does." if not open_door else ""
-            verdicts.append(Verdict(p.name, p.points if open_door else 0, p.points, waits))
+            waits = f"This holds, and counts as soon as “{task.properties[0].name}” does." if not open_door else ""
+            verdicts.append(Verdict(p.name, p.points if open_door else 0, p.points, waits, not open_door))
     return Result(task.name, tuple(verdicts))
+
+
+def _once(mistake: Mistake, said: list[str]) -> str:
+    """The mistake's sentence, or a short one where the sentences above it say as much."""
+    if isinstance(mistake, Differs) and any(said):
+        return "Perhaps for the same reason: look at this again when what stands above is right."
+    return "The same as above." if str(mistake) in said else str(mistake)

@@ -82,7 +82,7 @@ def test_lab_04_s_group_norm_with_interleaved_channels():
 
 def test_lab_04_s_wires_are_the_words_of_the_variant():
     """Each pixel (channel, row, column) lies on the wire that the text names."""
-    place = {name: name.replace("n·", "3·") for name in lab04.WIRES}
+    place = {name: name.replace("c·", "3·") for name in lab04.WIRES}
     for name, order in lab04.WIRES.items():
         wires = torch.arange(12).reshape(3, 2, 2).permute(order).flatten()  # the library's place on each wire
         for wire, at in enumerate(wires.tolist()):

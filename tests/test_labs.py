@@ -13,6 +13,10 @@ VARIANTS = ["2026", "2026/ada", "2027"]
 NUMBERS = numbers()
 
 
+def one_line(result):
+    return " ".join(str(result).split())
+
+
 def cases():
     for number in NUMBERS:
         lab = find_lab(number)
@@ -49,7 +53,7 @@ def test_a_usual_mistake_loses_points_and_is_named(number, task, k):
         v = lab.conventions(Variant(seed))
         answer, words = answers(number).wrong(v)[task][k]
         result = judge(lab.task(task), LocalAnswer(answer), v, seed)
-        assert result.points < result.of and words in str(result), f"{seed}: {result}"
+        assert result.points < result.of and words in one_line(result), f"{seed}: {result}"
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -66,3 +70,14 @@ def test_nothing_earned_by_doing_nothing(number):
         assert not judge(task, LocalAnswer(stub), v, "a").answered
         for answer in [lambda *a: None, lambda *a: a[0], *[lambda *a, c=c: c for c in constants]]:
             assert judge(task, LocalAnswer(answer), v, "a").points == 0
+
+
+def test_a_reason_is_said_once():
+    """What follows from a mistake that has its sentence already is not told as a second one."""
+    lab = find_lab("02")
+    v = lab.conventions(Variant("2026"))
+    said = {name: one_line(judge(lab.task(name), LocalAnswer(answers("02").wrong(v)[name][k][0]), v, "a"))
+            for name, k in (("rotation", 0), ("apply_gate", 2))}  # fmt: skip
+    assert "not halved" in said["rotation"] and "for the same reason" in said["rotation"]
+    assert said["apply_gate"].count("adjoint") == 1 and "The same as above." in said["apply_gate"]
+    assert "On a random example" not in "".join(said.values())

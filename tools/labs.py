@@ -58,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("folder", type=Path, help="a file or a folder for each student; names of Canvas and Moodle too")
     grade.add_argument("--variant", required=True, metavar="SEED", help="as it was released")
     grade.add_argument("--per-student", action="store_true", help="variants were drawn for each student (--students)")
-    grade.add_argument("--csv", type=Path, required=True, help="one row for each student")
+    grade.add_argument(
+        "--csv",
+        type=Path,
+        required=True,
+        help="one row for each student; beside it a table for the gradebook of Canvas or Moodle, if names are theirs",
+    )
     grade.add_argument("--feedback", type=Path, help="folder for a page for each student; by default beside the table")
     grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hand-ins at the same time")
     grade.add_argument("--seconds", type=float, help="for one cell or call; by default 10, or the task's")
@@ -121,6 +126,7 @@ def _grade(options: argparse.Namespace) -> int:
     marks = marker.mark_all(lab, submissions, options.variant, salt, per_student=options.per_student,
                             jobs=whole("--jobs", options.jobs), hidden=[options.folder], limits=limits)  # fmt: skip
     marker.write_csv(options.csv, lab, marks)
+    tables = [options.csv, *marker.write_gradebooks(options.csv, lab, marks)]
     marker.write_feedback(pages, lab, marks)
     for m in marks:
         print(f"{m.submission.student}: {m.points:g} of {lab.points:g}" + "".join(f"\n  {text}" for text in m.remarks))
@@ -128,7 +134,9 @@ def _grade(options: argparse.Namespace) -> int:
     if missing and any(m.held for m in marks):
         print(f"Not limited on this machine: {', '.join(sorted(missing))}. Mark in a container.", file=sys.stderr)
     seconds = time.perf_counter() - start
-    print(f"{len(marks)} hand-ins in {seconds:.0f} s; {options.csv}, {pages}; draws from --salt {salt}")
+    print(
+        f"{len(marks)} hand-ins in {seconds:.0f} s; {', '.join(map(str, [*tables, pages]))}; draws from --salt {salt}"
+    )
     return 0
 
 

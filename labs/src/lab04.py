@@ -106,7 +106,7 @@ check("resnet_block", resnet_block)
 # neighbours; circuit k gets every non-overlapping 2×2 patch of run k on its 4c wires. In this variant the pixel
 # (channel, row, column) of the patch, each counted from 0, lies on wire
 #
-# > **{{wires}}** (n here stands for the channels of the run)
+# > **{{wires}}**
 #
 # and ⟨Z⟩ of that wire goes back to the place of that pixel. A circuit is a function (rows, 4c) → (rows, 4c); one call
 # with many rows costs little more than one with a single row.

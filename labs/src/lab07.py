@@ -24,8 +24,8 @@ check = lab.check
 #
 # Two models are given as dictionaries {name: tensor}, like their `state_dict()`. The target takes the source's tensor
 # wherever both have one of the same name **and shape**; elsewhere it keeps its own. Some names are left alone even
-# so: in this variant a name is left alone if it **{{rule}}**, of the words in `exclude`. Return a new dictionary with
-# the target's names.
+# so. `exclude` holds words, and in this variant a name is left alone if it **{{rule}}**. Return a new dictionary
+# with the target's names.
 
 
 # %% task="hand_over"

@@ -134,6 +134,7 @@ def wrong(v):
             (lambda f, t: lab02.by_four(f, t, u, s, c) / u, "chain rule is missing"),
             (lambda f, t: lab02.by_four(f, t, u, s, [2 * k for k in c]), "Twice too large"),
             (lambda f, t: lab02.by_four(f, t, u, s, [c[0], -c[1]]), "wrong sign"),
+            (lambda f, t: u * lab02.by_four(f, t, 1, s, c), "weights themselves"),
             (by_differences, "finite differences"),
         ],
         "needs_four": [
@@ -148,6 +149,7 @@ def wrong(v):
             (estimate(v, scale=-1), "equal bits count +1"),
             (estimate(v, wires=lambda pair: pair[:1]), "Only the first"),
             (estimate(v, spread=lambda m, n: math.sqrt(1 - m * m)), "spread of one shot"),
+            (estimate(v, spread=lambda m, n: 1.96 * math.sqrt(1 - m * m)), "spread of one shot"),
             (estimate(v, spread=lambda m, n: math.sqrt(1 - m * m) / n), "not with N"),
             (lambda state, wires, shots, g: estimate(v)(state, wires, shots, None), "same generator"),
         ],
