@@ -37,7 +37,7 @@ function simulate(circuit, inputs, weights) {  // ⟨Z⟩ of every wire
     const angle = g.offset + (g.param ? g.scale * values[g.param[0]][g.param[1]] : 0);
     apply(state, n, g.name, g.wires, angle);
   }
-  return [...Array(n).keys()].map((w) => {
+  return moving.range(n).map((w) => {
     let z = 0;
     for (let i = 0; i < state.re.length; i++) {
       const p = state.re[i] ** 2 + state.im[i] ** 2;

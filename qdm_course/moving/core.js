@@ -5,6 +5,8 @@ const COLOURS = {
   orange: "#E69F00", "sky blue": "#56B4E9", green: "#009E73", blue: "#0072B2", vermilion: "#D55E00", purple: "#CC79A7",
 };
 
+const range = (n) => [...Array(n).keys()];  // 0 … n - 1
+
 function random(seed) {  // mulberry32: a function that returns numbers in [0, 1); the same seed, the same numbers
   let s = seed >>> 0;
   return () => {
@@ -116,6 +118,6 @@ function player(milliseconds, show) {
 }
 
 Object.assign(moving, {
-  COLOURS, random, normals, fixed, svg, picture, line, label, html, row, output, button, labelled, slider, menu, box,
-  player, figures: {},
+  COLOURS, range, random, normals, fixed, svg, picture, line, label, html, row, output, button, labelled, slider, menu,
+  box, player, figures: {},
 });

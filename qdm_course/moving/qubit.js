@@ -32,7 +32,7 @@ function bars(q, ones, n) {
   return [0, 1].flatMap((bit) => {
     const left = 215 + 95 * bit, count = bit ? ones : n - ones, high = (count / n) * 140, want = 170 - q.p[bit] * 140;
     return [
-      svg("rect", { x: left, y: 170 - high, width: 70, height: high, fill: bit ? COLOURS.orange : COLOURS["sky blue"] }),
+      svg("rect", { x: left, y: 170 - high, width: 70, height: high, fill: COLOURS[bit ? "orange" : "sky blue"] }),
       line(left - 8, want, left + 78, want, "currentColor", 2), label(left + 35, 188, `bit ${bit}: ${count}`),
     ];
   });
@@ -46,7 +46,8 @@ function draw(root) {
     drawing.replaceChildren(...sphere(q.bloch), ...bars(q, ones, n),
       label(297, 14, `${n} shots; lines: P(0), P(1)`));
     const amplitude = ([re, im]) => `${fixed(re)} ${im < -5e-4 ? "−" : "+"} ${fixed(Math.abs(im))}i`;
-    said.textContent = `circuit: ${gates.map(([g, a]) => (a ? `${g}(${fixed(a, 2)})` : g)).join(", ") || "no gate yet"}\n`
+    const names = gates.map(([g, a]) => (a ? `${g}(${fixed(a, 2)})` : g)).join(", ");
+    said.textContent = `circuit: ${names || "no gate yet"}\n`
       + `ψ = (${q.amplitudes.map(amplitude).join(", ")})\n⟨Z⟩ = ${fixed(q.p[0] - q.p[1])}, from ${n} shots `
       + `${fixed(1 - (2 * ones) / n)}`;
     drawing.setAttribute("aria-label", said.textContent);

@@ -1,6 +1,7 @@
 // The reverse process in one dimension: DDIM … DDPM with the exact noise of a mixture of Gaussians, as
 // qdm_lib.diffusion.ddim_sample walks it. A mixture: {weights, means, width}.
-const { COLOURS, box, button, fixed, label, line, menu, normals, output, picture, player, random, row, slider, svg } = moving;
+const { COLOURS, box, button, fixed, label, line, menu, normals, output } = moving;
+const { picture, player, random, range, row, slider, svg } = moving;
 
 function cosineAbar(T, s = 0.008) {  // ᾱ_0 … ᾱ_{T-1} of the cosine schedule, betas clipped at 0.999
   const f = (k) => Math.cos(((k / T + s) / (1 + s)) * (Math.PI / 2)) ** 2, abar = [];
@@ -11,7 +12,7 @@ function cosineAbar(T, s = 0.008) {  // ᾱ_0 … ᾱ_{T-1} of the cosine schedu
 function timeGrid(T, steps) {  // `steps` times from T - 1 to 0; halves are rounded to even numbers, as torch does
   const even = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
   const step = (T - 1) / Math.max(1, steps - 1), half = steps / 2;  // counted from the nearer end, as torch does, too
-  return [...Array(steps).keys()].map((k) => even(k < half ? T - 1 - step * k : step * (steps - 1 - k)));
+  return range(steps).map((k) => even(k < half ? T - 1 - step * k : step * (steps - 1 - k)));
 }
 
 function terms({ weights, means, width }, abar, x) {  // each component's share of the density of x_t, and the variance
@@ -45,7 +46,8 @@ function reverse({ mixture, abar, steps, eta, clamp, error }, start, noise) {
       let guess = (value - Math.sqrt(1 - a) * (exactEps(mixture, a, value) + error)) / Math.sqrt(a);
       if (clamp) guess = Math.max(-1, Math.min(1, guess));
       const eps = (value - Math.sqrt(a) * guess) / Math.sqrt(1 - a);  // anew, since the guess may have been clamped
-      return last ? guess : Math.sqrt(b) * guess + Math.sqrt(Math.max(0, 1 - b - sigma ** 2)) * eps + (z ? sigma * z[i] : 0);
+      if (last) return guess;
+      return Math.sqrt(b) * guess + Math.sqrt(Math.max(0, 1 - b - sigma ** 2)) * eps + (z ? sigma * z[i] : 0);
     });
   });
   return [...states, { t: null, x }];
@@ -55,7 +57,9 @@ function distance(mixture, samples) {  // Wasserstein-1: mean |sorted sample −
   const sorted = Float64Array.from(samples).sort(), fine = 4000, step = 2.4 / fine;
   let k = 0, below = 0, sum = 0;
   sorted.forEach((value, i) => {
-    while (below < (i + 0.5) / sorted.length && k < fine) below += step * density(mixture, 1, -1.2 + (k++ + 0.5) * step);
+    for (; below < (i + 0.5) / sorted.length && k < fine; k++) {
+      below += step * density(mixture, 1, -1.2 + (k + 0.5) * step);
+    }
     sum += Math.abs(value - (-1.2 + k * step));
   });
   return sum / sorted.length;
@@ -65,21 +69,28 @@ const PARTICLES = 400, PATHS = 24, REACH = 3, BINS = 60;
 const across = (x) => 200 + (Math.max(-REACH, Math.min(REACH, x)) * 190) / REACH;  // what is beyond lies on the edge
 
 function histogram(x, mixture, abar) {  // bars, and the exact density as a line; the scale follows the highest of both
-  const counts = Array(BINS).fill(0), width = (2 * REACH) / BINS, grid = [...Array(241).keys()].map((k) => -REACH + k * 0.025);
+  const counts = Array(BINS).fill(0), width = (2 * REACH) / BINS;
+  const grid = range(241).map((k) => -REACH + k * 0.025);
   x.forEach((v) => { counts[Math.max(0, Math.min(BINS - 1, Math.floor((v + REACH) / width)))] += 1; });
   const shares = counts.map((n) => n / (x.length * width)), exact = grid.map((at) => density(mixture, abar, at));
   const top = Math.max(0.6, ...shares, ...exact), high = (d) => 110 - (100 * d) / top;
-  const bars = shares.map((share, k) => svg("rect", { x: across(-REACH + k * width), y: high(share), width: 380 / BINS - 0.5,
-    height: 110 - high(share), fill: COLOURS["sky blue"] }));
+  const bars = shares.map((share, k) => svg("rect", {
+    x: across(-REACH + k * width), y: high(share), width: 380 / BINS - 0.5, height: 110 - high(share),
+    fill: COLOURS["sky blue"],
+  }));
   const points = grid.map((at, k) => `${across(at)},${high(exact[k])}`).join(" ");
-  const ticks = [-2, -1, 0, 1, 2].flatMap((at) => [line(across(at), 110, across(at), 114), label(across(at), 126, fixed(at, 0))]);
+  const ticks = [-2, -1, 0, 1, 2].flatMap((at) => {
+    const x = across(at);
+    return [line(x, 110, x, 114), label(x, 126, fixed(at, 0))];
+  });
   return [...bars, svg("polyline", { points, fill: "none", stroke: COLOURS.vermilion, "stroke-width": 2 }),
     line(10, 110, 390, 110), ...ticks];
 }
 
 function paths(states, frame) {  // of some particles; time runs downwards, from noise to x_0
-  const y = (k) => 140 + (150 * k) / (states.length - 1), stride = Math.max(1, Math.round(states.length / 200)), parts = [];
-  const frames = [...Array(frame + 1).keys()].filter((k) => k % stride === 0 || k === frame);
+  const y = (k) => 140 + (150 * k) / (states.length - 1), parts = [];
+  const stride = Math.max(1, Math.round(states.length / 200));  // more points than pixels would show nothing
+  const frames = range(frame + 1).filter((k) => k % stride === 0 || k === frame);
   for (let i = 0; i < PATHS; i++) {
     const points = frames.map((k) => `${across(states[k].x[i])},${y(k)}`).join(" ");
     parts.push(svg("polyline", { points, fill: "none", stroke: "currentColor", opacity: 0.5 }));

@@ -1,5 +1,5 @@
 // The parameter-shift rule: drag the angle; f, the shifted points, and what two and four terms make of them.
-const { COLOURS, fixed, line, menu, output, picture, row, simulate, slider, svg } = moving;
+const { COLOURS, fixed, line, menu, output, picture, range, row, simulate, slider, svg } = moving;
 
 const C = [1, -1].map((sign) => (1 + sign * Math.SQRT2) / (4 * Math.SQRT2)), HALF = Math.PI / 2;
 
@@ -15,7 +15,7 @@ function draw(root, data) {
   const update = () => {
     const f = (a) => simulate(data.circuits[name], data.inputs, [a, ...data.weights])[0];
     const found = slopes(f, angle);
-    const curve = [...Array(161).keys()].map((k) => { const a = (k / 80 - 1) * 4 * Math.PI; return at(a, f(a)).join(","); });
+    const curve = range(161).map((k) => (k / 80 - 1) * 4 * Math.PI).map((a) => at(a, f(a)).join(","));
     const parts = [line(20, 115, 540, 115, "currentColor", 1, { opacity: 0.35 }),
       svg("polyline", { points: curve.join(" "), fill: "none", stroke: COLOURS.blue, "stroke-width": 3 })];
     [[HALF, "vermilion"], [-HALF, "vermilion"], [3 * HALF, "green"], [-3 * HALF, "green"]].forEach(([s, colour]) => {
