@@ -56,6 +56,7 @@ def test_stored_outputs_are_complete_and_clean(source):
     assert "widgets" not in book.metadata
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "a code cell was not executed"
+    assert all(build_notebooks.without_twins(cell.outputs) == cell.outputs for cell in code)
     assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
     text = nbformat.writes(book)
     assert not re.search(r"(/home/|/Users/|/root/|/tmp/)\w", text), "an absolute path in an output"

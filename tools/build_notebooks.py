@@ -48,7 +48,14 @@ def clean(notebook: nbformat.NotebookNode) -> None:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
             for output in cell.outputs:  # without a kernel a widget shows an error; its text is left
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            cell.outputs = without_twins(cell.outputs)
     notebook.metadata.pop("widgets", None)  # the public preview of a notebook breaks on it
+
+
+def without_twins(outputs: list) -> list:
+    """A widget and its still picture carry the same line of text: the picture, which shows it, is enough."""
+    shown = {o["data"].get("text/plain") for o in outputs if "text/html" in o.get("data", {})}
+    return [o for o in outputs if set(o.get("data", {})) != {"text/plain"} or o["data"]["text/plain"] not in shown]
 
 
 def build(source: Path) -> float:
