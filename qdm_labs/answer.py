@@ -95,7 +95,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         place = f" in line {error.lineno}"
         return f"{type(error).__name__}{place}: {error.msg}."
-    return f"{type(error).__name__}{place}: {_first_line(error)}"
+    return f"{type(error).__name__}{place}" + (f": {text}" if (text := _first_line(error)) else ".")
 
 
 def _code(filename: str, number: int) -> str:

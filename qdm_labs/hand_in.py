@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
@@ -168,12 +169,14 @@ class RemoteAnswer:
         return bool(self._ask(args, {"changes": True}))
 
 
-def answer_to(task: Task, hand_in: HandIn) -> RemoteAnswer:
-    """The function of a task in a hand-in; `Unanswered` where there is none, with a name that comes near."""
-    if task.name not in hand_in.functions:
-        import difflib
+def answer_to(task: Task, hand_in: HandIn, tasks: Iterable[Task] = ()) -> RemoteAnswer:
+    """The function of a task in a hand-in; `Unanswered` where there is none, with a name that comes near.
 
-        near = difflib.get_close_matches(task.name, hand_in.functions, n=1)
+    tasks: all of the lab; the name of another one is not what was meant.
+    """
+    if task.name not in hand_in.functions:
+        own = set(hand_in.functions) - {other.name for other in tasks}
+        near = difflib.get_close_matches(task.name, sorted(own), n=1)
         raise Unanswered(f"There is no function {task.name} when the cells have run" +
                          (f"; is {near[0]} meant?" if near else "."))  # fmt: skip
     return RemoteAnswer(hand_in, task.name, min(task.seconds, hand_in.limits.call_s))

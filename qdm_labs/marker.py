@@ -165,11 +165,15 @@ def mark(lab: Lab, submission: Submission, seed: str, salt: str, context, limits
     v = lab.conventions(Variant(seed))
     for task in lab.tasks:
         try:
-            marks.results.append(judge(task, answer_to(task, hand_in), v, f"{salt}|{seed}"))
+            marks.results.append(judge(task, answer_to(task, hand_in, lab.tasks), v, f"{salt}|{seed}"))
         except Mistake as mistake:
             marks.results.append(_nothing(task, str(mistake)))
     hand_in.stop()
-    marks.remarks += [f"Code cell {numbers[k]}: {text}" for k, text in sorted(hand_in.errors.items())]
+    marks.remarks += [
+        f"Code cell {numbers[k]}: {text}"
+        for k, text in sorted(hand_in.errors.items())
+        if not cells[k].startswith("check(")
+    ]  # it finds no function; that stands with the task
     marks.held = hand_in.held
     return marks
 
@@ -229,19 +233,24 @@ li.right::marker {{ content: "✓  " }} li.open::marker {{ content: "○  " }}</
 
 def feedback(lab: Lab, marks: Marks) -> str:
     """A page for the student: every property with its sentence, and no code of the checks."""
-    parts = [f"<p>{html.escape(text)}</p>" for text in marks.remarks]
+    parts = [f"<p>{_html(text)}</p>" for text in marks.remarks]
     for task, result in zip(lab.tasks, marks.results, strict=True):
         parts.append(f"<h2>{html.escape(task.title)}: {result.points:g} of {result.of:g}</h2>")
         if not result.answered:
             why = result.verdicts[0].sentence
-            parts.append(f"<p>Not answered. {html.escape(why)}</p>")
+            parts.append(f"<p>Not answered. {_html(why)}</p>")
             continue
-        rows = [f'<li class="{"open" if v.sentence else "right"}">{html.escape(v.property)}'
-                f"{': ' + html.escape(v.sentence) if v.sentence else ''}</li>" for v in result.verdicts]  # fmt: skip
+        rows = [f'<li class="{"open" if v.sentence else "right"}">{_html(v.property)}'
+                f"{': ' + _html(v.sentence) if v.sentence else ''}</li>" for v in result.verdicts]  # fmt: skip
         parts.append(f"<ul>{''.join(rows)}</ul>")
     title = html.escape(f"Lab {lab.number} · {lab.title}")
     who = html.escape(marks.submission.student)
     return PAGE.format(title=title, student=who, points=marks.points, of=lab.points, body="\n".join(parts))
+
+
+def _html(text: str) -> str:
+    """Escaped, with `code` as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def write_feedback(folder: Path, lab: Lab, marks: Iterable[Marks]) -> None:

@@ -173,6 +173,7 @@ def test_every_hand_in_has_one_row_with_its_points(hostile):
         ("syntax", "SyntaxError in line 1"), ("loop_cell", "still running after"),
         ("loop_function", "still running after"),
         ("memory", "MemoryError"), ("exit", "ended the process"), ("renamed", "is rotations meant?"),
+        ("memory", "There is no function apply_gate when the cells have run.<"),
         ("deleted_set_up", "NameError"), ("library", "qdm_lib.simulator.rotation does what this lab asks"),
         ("library_module", "qdm_lib.simulator.rotation does what this lab asks"), ("untouched", "Not answered"),
     ],
