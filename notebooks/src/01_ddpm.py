@@ -392,9 +392,9 @@ assert ratio[0] == 0 and ratio[20:].min() > 0.9
 # only in the last few steps towards the image, so with T = 1000 both work. Section 7 shows when it matters.
 
 # %% [markdown]
-# **Question 01.3.** When we generate, nobody knows $x_0$. But suppose somebody tells us the noise ε in $x_t$. Write the
-# function that gets $x_0$ back, from the closed form of section 3. (It is called with nine numbers at nine different
-# t.)
+# **Question 01.3.** When we generate, nobody knows $x_0$. But suppose somebody tells us the noise $\varepsilon$ in
+# $x_t$. Write the function that gets $x_0$ back, from the closed form of section 3. (It is called with nine numbers at
+# nine different t.)
 
 
 # %%
@@ -764,9 +764,9 @@ show(figure, "Left: the loss falls to a dashed floor. Middle: blurred early samp
 
 # %% [markdown]
 # **Question 01.4.** Some models (Salimans and Ho 2022, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512)) are
-# trained to predict $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ instead of ε. Write ε in terms
-# of $x_t$, v and $\bar\alpha_t$, so that the samplers of this notebook can use such a model. (Hint: $(x_t, v)$ is
-# $(x_0, \varepsilon)$, rotated.)
+# trained to predict $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ instead of $\varepsilon$. Write
+# $\varepsilon$ in terms of $x_t$, v and $\bar\alpha_t$, so that the samplers of this notebook can use such a model.
+# (Hint: $(x_t, v)$ is $(x_0, \varepsilon)$, rotated.)
 
 
 # %%

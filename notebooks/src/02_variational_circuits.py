@@ -104,8 +104,8 @@ def seeded(seed):
 # 1: the average of many shots, where bit 0 counts +1 and bit 1 counts −1.
 
 # %% [markdown]
-# **Question 02.1** (predict, then run). A qubit starts in |0⟩ and is turned by RX(π/3). What is ⟨Z⟩, and with which
-# probability does a shot return 1? Answer with a pair.
+# **Question 02.1** (predict, then run). A qubit starts in $|0\rangle$ and is turned by RX($\pi/3$). What is $\langle
+# Z\rangle$, and with which probability does a shot return 1? Answer with a pair.
 
 # %%
 my_z_and_chance = ..., ...
@@ -477,8 +477,8 @@ show(figure, "Bar charts: frequencies up to 1, 2 and 3 for one, two and three en
 # *Figure: frequencies in $\langle Z\rangle$ for random weights. r encodings reach frequency r and no further.*
 
 # %% [markdown]
-# **Question 02.2.** One wire, gates RX(2x), RZ(θ), RX(x), with θ not special. What is the highest frequency of ⟨Z⟩ in
-# x?
+# **Question 02.2.** One wire, gates RX(2x), RZ($\theta$), RX(x), with $\theta$ not special. What is the highest
+# frequency of $\langle Z\rangle$ in x?
 
 # %%
 my_frequency = ...  # a whole number
@@ -921,9 +921,9 @@ assert error["finite difference, h = 0.1"][0] > 5 * error["four-term rule"][0]
 # noise.*
 
 # %% [markdown]
-# **Question 02.6.** Shots are split over the evaluations in proportion to $|c_j|$. If all single-shot variances are σ²,
-# the variance of the estimate is $\sigma^2 (\sum_j |c_j|)^2 / (\text{total shots})$. For the two-term rule $(\sum_j
-# |c_j|)^2 = (½ + ½)^2 = 1$. What is it for the four-term rule? So which of the two costs more shots?
+# **Question 02.6.** Shots are split over the evaluations in proportion to $|c_j|$. If all single-shot variances are
+# $\sigma^2$, the variance of the estimate is $\sigma^2 (\sum_j |c_j|)^2 / (\text{total shots})$. For the two-term rule
+# $(\sum_j |c_j|)^2 = (½ + ½)^2 = 1$. What is it for the four-term rule? So which of the two costs more shots?
 
 # %%
 my_price = ...  # a number

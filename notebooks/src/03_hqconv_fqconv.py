@@ -637,8 +637,8 @@ my_acting_weights = ...  # a whole number
 check("03.4", my_acting_weights)
 
 # %% [markdown]
-# **Question 03.5** (predict, then run). And on which of the 12 wires does ⟨Z⟩ depend on *input* 8? Think of phase
-# kickback (end of section 5, first part). Answer with a set of wires.
+# **Question 03.5** (predict, then run). And on which of the 12 wires does $\langle Z\rangle$ depend on *input* 8? Think
+# of phase kickback (end of section 5, first part). Answer with a set of wires.
 
 # %%
 my_wires = ...  # such as {1, 2}

@@ -145,7 +145,7 @@ show_described(figure, "Four histograms: the first circuits of both blocks sprea
 
 # %% [markdown]
 # **Question 09.1** (predict, then run). How many shots make the standard deviation of an estimate at most 0.01,
-# whatever ⟨Z⟩ is?
+# whatever $\langle Z\rangle$ is?
 
 # %%
 my_shots = ...  # a whole number
@@ -517,7 +517,7 @@ for p in (0.001, 0.01):
 
 # %% [markdown]
 # **Question 09.4.** Reading a bit can fail, too: with probability e the device reports the other one. What does that
-# make of ⟨Z⟩, on average? Write the function that undoes it.
+# make of $\langle Z\rangle$, on average? Write the function that undoes it.
 
 
 # %%
