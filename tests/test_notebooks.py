@@ -72,10 +72,8 @@ def test_no_code_cell_is_longer_than_a_screen(source):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_code_that_draws_is_folded(source):
-    """Before the exercises no cell that makes a figure of its own is open, and few open lines draw or style."""
-    cells = build_notebooks.from_source(source).cells
-    end = next(k for k, cell in enumerate(cells) if "## Exercises" in cell.source)
-    code = [cell for cell in cells[:end] if cell.cell_type == "code"]
+    """No cell that makes a figure of its own is open, and few open lines draw or style."""
+    code = [cell for cell in build_notebooks.from_source(source).cells if cell.cell_type == "code"]
     open_lines = [
         line for cell in code if not cell.metadata.get("jupyter", {}).get("source_hidden")
         for line in cell.source.splitlines() if line.strip()
@@ -88,17 +86,14 @@ def test_code_that_draws_is_folded(source):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_ends_with_a_summary_a_history_and_further_reading(source):
     text = "\n".join(cell.source for cell in build_notebooks.from_source(source).cells)
-    before = text.partition("## Exercises")[0]
-    assert all(part in before for part in ("## Summary", "**A little history.**", "**Further reading.**"))
-    assert "(../docs/bibliography.md)" in before and "(../docs/glossary.md)" in before
+    assert all(part in text for part in ("## Summary", "**A little history.**", "**Further reading.**"))
+    assert "(../docs/bibliography.md)" in text and "(../docs/glossary.md)" in text
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_mathematics_in_text_is_typeset(source):
-    """Before the exercises; a Greek letter or an index as plain text looks like code beside a formula."""
+    """A Greek letter or an index as plain text looks like code beside a formula."""
     for cell in build_notebooks.from_source(source).cells:
-        if "## Exercises" in cell.source:
-            break
         if cell.cell_type == "markdown":
             text = re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)", "", cell.source, flags=re.S)
             assert not re.findall(r"[α-ωᾱ⟨⟩]|\b[a-zA-Z]_[a-zA-Z0-9]\b", text), text[:200]

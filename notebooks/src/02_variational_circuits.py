@@ -656,7 +656,7 @@ assert_close(two_term(half_wave, angles[:1]), math.sqrt(2) * autograd(half_wave,
 
 # %% [markdown]
 # **Question 02.3.** Other shifts work too. Write a function that returns the two coefficients for any two shifts. (For
-# π/2 and 3π/2 it has to give those printed above; it is asked for others, too.)
+# $\pi/2$ and $3\pi/2$ it has to give those printed above; it is asked for others, too.)
 
 
 # %%
