@@ -8,7 +8,7 @@ one of them writes. A kernel that starts so is also ready at once.
     python -m qdm_course.warm -f CONNECTION_FILE  what Jupyter starts in place of ipykernel; `kernel_spec` says so
 
 The second one asks the first for a kernel and lives exactly as long as it. Where nobody answers, it becomes an ordinary
-kernel. For Linux and macOS, and on the CPU: a process that has started CUDA or threads cannot be copied so.
+kernel. For Linux, and on the CPU: a process that has started CUDA or threads cannot be copied so.
 """
 
 import contextlib
