@@ -276,6 +276,18 @@ def test_a_release_holds_no_outputs_and_overwrites_nothing(tmp_path, capsys):
     assert "is there already" in said and "no lab '17'" in said and "is no folder" in said
 
 
+def test_a_release_is_a_whole_notebook_or_none(tmp_path, monkeypatch, capsys):
+    def full(book, path):
+        Path(path).write_text("{half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nbformat, "write", full)
+        assert tool("release", "02", "--variant", SEED, "--out", tmp_path) == 2
+    assert "No space left" in capsys.readouterr().err and not (tmp_path / "lab02.ipynb").exists()
+    assert tool("release", "02", "--variant", SEED, "--out", tmp_path) == 0
+
+
 def test_students_are_named_as_they_are_and_stay_in_their_folder(tmp_path, capsys):
     def release_to(text, name):
         (tmp_path / "ids").write_bytes(text)

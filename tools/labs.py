@@ -106,9 +106,16 @@ def _release(options: argparse.Namespace) -> int:
         raise ValueError(f"{there[0]} is there already; choose another --out.")
     for path, seed in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(release(lab.number, seed), path)
+        _write(release(lab.number, seed), path)
         print(path)
     return 0
+
+
+def _write(book: nbformat.NotebookNode, path: Path) -> None:
+    """The whole notebook or none: nobody shall be handed half of one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    nbformat.write(book, temporary)
+    os.replace(temporary, path)
 
 
 def _grade(options: argparse.Namespace) -> int:
@@ -148,7 +155,7 @@ def _nbgrader(options: argparse.Namespace) -> int:
     for number, book in books.items():
         path = options.out / "source" / f"lab{number}" / f"lab{number}.ipynb"
         path.parent.mkdir(parents=True)
-        nbformat.write(book, path)
+        _write(book, path)
     shutil.copy(ROOT / "labs" / "nbgrader_config.py", options.out)
     print(f"{options.out}: {', '.join('lab' + n for n in books)}. There: nbgrader generate_assignment lab02")
     return 0
