@@ -212,14 +212,14 @@ def write_gradebooks(path: Path, lab: Lab, marks: Iterable[Marks]) -> list[Path]
 def _write_table(path: Path, columns: list[str], rows: list[list[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:  # what students write is any text
         csv.writer(file).writerows([columns, *[[_cell(entry) for entry in row] for row in rows]])
     os.replace(temporary, path)
 
 
 def _cell(text: str) -> str:
     """No spreadsheet may take a student's file name for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and text != "-" else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and text != "-" else text
 
 
 PAGE = """<!doctype html>
@@ -254,8 +254,14 @@ def _html(text: str) -> str:
 
 
 def write_feedback(folder: Path, lab: Lab, marks: Iterable[Marks]) -> None:
-    """One HTML file for each student, named after the student."""
+    """One HTML file for each student, named after the student as far as a file can be, and numbered where two agree."""
     folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
     for m in marks:
-        name = re.sub(r"[^\w. ()-]", "_", m.submission.student)
-        (folder / f"{name}.html").write_text(feedback(lab, m), encoding="utf-8")
+        name = plain = re.sub(r"[^\w. ()-]", "_", m.submission.student)[:60]
+        number = 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{plain} {number}"
+        taken.add(name.lower())
+        (folder / f"{name}.html").write_text(feedback(lab, m), encoding="utf-8", errors="replace")
