@@ -12,6 +12,7 @@ from lab_answers import answered, answers, expected_points
 
 from qdm_labs import hand_in, marker
 from qdm_labs.catalogue import find_lab
+from qdm_labs.confine import Limits
 from qdm_labs.notebook import release
 from qdm_labs.variant import Variant
 
