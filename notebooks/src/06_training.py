@@ -519,8 +519,9 @@ print(f"the longest was trained for {max(cards[path]['epochs'] for path in shown
 # `unet` had after 18 epochs (notebook 07).*
 #
 # The way from noise to picture, of one training of `unet` after 1 epoch and after 20, from the same noise in the same
-# 20 steps of DDIM. (The hybrid models' films stand beside it in notebook 05's widget.) Press "play", or move the frame by hand; no kernel is needed. (`moving_film` takes the folder of any
-# model with a `film.png`. All shipped models draw clothes; a film of digits comes with the first model of MNIST.)
+# 20 steps of DDIM. (The hybrid models' films stand beside it in notebook 05's widget.) Press "play", or move the frame
+# by hand; no kernel is needed. (`moving_film` takes the folder of any model with a `film.png`. All shipped models draw
+# clothes; a film of digits comes with the first model of MNIST.)
 
 # %%
 moving_film(SHIPPED / "fashion-mnist" / "unet-1-epoch")
@@ -529,9 +530,9 @@ moving_film(SHIPPED / "fashion-mnist" / "unet-1-epoch")
 moving_film(SHIPPED / "fashion-mnist" / "unet")
 
 # %% [markdown]
-# *Figures that move: eight pictures from pure noise, after 1 epoch of training above and after 20 below. Where no script
-# runs, a row is a frame, from noise to the finished pictures.* After one epoch the model finds bright and dark places
-# and hardly an outline; after twenty, coats, shirts and shoes come out of the same noise.
+# *Figures that move: eight pictures from pure noise, after 1 epoch of training above and after 20 below. Where no
+# script runs, a row is a frame, from noise to the finished pictures.* After one epoch the model finds bright and dark
+# places and hardly an outline; after twenty, coats, shirts and shoes come out of the same noise.
 #
 # What the paper reports after 1, 10 and 20 epochs (Paper, Fig. 10 and Paper, Fig. 11 for Fashion-MNIST, Paper, Fig. 12
 # for MNIST) is in a data file of the library. FID is a distance between

@@ -91,12 +91,12 @@ def seeded(seed):
 # the data set itself: 128 features, no download. **Scores of different networks are on different scales; never compare
 # them.**
 #
-# The generated images come from the shipped `1hqconv` model after two epochs, young enough to leave much to measure;
+# The generated images come from the shipped `1hqconv` model, trained for 20 epochs;
 # the real ones are the bundled subset.
 
 # %%
 train_set, test_set = (load_images("fashion-mnist", split, bundled=True) for split in ("train", "test"))
-model = load_model(SHIPPED / "fashion-mnist" / "1hqconv-2-epochs")
+model = load_model(SHIPPED / "fashion-mnist" / "1hqconv")
 schedule = diffusion.NoiseSchedule(diffusion.cosine_betas())
 
 
@@ -516,8 +516,7 @@ for path in sorted(SHIPPED.rglob("model.json")):
         print("   features of", s["extractor"])
 
 # %% [markdown]
-# (Sections 2 and 5 gave the checkpoint after two epochs a larger FID: fewer images, fewer sampler steps, a smaller
-# reference.) These FIDs are on the scale of the bundled classifier, the paper's on Inception's. The two columns may be
+# (Sections 2 and 5 gave `1hqconv` a larger FID: fewer images, fewer sampler steps, a smaller reference.) These FIDs are on the scale of the bundled classifier, the paper's on Inception's. The two columns may be
 # compared in their *order* and in the size of their gaps against their scatter, never number with number.
 #
 # ## 8 · The control ladder
@@ -594,7 +593,7 @@ show_described(figure, "Rows of the same eight images, drawn with other function
 # Whatever stands in the place of the circuits, the images and their score hardly move. Zero and identity move them
 # most, and that by little; cos, which is a circuit without any trainable gate, or a circuit with random weights give
 # nearly the pictures of the trained one. So *this* model makes no use of what its circuits have learned (section 6 of
-# notebook 04 finds one reason). It is one checkpoint after two epochs, and rungs were swapped, not trained: a reason
+# notebook 04 finds one reason). It is one checkpoint, and rungs were swapped, not trained: a reason
 # to run the ladder properly, not a verdict.
 #
 # ## 9 · A verdict
