@@ -477,7 +477,7 @@ check("04.4", my_conv)
 # numbers of size $\sqrt{\text{fan}}$, more than ten (section 1). GroupNorm divides a whole group by **one** standard
 # deviation. In the model with one circuit, group 0 holds quantum channels 0, 1, 2 and classical channel 3. What happens
 # to the small ones? We measure, with noisy Fashion-MNIST images at random steps t, in a fresh model and in two that
-# come with the course: trained for 2 epochs, and for 20, the paper's number.
+# come with the course, from one training: after 10 epochs, and after 20, the paper's number.
 
 
 # %%
@@ -510,7 +510,7 @@ def scales(model):
 
 # %%
 CLOTHES = SHIPPED / "fashion-mnist"
-models = {"fresh": build_unet("1hqconv", seed=0), "2 epochs": load_model(CLOTHES / "1hqconv-2-epochs"),
+models = {"fresh": build_unet("1hqconv", seed=0), "10 epochs": load_model(CLOTHES / "1hqconv-10-epochs"),
           "20 epochs": load_model(CLOTHES / "1hqconv")}  # fmt: skip
 maps, measured = {}, {}
 for name, model in models.items():
@@ -634,11 +634,11 @@ for name, model in models.items():
 
 # %% [markdown]
 # So at 10 % hybridization (the paper's name for one circuit on 3 of 40 channels), circuits can sit in a model, be
-# trained, have a gradient in every weight (section 7), and hardly take part: after 2 epochs and after 20, freezing them
+# trained, have a gradient in every weight (section 7), and hardly take part: after 10 epochs and after 20, freezing them
 # moves the answer by a small fraction of what freezing three classical channels does. The vertex itself matters; these
 # channels of it do not, because of the norm that they share. (That is a measurement of these models, one seed each, not
-# of every hybrid model.) It is not that the trained circuits return constants: after 20 epochs their outputs vary more
-# than after 2, as the first table shows. It is the group's scale that drowns them.
+# of every hybrid model.) It is not that the trained circuits return constants: their outputs vary, as the
+# first table shows. It is the group's scale that drowns them.
 #
 # What of a vertex that is *all* quantum, `fullhqconv`, where no classical channel shares a group? There the yardstick
 # is the classical U-Net with all 40 channels of its vertex convolutions frozen, trained for as long:

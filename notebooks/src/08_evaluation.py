@@ -516,8 +516,9 @@ for path in sorted(SHIPPED.rglob("model.json")):
         print("   features of", s["extractor"])
 
 # %% [markdown]
-# (Sections 2 and 5 gave `1hqconv` a larger FID: fewer images, fewer sampler steps, a smaller reference.) These FIDs are on the scale of the bundled classifier, the paper's on Inception's. The two columns may be
-# compared in their *order* and in the size of their gaps against their scatter, never number with number.
+# (Sections 2 and 5 gave `1hqconv` a larger FID: fewer images, fewer sampler steps, a smaller reference.) These FIDs are
+# on the scale of the bundled classifier, the paper's on Inception's. The two columns may be compared in their *order*
+# and in the size of their gaps against their scatter, never number with number.
 #
 # ## 8 · The control ladder
 #
