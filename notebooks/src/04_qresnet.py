@@ -634,10 +634,10 @@ for name, model in models.items():
 
 # %% [markdown]
 # So at 10 % hybridization (the paper's name for one circuit on 3 of 40 channels), circuits can sit in a model, be
-# trained, have a gradient in every weight (section 7), and hardly take part: after 10 epochs and after 20, freezing them
-# moves the answer by a small fraction of what freezing three classical channels does. The vertex itself matters; these
-# channels of it do not, because of the norm that they share. (That is a measurement of these models, one seed each, not
-# of every hybrid model.) It is not that the trained circuits return constants: their outputs vary, as the
+# trained, have a gradient in every weight (section 7), and hardly take part: after 10 epochs and after 20, freezing
+# them moves the answer by a small fraction of what freezing three classical channels does. The vertex itself matters;
+# these channels of it do not, because of the norm that they share. (That is a measurement of these models, one seed
+# each, not of every hybrid model.) It is not that the trained circuits return constants: their outputs vary, as the
 # first table shows. It is the group's scale that drowns them.
 #
 # What of a vertex that is *all* quantum, `fullhqconv`, where no classical channel shares a group? There the yardstick
