@@ -6,6 +6,7 @@ unused user id where the marker runs as root, else of a user namespace.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -70,13 +71,23 @@ def _namespaces(hidden: list[str]) -> list[str]:
         held = ["network"] if libc.unshare(NEW_NETWORK) == 0 else []
         alone = libc.unshare(NEW_FILES) == 0
     else:
+        user, group = os.getuid(), os.getgid()
         alone = libc.unshare(NEW_USER | NEW_NETWORK | NEW_FILES) == 0
         held = ["network"] if alone else []
+        if alone:
+            _keep_name(user, group)
     if alone and libc.mount(None, b"/", None, PRIVATE | RECURSIVE, None) == 0:
         options = b"size=32m,mode=1777"
         empty = [libc.mount(b"none", os.fsencode(path), b"tmpfs", 0, options) == 0 for path in hidden]
         held += ["files"] if all(empty) else []
     return held
+
+
+def _keep_name(user: int, group: int) -> None:
+    """The same ids inside a new user namespace: who has none there cannot go one deeper, as `confine` does."""
+    with contextlib.suppress(OSError):  # some systems forbid it; then `confine` reports less
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            Path(f"/proc/self/{name}").write_text(text)
 
 
 def _others_may_read() -> bool:

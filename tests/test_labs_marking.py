@@ -3,6 +3,12 @@
 import csv
 import importlib.util
 import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,8 +146,6 @@ def hand_ins(folder, port):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    import socket
-
     folder = tmp_path_factory.mktemp("hostile") / "in"
     table = folder.parent / "marks.csv"
     with socket.create_server(("127.0.0.1", 0)) as door:
@@ -184,6 +188,57 @@ def test_the_page_says_what_happened(hostile, student, words):
     page = (hostile[2] / f"{student}.html").read_text(encoding="utf-8")
     assert words in page
     assert "Traceback" not in page and "qdm_labs" not in page and "agree(" not in page
+
+
+CONFINED = """
+import ctypes, os, socket, sys
+from qdm_labs.confine import Limits, confine
+hidden, port = sys.argv[1], int(sys.argv[2])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as if it had never been root: /proc/self is its own
+held = confine(Limits(processes=5), [hidden])
+children = 0
+try:
+    while children < 40:
+        if os.fork() == 0:
+            __import__("time").sleep(2)
+            os._exit(0)
+        children += 1
+except OSError:
+    pass
+ctypes.CDLL(None).umount2(hidden.encode(), 2)  # try to look behind it
+try:
+    line = socket.socket()
+    line.settimeout(2)
+    line.connect(("127.0.0.1", port))
+    reached = True
+except OSError:
+    reached = False
+print(*held, "|", children, len(os.listdir(hidden)), reached)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
+def test_an_ordinary_user_confines_a_hand_in_wholly():
+    """Few processes, no network, no sight of the other hand-ins, not even for who unmounts what hides them."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own are closed to other users
+    (folder / "in").mkdir()
+    (folder / "in" / "other.ipynb").write_text("{}")
+    folder.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        command = [sys.executable, "-c", CONFINED, str(folder / "in"), str(door.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ | {"TMPDIR": "/tmp"})
+    shutil.rmtree(folder)
+    assert done.returncode == 0, done.stderr
+    held, seen = done.stdout.split("|")
+    if "network" not in held:
+        pytest.skip(f"this system gives an ordinary user no namespaces: held are {held}")
+    assert set(held.split()) == {"network", "files", "processes", "memory", "time"}
+    children, files, reached = seen.split()
+    assert int(children) < 5 and files == "0" and reached == "False"
 
 
 # ------------------------------------------------------------------------------------- a whole term
