@@ -32,12 +32,11 @@ class Limits:
     processes: int = 32
 
 
-def confine(limits: Limits, hidden: list[str]) -> list[str]:
-    """Confine this process for good, and go to a fresh empty folder; returns what holds, in words."""
+def confine(limits: Limits, hidden: list[str], folder: str) -> list[str]:
+    """Confine this process for good, and go to a folder, the only one it may write to; returns what holds, in words."""
     os.setsid()
     user_id = os.getuid()
     held = _namespaces(hidden)
-    folder = tempfile.mkdtemp(prefix="lab-")
     if os.geteuid() == 0 and "files" in held and _others_may_read():
         user = 200_000 + os.getpid() % 1_000_000  # no account has it
         os.chown(folder, user, user)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,14 +47,16 @@ class HandIn:
         self.errors: dict[int, str] = {}
         self.held: list[str] = []
         self.functions: list[str] = []
-        self.process = None
+        self.process = self.folder = None
         self.until = time.monotonic() + limits.all_s
 
     def start(self) -> None:
         """Run the cells; one that hangs or kills the process is left out the next time."""
         while self.process is None:
             self.pipe, theirs = self.context.Pipe()
-            self.process = self.context.Process(target=serve, args=(theirs, self.job), daemon=True)
+            self.folder = tempfile.mkdtemp(prefix="lab-")
+            job = self.job | {"folder": self.folder}
+            self.process = self.context.Process(target=serve, args=(theirs, job), daemon=True)
             self.process.start()
             theirs.close()
             cell, wait = None, START
@@ -83,7 +87,7 @@ class HandIn:
         return message if isinstance(message, dict) else {}
 
     def stop(self) -> None:
-        """End the process, and with it the group that it started."""
+        """End the process, and with it the group that it started; its folder goes too."""
         if self.process is not None:
             if self.process.pid and self.process.is_alive():
                 try:
@@ -94,7 +98,8 @@ class HandIn:
                 self.process.kill()
             self.process.join()
             self.pipe.close()
-        self.process = None
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.process = self.folder = None
 
     def ask(self, name: str | int, args: tuple, ask: dict | None, seconds: float) -> Any:
         """Call a function of the hand-in; `Mistake` says what went wrong."""

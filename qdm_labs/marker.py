@@ -174,7 +174,7 @@ def write_csv(path: Path, lab: Lab, marks: Iterable[Marks]) -> None:
     """One row for each student: student, id, lab, points, of, remark, and a column for each task."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:  # what students write is any text
         table = csv.writer(file)
         table.writerow(["student", "id", "lab", "points", "of", *[t.name for t in lab.tasks], "remark"])
         for m in marks:
@@ -186,7 +186,7 @@ def write_csv(path: Path, lab: Lab, marks: Iterable[Marks]) -> None:
 
 def _cell(text: str) -> str:
     """No spreadsheet may take a student's file name for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 PAGE = """<!doctype html>
@@ -216,8 +216,14 @@ def feedback(lab: Lab, marks: Marks) -> str:
 
 
 def write_feedback(folder: Path, lab: Lab, marks: Iterable[Marks]) -> None:
-    """One HTML file for each student, named after the student."""
+    """One HTML file for each student, named after the student as far as a file can be, and numbered where two agree."""
     folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
     for m in marks:
-        name = re.sub(r"[^\w. ()-]", "_", m.submission.student)
-        (folder / f"{name}.html").write_text(feedback(lab, m), encoding="utf-8")
+        name = plain = re.sub(r"[^\w. ()-]", "_", m.submission.student)[:60]
+        number = 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{plain} {number}"
+        taken.add(name.lower())
+        (folder / f"{name}.html").write_text(feedback(lab, m), encoding="utf-8", errors="replace")

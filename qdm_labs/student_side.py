@@ -35,10 +35,10 @@ class TimeLimit(BaseException):
 
 
 def serve(marker: Connection, job: dict) -> None:
-    """The whole life of the process. job: cells, skip, forbidden, hidden, limits."""
+    """The whole life of the process. job: cells, skip, forbidden, hidden, limits, folder."""
     _quiet()
     limits: Limits = job["limits"]
-    held = confine(limits, job["hidden"])
+    held = confine(limits, job["hidden"], job["folder"])
     torch.set_num_threads(1)
     if job["forbidden"]:  # a lab that forbids nothing is a test of the marker's own
         forbidden.seal(job["forbidden"])

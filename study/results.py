@@ -83,7 +83,9 @@ class Entry:
 
     def __post_init__(self) -> None:
         for name in SCORES:
-            self.scores[name]["value"]  # KeyError for the first that is missing
+            for part in ("value", "low", "high", "floor"):  # KeyError for the first that is missing
+                if not math.isfinite(self.scores[name][part]):  # TypeError for what is no number
+                    raise ValueError(f"{part} of {name} is {self.scores[name][part]}")
 
 
 @dataclass(frozen=True)

@@ -551,6 +551,22 @@ def test_default_names_replace_nothing(run, tmp_path, capsys):
     assert (copy / "samples.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_default_name_that_another_process_takes_meanwhile_is_not_replaced(run, tmp_path, monkeypatch):
+    copy = shutil.copytree(run, tmp_path / "copy")
+
+    def slowly(*arguments, **options):
+        for name in ("samples.png", "scores.json"):
+            (copy / name).write_bytes(b"of another process")
+        return generate(*arguments, **options)
+
+    monkeypatch.setattr("qdm_lib.runs.generate", slowly)
+    small = ["--checkpoint", str(copy), "--steps", "1", "--device", "cpu"]
+    assert main(["sample", *small, "--n", "1"]) == 0
+    assert main(["evaluate", *small, "--n", "4"]) == 0
+    assert (copy / "samples.png").read_bytes() == (copy / "scores.json").read_bytes() == b"of another process"
+    assert (copy / "samples-2.png").is_file() and (copy / "scores-2.json").is_file()
+
+
 def test_a_shipped_model_is_left_as_it_is(tmp_path):
     """What is drawn from it by default lies beside its tracked files, not over them."""
     shipped = shutil.copytree(SHIPPED / "fashion-mnist" / "unet-1-epoch", tmp_path / "shipped")

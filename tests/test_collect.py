@@ -572,6 +572,18 @@ def test_older_files_are_read(tmp_path):
             read_result(path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "7", None, [1.0]])
+@pytest.mark.parametrize("part", ["value", "low", "high", "floor"])
+def test_a_score_that_is_no_number_is_no_result(part, value, tmp_path):
+    path = made_up(tmp_path, "short", "unet", 0, 100)
+    content = json.loads(path.read_text())
+    last = content["by_epoch"][max(content["by_epoch"])]["scores"]["recall"]
+    last[part] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="seed-0.json is no result of an experiment"):
+        read_result(path)
+
+
 def test_results_are_read_without_torch():
     code = "import sys; from study.results import read_results; read_results('study/results'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=RESULTS.parent.parent)

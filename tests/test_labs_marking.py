@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from lab_answers import lab02 as known
 
-from qdm_labs import marker
+from qdm_labs import hand_in, marker
 from qdm_labs.answer import LocalAnswer
 from qdm_labs.catalogue import find_lab
 from qdm_labs.confine import Limits
@@ -274,3 +274,86 @@ def test_a_release_holds_no_outputs_and_overwrites_nothing(tmp_path, capsys):
     assert tool("grade", "02", tmp_path / "missing", "--variant", SEED, "--csv", tmp_path / "m.csv") == 2
     said = capsys.readouterr().err
     assert "is there already" in said and "no lab '17'" in said and "is no folder" in said
+
+
+def test_a_release_is_a_whole_notebook_or_none(tmp_path, monkeypatch, capsys):
+    def full(book, path):
+        Path(path).write_text("{half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nbformat, "write", full)
+        assert tool("release", "02", "--variant", SEED, "--out", tmp_path) == 2
+    assert "No space left" in capsys.readouterr().err and not (tmp_path / "lab02.ipynb").exists()
+    assert tool("release", "02", "--variant", SEED, "--out", tmp_path) == 0
+
+
+def test_students_are_named_as_they_are_and_stay_in_their_folder(tmp_path, capsys):
+    def release_to(text, name):
+        (tmp_path / "ids").write_bytes(text)
+        return tool("release", "02", "--variant", SEED, "--students", tmp_path / "ids", "--out", tmp_path / name)
+
+    assert release_to("\ufeffzoë müller\r\n李雷\r\n".encode(), "out") == 0  # as Notepad saves it
+    assert {p.parent.name for p in (tmp_path / "out").rglob("*.ipynb")} == {"zoë müller", "李雷"}
+    for ids in (b"..\n", b"../ada\n", b"/ada\n", b".\n", b"ada\nada\n", b"z\xff\n"):
+        assert release_to(ids, "new/deeper") == 2
+    assert not (tmp_path / "new").exists()
+    assert capsys.readouterr().err.count("error: ") == 6
+
+
+def test_what_a_student_writes_is_any_text(tmp_path):
+    """Half a surrogate pair, as an escape of JSON gives it, or a file's name in another encoding, ended the marking."""
+    names = ["a+b", "a=b", "A_B", "n" * 240, "\udcff", "=cmd|x", "\t=1+1"]
+    marks = []
+    for name in names:
+        one = marker.Marks(marker.Submission(name, "", None), [marker._nothing(t, "\ud800") for t in LAB.tasks])
+        one.remarks.append("Code cell 1: Exception: \ud83d")
+        marks.append(one)
+    marker.write_csv(tmp_path / "marks.csv", LAB, marks)
+    marker.write_feedback(tmp_path / "pages", LAB, marks)
+    with (tmp_path / "marks.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["student"] for row in rows][:3] == ["a+b", "a=b", "A_B"] and len(rows) == len(names)
+    assert [row["student"] for row in rows][-2:] == ["'=cmd|x", "'\t=1+1"]  # no formulas
+    assert len(list((tmp_path / "pages").iterdir())) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--csv", "FOLDER"], "is a folder; give the name"),
+        (["--csv", "FILE/marks.csv"], "Cannot write into the folder"),
+        (["--csv", "marks.csv", "--feedback", "FILE"], "Cannot write into the folder"),
+        (["--csv", "marks.csv", "--seconds", "nan"], "--seconds must be"),
+        (["--csv", "marks.csv", "--seconds", "-1"], "--seconds must be"),
+        (["--csv", "marks.csv", "--jobs", "0"], "--jobs must be"),
+    ],
+)
+def test_a_marking_that_cannot_end_well_does_not_begin(options, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(marker, "mark", lambda *_: pytest.fail("a hand-in was marked"))
+    write(book(), tmp_path / "in" / "ada.ipynb")
+    (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "FILE").touch()
+    assert tool("grade", "02", tmp_path / "in", "--variant", SEED, *options) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_what_a_hand_in_writes_is_gone_afterwards(monkeypatch):
+    made, make = [], hand_in.tempfile.mkdtemp
+
+    def noted(**options):  # multiprocessing makes one, too
+        folder = make(**options)
+        made.extend([folder] if options["prefix"] == "lab-" else [])
+        return folder
+
+    monkeypatch.setattr(hand_in.tempfile, "mkdtemp", noted)
+    cells = ["open('mine', 'w').write('1')", "import os\ndef look():\n    return len(os.listdir('.'))"]
+    one = hand_in.HandIn(hand_in.server(), cells, [], [], Limits())
+    try:
+        one.start()
+        assert not one.errors and one.ask("look", (), None, 10) == 1
+        assert (Path(made[-1]) / "mine").is_file()
+    finally:
+        one.stop()
+    assert made and not any(Path(folder).exists() for folder in made)

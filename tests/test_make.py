@@ -114,6 +114,39 @@ def test_work_survives_an_update(tmp_path):
     assert mine.read_text() == "second edition" and (tmp_path / "work" / "00_a-mine.ipynb").read_text() == "my answers"
 
 
+@pytest.mark.parametrize("dies_at", [1, 2, 3, 4])
+def test_a_copy_that_is_cut_off_is_made_again(dies_at, tmp_path, monkeypatch):
+    """Half a notebook, left by a kill or a full disk, stayed for good: what lies in work/ is not written over."""
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_a", "01_b"):
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text("a whole notebook")
+    copied = []
+
+    def cut_off(source, target):
+        copied.append(target)
+        target.write_text(source.read_text()[: 7 if len(copied) == dies_at else None])
+        if len(copied) == dies_at:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lab.shutil, "copyfile", cut_off)
+        with pytest.raises(OSError, match="No space"):
+            lab.copy_notebooks(tmp_path)
+    lab.copy_notebooks(tmp_path)
+    for name in ("00_a", "01_b", ".originals/00_a", ".originals/01_b"):
+        assert (tmp_path / "work" / f"{name}.ipynb").read_text() == "a whole notebook"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "work").write_text("a file in its place")
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
+    monkeypatch.setattr(lab.copy_notebooks, "__defaults__", (tmp_path,))
+    assert lab.main() == 2
+    assert "error: the notebooks cannot be copied to" in capsys.readouterr().err
+    (tmp_path / "share").touch()
+    lab.ask_nothing(tmp_path)  # an environment of somebody else: news may be asked about, that is all
+
+
 def test_the_copy_is_not_tracked():
     ignored = subprocess.run(["git", "check-ignore", "-q", "work/00_welcome.ipynb"], cwd=ROOT)
     assert ignored.returncode in (0, 128)  # 128: no clone, as in a downloaded archive

@@ -10,6 +10,7 @@ docs/teaching.md says what each does, and what it does not protect from.
 """
 
 import argparse
+import math
 import os
 import secrets
 import shutil
@@ -35,8 +36,9 @@ FULL = {"network", "files", "processes", "memory", "time"}
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
+        sys.stdout.reconfigure(errors="replace")  # names and texts of students are any text
         return options.run(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -95,29 +97,43 @@ def _release(options: argparse.Namespace) -> int:
     if options.students is None:
         targets = {options.out / name: options.variant}
     else:
-        ids = [line.strip() for line in options.students.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ids = [line.strip() for line in options.students.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         targets = {options.out / student / name: Variant.of(options.variant, student).seed for student in ids}
-        if len(targets) < len(ids) or not all(Path(student).name == student for student in ids):
+        if len(targets) < len(ids) or not all(Path(student).name == student != ".." for student in ids):
             raise ValueError(f"{options.students} has to hold different ids, one a line, that can name a folder.")
     there = [path for path in targets if path.exists()]
     if there:
         raise ValueError(f"{there[0]} is there already; choose another --out.")
     for path, seed in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(release(lab.number, seed), path)
+        _write(release(lab.number, seed), path)
         print(path)
     return 0
+
+
+def _write(book: nbformat.NotebookNode, path: Path) -> None:
+    """The whole notebook or none: nobody shall be handed half of one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    nbformat.write(book, temporary)
+    os.replace(temporary, path)
 
 
 def _grade(options: argparse.Namespace) -> int:
     from qdm_labs import marker  # it loads torch and what a process of a hand-in needs
     from qdm_labs.confine import Limits
+    from qdm_lib.runs import check_writable
 
     lab, start = find_lab(options.number), time.perf_counter()
     submissions = marker.find(options.folder, lab.number)
     salt = options.salt or secrets.token_hex(8)
+    if options.seconds is not None and not 0 < options.seconds < math.inf:
+        raise ValueError(f"--seconds must be a positive number; got {options.seconds:g}.")
     limits = Limits(cell_s=options.seconds, call_s=options.seconds) if options.seconds else Limits()
     pages = options.feedback or options.csv.with_name(f"{options.csv.stem}-feedback")
+    if options.csv.is_dir():
+        raise ValueError(f"{options.csv} is a folder; give the name of a file.")
+    for folder in (options.csv.parent, pages):  # before the work, not after it
+        check_writable(folder)
     marks = marker.mark_all(lab, submissions, options.variant, salt, per_student=options.per_student,
                             jobs=whole("--jobs", options.jobs), hidden=[options.folder], limits=limits)  # fmt: skip
     marker.write_csv(options.csv, lab, marks)
@@ -139,7 +155,7 @@ def _nbgrader(options: argparse.Namespace) -> int:
     for number, book in books.items():
         path = options.out / "source" / f"lab{number}" / f"lab{number}.ipynb"
         path.parent.mkdir(parents=True)
-        nbformat.write(book, path)
+        _write(book, path)
     shutil.copy(ROOT / "labs" / "nbgrader_config.py", options.out)
     print(f"{options.out}: {', '.join('lab' + n for n in books)}. There: nbgrader generate_assignment lab02")
     return 0

@@ -214,7 +214,7 @@ def sample(
     from qdm_lib.quantum import BACKENDS
     from qdm_lib.runs import Film, check_sampler, generate
 
-    out = free_name(checkpoint / "samples.png") if out is None else out
+    named, out = out is not None, out or free_name(checkpoint / "samples.png")
     check_sampler(sampler, steps)
     as_pixels = out.suffix.lower() == ".npz"
     whole("n", n, 1, MOST_DRAWN if as_pixels else MOST_IN_A_PICTURE)
@@ -229,6 +229,7 @@ def sample(
             raise ValueError(f"--out and --film are the same file, {out}; give --film another name.")
     plots, states = _plots(), Film()
     images = generate(model, n, sampler=sampler, steps=steps, seed=seed, device=device, on_state=states)
+    out = out if named else free_name(checkpoint / "samples.png")  # another process may have taken the name meanwhile
     if as_pixels:
         write_npz(out, images=images.numpy())
     else:
@@ -270,7 +271,7 @@ def evaluate(
     whole("n", n, 2, MOST_DRAWN)
     choice("feature extractor", features, ("classifier", "inception"))
     set_threads(threads)
-    out = free_name(checkpoint / "scores.json") if out is None else out
+    named, out = out is not None, out or free_name(checkpoint / "scores.json")
     model, info = _load(checkpoint), run_info(checkpoint)
     dataset = info["run_config"].get("dataset") if dataset is None else dataset
     if dataset is None:
@@ -282,6 +283,7 @@ def evaluate(
     images = generate(model, n, sampler=sampler, steps=steps, seed=seed, batch_size=batch_size, device=device)
     about = {"checkpoint": str(checkpoint), "preset": model.config.preset, "dataset": dataset, "step": info["step"],
              "sampler": sampler, "sampler_steps": sampler_steps, "seed": seed}  # fmt: skip
+    out = out if named else free_name(checkpoint / "scores.json")
     scores = score_to_json(out, images, reference, held_out, about, features=extractor, seed=seed, progress=True)
     print(_plots().score_table(scores))
     print(f"Wrote {out}")
