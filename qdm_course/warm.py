@@ -8,7 +8,7 @@ one of them writes. A kernel that starts so is also ready at once.
     python -m qdm_course.warm -f CONNECTION_FILE  what Jupyter starts in place of ipykernel; `kernel_spec` says so
 
 The second one asks the first for a kernel and lives exactly as long as it. Where nobody answers, it becomes an ordinary
-kernel. For Linux and macOS, and on the CPU: a process that has started CUDA or threads cannot be copied so.
+kernel. For Linux, and on the CPU: a process that has started CUDA or threads cannot be copied so.
 """
 
 import contextlib
@@ -25,11 +25,21 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_runtime_dir
 
+from qdm_lib.machine import release_memory
+
 IMPORTS = (
     "torch", "torch._dynamo", "torchmetrics", "pennylane", "matplotlib.pyplot", "ipykernel.kernelapp", "ipywidgets",
     "qdm_lib.audit", "qdm_lib.checkpoint", "qdm_lib.cli", "qdm_lib.engine", "qdm_lib.metrics", "qdm_lib.plots",
     "qdm_course.figures", "qdm_course.moving", "qdm_course.widgets",
 )  # fmt: skip
+
+TIDY = "get_ipython().events.register('post_run_cell', __import__('qdm_course.warm', fromlist=['tidy']).tidy)"
+
+
+def tidy(_=None) -> None:
+    """After a cell: free what only circles of references hold, and hand free memory back to the system."""
+    gc.collect()
+    release_memory()
 
 
 def address() -> str:
@@ -120,7 +130,8 @@ def _new_kernel(asker: socket.socket) -> int | None:
         os.chdir(wanted["folder"])
         os.environ.clear()
         os.environ.update(wanted["environment"])
-        _run_kernel(wanted["arguments"], parent_handle=os.getppid())  # a kernel whose warm process is gone ends, too
+        # A kernel whose warm process is gone ends, too; each cell hands back the memory that it no longer needs.
+        _run_kernel(wanted["arguments"], parent_handle=os.getppid(), exec_lines=[TIDY])
     except BaseException:  # a copy must never go on as the warm process
         traceback.print_exc()
     finally:

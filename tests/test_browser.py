@@ -20,6 +20,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from axe import needs_axe, serious
 
 from qdm_course.widgets.columns import interval
 from qdm_course.widgets.evidence import scores_of, shipped_models
@@ -444,6 +445,30 @@ def test_without_its_kernel_a_widget_is_a_picture_that_says_how_to_wake_it(page,
     run_again(page, "forward")
     widget_of(page, "forward")
     assert stills.count() == len(CELLS) - 1
+
+
+FIGURES = [
+    "from qdm_lib.circuits import hqconv\nfrom qdm_lib.plots import draw_circuit, show_described\n"
+    "show_described(draw_circuit(hqconv(1)), 'The gates of one layer of HQConv.')",
+    CELLS["forward"],
+    CELLS["explorer"],
+]
+
+
+@needs_axe
+def test_axe_finds_nothing_serious_in_figures_and_widgets(browser, lab, tmp_path_factory):
+    folder = next(tmp_path_factory.getbasetemp().glob("lab[0-9]*/notebooks"))
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in FIGURES])
+    book.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    nbformat.write(book, folder / "figures.ipynb")
+    page, errors = new_page(browser)
+    open_and_run(page, lab, "figures")
+    page.wait_for_selector(".qdm-widget >> nth=1", timeout=PATIENCE)
+    page.screenshot(path=OUTPUT / "figures.png")
+    assert page.locator(".jp-OutputArea-output img").count() >= 3
+    assert not serious(page, within=".jp-OutputArea-output")
+    assert_no_error(page, errors)
+    page.context.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from axe import needs_axe, serious
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -111,3 +112,32 @@ def test_pages_open_in_a_browser_without_an_error(address):
         page.wait_for_selector("ul.search li", timeout=30_000)
         browser.close()
     assert not said
+
+
+@needs_axe
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; CI installs one")
+def test_axe_finds_nothing_serious_on_the_site_or_in_an_exported_notebook(address, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    notebook = ROOT / "notebooks" / "03_hqconv_fqconv.ipynb"
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--output-dir", tmp_path, notebook]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    names = (
+        "index",
+        "docs/models",
+        "docs/glossary",
+        "study/REPORT",
+        "reference/circuits",
+        "notebooks/03_hqconv_fqconv",
+    )
+    pages = [*(f"{address}/{name}.html" for name in names), (tmp_path / "03_hqconv_fqconv.html").as_uri()]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        found = {}
+        for url in pages:  # an exported notebook asks for MathJax on the network: not waited for
+            page.goto(url, wait_until="domcontentloaded", timeout=120_000)
+            found |= {url: findings} if (findings := serious(page)) else {}
+        assert page.locator("img").count() > 5
+        browser.close()
+    assert not found

@@ -112,6 +112,7 @@ def test_a_kernel_is_a_copy_with_its_own_folder_and_variables(warm, kernel, plac
     assert printed(client, "print('torch' in sys.modules, repr(sys.path[0]))") == "True ''"
     assert "figure" in printed(client, "import matplotlib.pyplot as plt; print(type(plt.figure()).__name__.lower())")
     assert "inline" in printed(client, "print(plt.get_backend())")
+    assert "tidy" in printed(client, "print(get_ipython().events.callbacks['post_run_cell'])")
 
 
 def test_an_interrupt_ends_the_cell_and_not_the_kernel(warm, kernel):

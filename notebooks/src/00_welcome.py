@@ -23,7 +23,7 @@
 # **Measured** on one CPU core, including the start of Python: 16 s of processor time and 0.8 GB of memory; with
 # `QDM_SIZE=test` 8 s and 0.7 GB. A busy machine takes longer.
 
-# %% tags=["colab"] jupyter={"source_hidden": true}
+# %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
 import sys
 

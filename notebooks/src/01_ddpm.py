@@ -21,7 +21,7 @@
 # **Measured** on two CPU cores, including the start of Python: 75 s of processor time and 1.0 GB of memory; with
 # `QDM_SIZE=test` 25 s and 0.9 GB. A busy machine takes longer. No network is needed.
 
-# %% tags=["colab"] jupyter={"source_hidden": true}
+# %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
 import sys
 

@@ -19,7 +19,7 @@
 # **Measured** on two CPU cores, including the start of Python: 48 s of processor time and 1.2 GB of memory; with
 # `QDM_SIZE=test` 20 s and 1.1 GB. A busy machine takes longer. No network is needed.
 
-# %% tags=["colab"] jupyter={"source_hidden": true}
+# %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
 import sys
 

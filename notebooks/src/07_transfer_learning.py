@@ -19,7 +19,7 @@
 # **Measured** on one CPU core, in JupyterLab, from opening the page to the last cell: 313 s and 1.2 GB of memory; with
 # `QDM_SIZE=test` 13 s and 0.9 GB of memory. A busy machine takes longer. No network is needed.
 
-# %% tags=["colab"] jupyter={"source_hidden": true}
+# %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
 import sys
 
