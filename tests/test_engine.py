@@ -331,6 +331,14 @@ def test_a_plan_made_in_any_mode_serves_later_calls(make, mode):
     torch.testing.assert_close(out[:, 0], simulate(layer.circuit, x[:, 0], layer.theta[0]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("circuit", [hqconv(3), fqconv(3)], ids=lambda c: c.name)
+def test_an_exported_layer_takes_batches_of_any_size(circuit):
+    layer = QuantumLayer(circuit, 2)
+    first, other = torch.randn(5, 2, 12), torch.randn(9, 2, 12)
+    exported = torch.export.export(layer, (first,), dynamic_shapes=({0: torch.export.Dim("batch", min=2, max=64)},))
+    assert torch.equal(exported.module()(other), layer(other))
+
+
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own
 def test_a_compiled_layer_gives_the_same_and_does_not_trace_the_engine():
     """Traced by Dynamo, planning one HQConv takes minutes. In a process of its own: what is compiled stays there."""

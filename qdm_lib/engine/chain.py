@@ -135,5 +135,5 @@ class ReadoutPart:
         observables = B.mH[:, None] @ (self.signs(theta)[..., None] * B[:, None])  # (C, outputs, 2^n, 2^n)
         observables = observables.conj().flatten(2)[..., self.index(theta)].resolve_conj()
         observables = torch.view_as_real(observables).flatten(2)  # Re tr(O rho) = Re O* · Re rho + Im O* · Im rho
-        rho = torch.view_as_real(rho).flatten(1).unflatten(0, (len(theta), len(rho) // len(theta)))
+        rho = torch.view_as_real(rho).flatten(1).unflatten(0, (len(theta), rho.shape[0] // len(theta)))
         return (rho @ observables.mT).flatten(0, 1)
