@@ -325,6 +325,15 @@ def _(answer, v, draw):
     _checked(whole, trained(v, state, gradient, a + b), f"after {a + b} steps")
 
 
+def _sizes(v: Conventions, draw, times: tuple[int, int], counts: tuple[int, int]) -> tuple[int, int]:
+    """T and the number of steps, drawn anew where a step would lie at a half: there right forms round differently."""
+    while True:
+        T, steps = draw.whole(*times), draw.whole(*counts)
+        exact = (T - 1) * GRIDS[v.grid](torch.linspace(1, 0, steps, dtype=torch.float64))
+        if (exact % 1 - 0.5).abs().min() > 1e-6:
+            return T, steps
+
+
 def _grid_mistakes(v: Conventions, T: int, steps: int):
     other = replace(v, grid=next(g for g in GRIDS if g != v.grid))
     x = torch.arange(steps, 0, -1, dtype=torch.float64) / steps
@@ -340,7 +349,7 @@ def _grid_mistakes(v: Conventions, T: int, steps: int):
 
 @time_grid.has("visits the right steps", 1)
 def _(answer, v, draw):
-    for T, steps in ((1000, 50), (500, draw.whole(7, 20)), (draw.whole(90, 200), 5)):
+    for T, steps in ((1000, 50), _sizes(v, draw, (500, 500), (7, 20)), _sizes(v, draw, (90, 200), (5, 5))):
         value = answer(T, steps)
         want = torch.tensor(visited(v, T, steps))
         usual = _grid_mistakes(v, T, steps)
@@ -424,7 +433,7 @@ def _abar(T: int) -> Tensor:
 
 
 def _samples(answer, v, draw, eta: float) -> None:
-    T, steps = draw.whole(60, 120), draw.whole(4, 7)
+    T, steps = _sizes(v, draw, (60, 120), (4, 7))
     model, x, seed, abar = Network(draw, 5), draw.normal(2, 5), draw.whole(0, 2**40), _abar(T)
 
     def generator():
