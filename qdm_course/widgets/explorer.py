@@ -50,6 +50,8 @@ class CircuitFigure:
     def __init__(self) -> None:
         # One figure for each number of wires, made ahead: axes and their ticks are what a drawing spends its time on.
         self.panels = {wires: _Panels(wires) for wires in (12, 4)}
+        self.panels[4].draw(basic(4))  # and once off screen, since the first drawing takes twice as long as the next
+        self.panels[4].figure.canvas.draw()
         self.circuit: Circuit | None = None
 
     @property
