@@ -1,7 +1,7 @@
 """Trainings of the notebooks, recorded shortly before their end, so that a small machine can run the end alone.
 
 notebooks/recorded/<name>/ holds a checkpoint, with every loss so far, and the pictures drawn on the way. What follows
-is the same as in a run that was never interrupted: on the machine of the record to the last bit, elsewhere up to the
+is the same as in a run that was never interrupted: to the last bit on the machine that recorded it, elsewhere up to the
 rounding of another processor. tools/record_training.py writes them, by running the notebooks' own cells.
 """
 
@@ -35,7 +35,7 @@ def go_on_from(
 ) -> tuple[list[float], dict[int, torch.Tensor]]:  # fmt: skip
     """Put a recorded state into model, average, optimiser and generator; returns the losses and the pictures so far.
 
-    FileNotFoundError or ValueError as `load_checkpoint` and `restore`, where there is no record or it does not fit.
+    FileNotFoundError or ValueError as in `load_checkpoint` and `restore`, where there is no record or it does not fit.
     """
     saved = load_checkpoint(folder / name)
     restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise})

@@ -1,9 +1,9 @@
 """The three sizes of the course: one variable, QDM_SIZE, read in one place.
 
 full      what every text and caption describes; the default
-binder    for two cores, 2 GB and a visitor's patience: the full size, but for two long trainings of notebooks 06
-          and 07, which go on from a record of the full run (`qdm_course.recorded`)
-test      small numbers, the same code; its pictures and numbers are not what the text says
+binder    for two cores, 2 GB and a visitor's patience: the full size, except for two long trainings in notebooks
+          06 and 07, which go on from a record of the full run (`qdm_course.recorded`)
+test      small numbers, the same code; its pictures and numbers are not those of the text
 """
 
 import os
@@ -24,9 +24,9 @@ def course_size() -> str:
 
 
 def show_size(binder: str = "") -> str:
-    """The size, as `course_size`; where it is not the full one, a line on the page says so.
+    """The size, as `course_size` gives it; where it is not the full one, a line on the page says so.
 
-    binder: what this notebook does otherwise at Binder's size; "" where that is nothing, and nothing is said then.
+    binder: what this notebook does differently at Binder's size; "" where that is nothing, and then nothing is said.
     """
     size = course_size()
     if size == "test":

@@ -1,14 +1,14 @@
 """Jupyter kernels that share their imports: four open notebooks in the memory of two.
 
 torch, PennyLane and matplotlib take some 400 MB of a kernel before it has computed anything. One warm process imports
-them once. A kernel is a copy that it makes of itself (fork(2)): the system gives both the same pages of memory until
-one of them writes. A kernel that starts so is also ready at once.
+them once. A kernel is a copy that it makes of itself (fork(2)): both share the same pages of memory until one of them
+writes to them. A kernel that starts this way is also ready at once.
 
     python -m qdm_course.warm --serve             the warm process; binder/start runs it
     python -m qdm_course.warm -f CONNECTION_FILE  what Jupyter starts in place of ipykernel; `kernel_spec` says so
 
-The second one asks the first for a kernel and lives exactly as long as it. Where nobody answers, it becomes an ordinary
-kernel. For Linux, and on the CPU: a process that has started CUDA or threads cannot be copied so.
+The second asks the first for a kernel and lives exactly as long as that kernel. Where nobody answers, it becomes an
+ordinary kernel. For Linux, and on the CPU: a process that has started CUDA or threads cannot be copied like this.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ TIDY = "get_ipython().events.register('post_run_cell', __import__('qdm_course.wa
 
 
 def tidy(_=None) -> None:
-    """After a cell: free what only circles of references hold, and hand free memory back to the system."""
+    """After a cell: free what only reference cycles hold, and hand free memory back to the system."""
     gc.collect()
     release_memory()
 
@@ -62,13 +62,13 @@ def serve() -> None:
     for name in IMPORTS:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # the collector never again visits, and so never writes to, what all kernels share
+    gc.freeze()  # the collector no longer visits, and so never writes to, what all kernels share
     Path(address()).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     Path(address()).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as waiting:
         listener.bind(address())
         listener.listen()
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # so that the end of a kernel wakes us
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # so that the end of a kernel wakes `select`
         woken = _wake_up_pipe()
         kernels: dict[int, socket.socket] = {}  # process → who asked for it
         for source in (listener, woken):
@@ -82,7 +82,7 @@ def serve() -> None:
                         waiting.register(asker, selectors.EVENT_READ, pid)
                 elif key.fileobj is woken:
                     woken.recv(4096)
-                else:  # the asker is gone: so is its kernel
+                else:  # the asker is gone, and its kernel goes with it
                     os.kill(key.data, signal.SIGKILL)
                     waiting.unregister(key.fileobj)
             for pid, code in _ended():
@@ -110,7 +110,7 @@ def _ended():
 
 
 def _new_kernel(asker: socket.socket) -> int | None:
-    """Copy this process and run a kernel in the copy; returns the copy's number, None where nothing was asked."""
+    """Copy this process and run a kernel in the copy; returns the copy's process id, None where nothing was asked."""
     message, files, _, _ = socket.recv_fds(asker, 1 << 20, 3)
     if not message:
         asker.close()
@@ -130,7 +130,7 @@ def _new_kernel(asker: socket.socket) -> int | None:
         os.chdir(wanted["folder"])
         os.environ.clear()
         os.environ.update(wanted["environment"])
-        # A kernel whose warm process is gone ends, too; each cell hands back the memory that it no longer needs.
+        # A kernel whose warm process is gone ends too; each cell hands back the memory that it no longer needs.
         _run_kernel(wanted["arguments"], parent_handle=os.getppid(), exec_lines=[TIDY])
     except BaseException:  # a copy must never go on as the warm process
         traceback.print_exc()

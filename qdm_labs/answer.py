@@ -1,7 +1,8 @@
 """Call what a student wrote, and turn whatever goes wrong into one sentence.
 
-A check gets an `Answer`: call it like the function, or ask `gradient` and `changes`, which have to happen beside the
-student's code. `LocalAnswer` does it in this process (the notebook); the marker's answer does it in another one.
+A check gets an `Answer`: call it like the function, or ask it for `gradient` or `changes`, which have to be found
+beside the student's code. `LocalAnswer` does this in the notebook's process; the marker's answer does it in another
+one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Limits of a process that runs what a student wrote. Linux; what cannot be had is left out, and reported.
+"""Limits on a process that runs what a student wrote. For Linux; what cannot be had is left out, and reported.
 
-Time and memory by resource limits; no network and no sight of other hand-ins by namespaces of the kernel; rights of an
-unused user id where the marker runs as root, else of a user namespace.
+Time and memory by resource limits; no network and no sight of other hand-ins by namespaces of the kernel; the rights of
+an unused user id where the marker runs as root, else those of a user namespace.
 """
 
 from __future__ import annotations

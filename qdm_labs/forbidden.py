@@ -1,4 +1,4 @@
-"""A hand-in may read the library; what it asks for, the library must not do in the student's place."""
+"""A hand-in may read the library, but the library must not do in the student's place what the hand-in is for."""
 
 from __future__ import annotations
 

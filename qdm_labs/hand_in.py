@@ -1,4 +1,4 @@
-"""One hand-in, seen from the marker: its process is started, asked, and started again where it hangs or dies."""
+"""One hand-in, seen from the marker's side: its process is started, asked, and started again where it hangs or dies."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Lab 02: a simulator of circuits, shift rules for its gradients, and an estimator from shots.
 
-Right answers come from `qdm_lib.simulator`, translated into the conventions of the variant. Those differ: which wire is
-the first axis, the sign in the exponent, the bit on which a control acts, the shifts of the four-term rule, the unit of
-the weights, the measure of the spread.
+Right answers come from `qdm_lib.simulator`, translated into the conventions of the variant. Variants change which wire
+is the first axis, the sign in the exponent, the bit on which a control acts, the shifts of the four-term rule, the unit
+of the weights, and the measure of the spread.
 """
 
 from __future__ import annotations

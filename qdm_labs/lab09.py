@@ -1,7 +1,7 @@
 """Lab 09: estimates from counts, a noisy channel, two ways to undo errors of a device, and what they cost.
 
 Right answers come from `qdm_lib.simulator.apply_matrix` (Pauli matrices on rows and columns of a density matrix, small
-matrices on the axes of a distribution) and from polynomial fits of NumPy. The variant draws the order of the wires, the
+matrices on the axes of a distribution) and from NumPy's polynomial fits. The variant draws the order of the wires, the
 meaning of p, the layout of the readout matrices, the way of folding, the scale factors and the extrapolation.
 """
 

@@ -1,8 +1,8 @@
 """From a lab's source (labs/src/lab02.py, py:percent) to the student's notebook, or to nbgrader's.
 
-In the source, a code cell ``# %% task="name"`` is the stub that the student fills, ``# %% check="name"`` the cell that
-tries it, ``# %% tags=["demo"]`` a cell that the marker need not run; ``{{word}}`` is filled in from the variant.
-A source holds no solution and no hidden test, so there is nothing to take out.
+In the source, a code cell ``# %% task="name"`` is the stub that the student fills in, ``# %% check="name"`` the cell
+that tries it, ``# %% tags=["demo"]`` a cell that the marker need not run; ``{{word}}`` is filled in from the variant. A
+source holds no solution and no hidden test, so there is nothing to take out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The kinds of questions that are asked while reading, each with the sentences for its usual mistakes.
 
-A `Table` holds the questions of one notebook. What is right is computed when the first answer comes, from the library
+A `Table` holds the questions of one notebook. What is right is computed when the first answer comes in, by the library
 where it can be, so it is stored in no file and cannot go stale.
 """
 

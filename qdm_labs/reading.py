@@ -1,7 +1,7 @@
-"""Checks while reading: in a notebook, ``check("01.3", my_answer)``, and ``solution("01.3")``.
+"""Checks while reading: in a notebook, ``check("01.3", my_answer)`` and ``solution("01.3")``.
 
-They are for oneself and earn nothing; what is handed in and marked are the labs. Each notebook's questions are a table
-in a file of its own, ``reading_01.py`` and so on.
+They are for the reader alone and earn nothing; it is the labs that are handed in and marked. Each notebook's questions
+are a table in a file of its own, ``reading_01.py`` and so on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Questions of notebook 05: sizes, products, skips, and how many weights save nothing any more."""
+"""Questions of notebook 05: sizes, products, skips, and the number of weights at which a circuit saves nothing."""
 
 import functools
 

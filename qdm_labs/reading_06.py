@@ -1,4 +1,4 @@
-"""Questions of notebook 06: a baseline for the loss, the memory of an average, a rule to stop, the cost of drawing."""
+"""Questions of notebook 06: a baseline for the loss, the memory of an average, when to stop, the cost of drawing."""
 
 import math
 

@@ -1,7 +1,7 @@
 """What goes between the marker and the process that holds a hand-in.
 
-To the student's side everything may go (pickle: that side trusts the marker), functions as call-backs. From there only
-plain values come: JSON with numbers as bytes, never pickle, so that nothing of a hand-in runs in the marker's process.
+To the student's side everything may go (pickle: that side trusts the marker), functions as call-backs. From there come
+only plain values: JSON with numbers as bytes, never pickle, so that nothing of a hand-in runs in the marker's process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Read a PennyLane quantum function as a list of `Gate`s (behind `Circuit.from_pennylane`).
 
-The function is run on a torch vector of inputs and one of weights. Autograd then tells which
-entry each angle depends on, and with what slope: angle = scale * value + offset. One point cannot
-tell an affine angle from abs, relu or a gate behind an ``if``, so the function is run on three.
+The function is run on a torch vector of inputs and one of weights. Autograd then tells which entry each angle depends
+on, and with what slope: angle = scale * value + offset. One point cannot tell an affine angle from abs, relu or a gate
+behind an ``if``, so the function is run on three points.
 """
 
 import inspect
@@ -13,20 +13,22 @@ import torch
 
 from qdm_lib.circuits import GATES, Gate
 
-# PennyLane operations that are several of our gates, or ours up to a global phase (which no ⟨Z⟩ sees).
+# PennyLane operations that equal several of our gates, or one of ours up to a global phase (which no ⟨Z⟩ sees).
 _SEVERAL = {"Rot": ("RZ", "RY", "RZ"), "PhaseShift": ("RZ",), "U1": ("RZ",)}
 _OF_NAME = dict.fromkeys(("inputs", "x", "features"), "inputs") | dict.fromkeys(
     ("weights", "theta", "params", "w"), "weights"
 )
 _NO_EFFECT = {"Identity", "Barrier", "GlobalPhase", "WireCut", "Snapshot"}
 
-# The points, from values in [0.1, 1.1): all positive, all negative, and some of either sign and larger.
+# The points, made from values in [0.1, 1.1): all positive; all negative; larger ones of both signs.
 _POINTS = (lambda value: value, lambda value: -value, lambda value: 10 * (value - 0.6))
 
 
 def trace(fn: Callable, n_inputs: int, n_weights: int) -> tuple[list[Gate], list | None]:
-    """The gates that ``fn`` applies, and the wires whose ⟨Z⟩ it returns (None without a return); see
-    `Circuit.from_pennylane`."""
+    """The gates that ``fn`` applies, and the wires whose ⟨Z⟩ it returns (None without a return).
+
+    Arguments and errors as in `Circuit.from_pennylane`.
+    """
     fn = fn.func if isinstance(fn, qml.QNode) else fn
     (first, measured), *others = (_run(fn, n_inputs, n_weights, seed) for seed in range(len(_POINTS)))
     if any([gate[:2] for gate in other] != [gate[:2] for gate in first] for other, _ in others):
@@ -46,7 +48,7 @@ def trace(fn: Callable, n_inputs: int, n_weights: int) -> tuple[list[Gate], list
 
 
 def _arguments(fn: Callable, inputs: torch.Tensor, weights: torch.Tensor) -> tuple[tuple, dict]:
-    """Inputs and weights by the names that ``fn`` gives them, if it has a parameter so named, else in this order."""
+    """Inputs and weights by name where ``fn`` has a parameter with such a name, else in this order."""
     try:
         asked = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
@@ -95,7 +97,7 @@ def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> tuple[list[t
 
 
 def _flatten(op: qml.operation.Operator, depth: int = 0, written: str = "") -> Iterator[tuple]:
-    """One operation as gates of `GATES`, decomposed by PennyLane where it has to be; ``written``: by the user."""
+    """One operation as gates of `GATES`, decomposed by PennyLane if need be; ``written``: what the user wrote."""
     wires = tuple(op.wires.tolist())
     if op.name in _NO_EFFECT:
         return

@@ -1,4 +1,4 @@
-"""The machine it runs on: the device, the memory, the processor's share, and the versions of what is installed.
+"""The machine this runs on: the device, the memory, the processor's share, and the versions of what is installed.
 
 Functions that need torch load it themselves: the package asks for the share before torch starts its threads.
 """
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device by its name, such as "cpu" or "cuda:1"; ValueError of one line if torch cannot use it here."""
+    """The device by its name, such as "cpu" or "cuda:1"; a one-line ValueError if torch cannot use it here."""
     import torch
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, about names that it no longer knows: the error says it too
+            warnings.simplefilter("ignore")  # torch's, about names it no longer knows: the error says so too
             picked = torch.device(device)
-            torch.empty(1, device=picked).cpu()  # meta and the like make tensors that hold no numbers
+            torch.empty(1, device=picked).cpu()  # meta and its like make tensors that hold no numbers
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:  # an unknown name, or what is not there
         reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # torch writes a page
         raise ValueError(f"torch cannot use the device {str(device)!r} here ({reason}).") from None
@@ -42,7 +42,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for; the GPU if there is one, else the CPU, for None or "auto". ValueError as `check_device`."""
+    """The device asked for; for None or "auto" the GPU if there is one, else the CPU. ValueError as `check_device`."""
     if device is None or device == "auto":
         import torch
 
@@ -70,9 +70,9 @@ def keep_memory() -> bool:
 
 
 def release_memory() -> bool:
-    """Hand the memory that is kept free back to the system: after a job, where `keep_memory` helps between steps.
+    """Hand the memory that is kept free back to the system: for the end of a job, as `keep_memory` is for its steps.
 
-    Without it a process that draws and scores again and again holds, at last, the most that every size of job ever
+    Without it a process that draws and scores again and again ends up holding the most that a job of any size has
     needed. Returns True where something was handed back: on Linux with glibc.
     """
     return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))
@@ -81,7 +81,7 @@ def release_memory() -> bool:
 def free_memory(root: str | os.PathLike = "/") -> float:
     """Bytes that this process can still get: the least of what the system, its control groups and `ulimit -v` leave.
 
-    inf where nothing says so. root: see `cpu_quota`. Sources: proc(5), and the kernel's documents on `memory.max`
+    inf where none of them says. root: see `cpu_quota`. Sources: proc(5), and the kernel's documents on `memory.max`
     (cgroup v2) and `memory.limit_in_bytes` (v1).
     """
     root = Path(root)
@@ -110,7 +110,7 @@ def _address_space() -> float:
 
 
 def _room_of(group: Path) -> float:
-    """What one control group leaves, the files it could forget counted as free; inf without a limit."""
+    """What one control group leaves, with the cached files it could drop counted as free; inf without a limit."""
     for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         try:
             limit, used = (int((group / name).read_text()) for name in (limit, used))
@@ -135,8 +135,8 @@ def affinity() -> int:
 def cpu_quota(root: str | os.PathLike = "/") -> float:
     """The processor time that the control groups allow, in cores: 0.5, 2.0, …; inf where there is no limit.
 
-    Docker, Kubernetes, JupyterHub and Binder share a machine so: all cores can be seen, and a group that has used its
-    share stands still until the next period begins. Groups are nested, and the smallest limit on the way counts.
+    Docker, Kubernetes, JupyterHub and Binder share a machine this way: all cores can be seen, but a group that has used
+    its share stands still until the next period begins. Groups are nested, and the smallest limit on the way counts.
 
     root: the folder that holds `proc` and `sys`. Source: the kernel's documents on `cpu.max` (cgroup v2) and
     `cpu.cfs_quota_us` (v1).
@@ -182,22 +182,22 @@ def usable_cores(root: str | os.PathLike = "/") -> int:
 
 
 def threads_chosen_by_user() -> bool:
-    """Whether the environment says how many threads there shall be: OMP_NUM_THREADS or MKL_NUM_THREADS."""
+    """Whether the environment says how many threads to use: OMP_NUM_THREADS or MKL_NUM_THREADS."""
     return any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
 
 
 def share_processor(root: str | os.PathLike = "/") -> None:
-    """Keep torch's threads within `usable_cores`. `import qdm_lib` does it; without a quota the number stays.
+    """Keep torch's threads within `usable_cores`. `import qdm_lib` does it; without a quota their number stays.
 
-    OMP_NUM_THREADS is set, for every thread and child process of a torch that is not loaded yet, and the threads of one
-    that is. A user's own OMP_NUM_THREADS or MKL_NUM_THREADS is kept, and so is a later `torch.set_num_threads`.
+    Sets OMP_NUM_THREADS, which a torch not yet loaded and child processes read, and the threads of a torch that is
+    loaded. A user's own OMP_NUM_THREADS or MKL_NUM_THREADS is kept, and so is a later `torch.set_num_threads`.
 
     Threads wait for each other by spinning, and stand still when another program takes a core. GOMP_SPINCOUNT, read by
-    GNU's OpenMP when torch loads, makes them give up the core after a short spin; a user's own is kept too.
+    GNU's OpenMP when torch loads, makes them give up the core after a short spin; a user's own value is kept too.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     cores = usable_cores(root)
-    if threads_chosen_by_user() or cores >= affinity():  # the affinity alone is seen by OpenMP itself
+    if threads_chosen_by_user() or cores >= affinity():  # OpenMP sees the affinity by itself
         return
     os.environ["OMP_NUM_THREADS"] = str(cores)
     torch = sys.modules.get("torch")
@@ -216,7 +216,7 @@ class Pace:
         self._steps, self._at_first, self._last, self._said = [], None, clock(), False
 
     def step(self, threads: int = 1) -> str | None:
-        """After a step on so many threads: None, or, once, one line that says what happens and what helps."""
+        """Call it after a step on so many threads: None, or, once, one line that says what happens and what helps."""
         now = self.clock()
         self._steps.append(now - self._last)
         self._last = now
@@ -240,7 +240,7 @@ class Pace:
         )
 
 
-PACKAGES = ("torch", "torchmetrics", "numpy", "scipy", "pennylane", "safetensors")  # on which numbers may depend
+PACKAGES = ("torch", "torchmetrics", "numpy", "scipy", "pennylane", "safetensors")  # those on which numbers may depend
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
@@ -266,7 +266,7 @@ def cpu_name() -> str:
 
 
 def describe_machine(device: torch.device) -> dict:
-    """What numbers were computed on, without names of people or machines: system, cpu, cores, threads, gpu."""
+    """What the numbers were computed on, without names of people or machines: system, cpu, cores, threads, gpu."""
     import torch
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
@@ -275,7 +275,7 @@ def describe_machine(device: torch.device) -> dict:
 
 
 def duration(seconds: float) -> str:
-    """1 h 05 min, 12 min or 40 s."""
+    """A time to read: "1 h 05 min", "12 min" or "40 s"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -26,7 +26,7 @@ def to_qnode(
 
     ValueError where PennyLane has no such device, or the device has too few wires.
     """
-    import pennylane as qml  # here, so that models without it load quickly
+    import pennylane as qml  # here, so that models that do not use it load quickly
 
     labels = device is None if labels is None else labels
     exact_default = (device is None or device == "default.qubit") and shots is None
@@ -63,7 +63,7 @@ def to_qnode(
 
 
 def _apply(qml, gate: Gate, wires: Iterable, angle, labels: bool) -> None:
-    """Queue one gate in PennyLane, marked with block and source of its angle if asked."""
+    """Queue one gate in PennyLane, marked with its block and the source of its angle if asked."""
     if not GATES[gate.name][1]:
         getattr(qml, gate.name)(wires=wires)
     elif not labels:

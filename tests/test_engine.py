@@ -443,7 +443,7 @@ def test_explain_names_every_way(capsys):
 
 @pytest.mark.parametrize("circuit", [fqconv(3), hqconv(3)], ids=lambda circuit: circuit.name)
 def test_the_page_shows_what_explain_prints(circuit):
-    """If this fails, copy what `python benchmarks/engine_figures.py` prints into docs/engine.md."""
+    """If this fails, copy what `python study/benchmarks/engine_figures.py` prints into docs/engine.md."""
     page = Path(__file__).parent.parent / "docs" / "engine.md"
     assert str(explain(circuit)) in page.read_text(encoding="utf-8")
 

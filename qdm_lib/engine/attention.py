@@ -1,14 +1,14 @@
-"""Norms and linear attention of the U-Net in an order that touches less memory.
+"""Norms and linear attention of the U-Net, computed in an order that touches less memory.
 
 These functions compute what the plain forms in `qdm_lib.blocks` compute (tests hold values and gradients together), in
 fewer passes over memory: on a CPU a step's time goes into reading and writing maps, not into arithmetic. Three ideas:
 
-1. *The axis that is summed over lies next to one another in memory.* A product (few × many) is several times faster
-   than the same product transposed, and a softmax wants its axis contiguous.
+1. *The numbers that are summed lie side by side in memory.* A product (few × many) is several times faster than the
+   same product transposed, and a softmax wants its axis contiguous.
 2. *Slices of the batch that fit the cache.* Queries and keys of linear attention are the largest tensors of the
    network, 128 channels where the map has 10; a few images at a time stay in the cache.
-3. *Save what is small, or expensive to compute; compute the rest again.* Hence a backward pass of their own for the
-   two products of attention.
+3. *Save what is small, or expensive to compute; compute the rest again.* Hence the two products of attention have a
+   backward pass of their own.
 """
 
 import math
@@ -28,13 +28,13 @@ _SLICE = 2**20  # numbers of queries or keys worked on at once: 4 MiB of float32
 
 
 def norm_silu(x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float) -> Tensor:
-    """silu(gain·x̂ + offset): GroupNorm, scale and shift, SiLU of a map (B, C, H, W).
+    """silu(gain·x̂ + offset) of a map (B, C, H, W): GroupNorm, scale and shift, SiLU.
 
-    gain and offset: (B, C) or (1, C). x̂ has mean 0 and variance 1 over the pixels and channels of each
-    group of an image. Best in channels-last memory format, which the result has.
+    gain and offset: (B, C) or (1, C). x̂ has mean 0 and variance 1 over the pixels and channels of each group of an
+    image. Fastest in channels-last memory format, which the result has.
     """
     B, C, H, W = x.shape
-    pixels = math.gcd(H * W, 16)  # in a row of memory: long rows are quick
+    pixels = math.gcd(H * W, 16)  # in one row of memory: long rows are fast
     rows = x.permute(0, 2, 3, 1).reshape(B, H * W // pixels, pixels * C).to(gain.dtype)
     with full_precision(x):  # means and variances need more than 8 bits
         centred = rows - _tile(_group_mean(_pixel_mean(rows, C), groups), rows)
@@ -44,7 +44,7 @@ def norm_silu(x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float) 
 
 
 def _tile(v: Tensor, x: Tensor) -> Tensor:
-    """(B, C) → (B, 1, k·C), to go with rows of x."""
+    """(B, C) → (B, 1, k·C), to match the rows of x."""
     return v.repeat(1, x.shape[2] // v.shape[1])[:, None]
 
 
@@ -62,15 +62,12 @@ def _group_mean(v: Tensor, groups: int) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------ linear attention
-# x is (B, P, c): P normalised pixels of c channels; xᵀ is the same memory read as (B, c, P). Products of
-# the form (few × many) run several times faster than (many × few): that decides which side is transposed.
+# x is (B, P, c): P normalised pixels of c channels; xᵀ is the same memory read as (B, c, P). Products of the form
+# (few × many) run several times faster than (many × few): that decides which side is transposed.
 
 
 def pool(x: Tensor, W: Tensor) -> Tensor:
-    """For each row of W (F, c): the mean of the pixels x (B, P, c), weighted by softmax_p(W·x_p).
-
-    Returns (B, c, F).
-    """
+    """For each row of W (F, c): the mean of the pixels x (B, P, c), weighted by softmax_p(W·x_p); (B, c, F)."""
     x, W = _autocast(x, W)
     with full_precision(x):
         if _backward_alone():
@@ -80,7 +77,7 @@ def pool(x: Tensor, W: Tensor) -> Tensor:
 
 
 def read(x: Tensor, W: Tensor, M: Tensor, heads: int) -> Tensor:
-    """M·q for every pixel, q the softmax of W·x_p over the features of each head.
+    """M·q for every pixel p, with q the softmax of W·x_p over the features of each head.
 
     x (B, P, c), W (F, c), M (B, c, F) → (B, c, P).
     """
@@ -95,8 +92,8 @@ def read(x: Tensor, W: Tensor, M: Tensor, heads: int) -> Tensor:
 class _Pool(torch.autograd.Function):
     """A (B, c, F) = xᵀ·kᵀ, k (B, F, P) = softmax over pixels of W·xᵀ; also the keys k, slice by slice.
 
-    With dk = dAᵀ·xᵀ, the softmax gives ds = k ⊙ (dk − Σ_p k ⊙ dk), and that sum over all pixels is a
-    small one over channels, Σ_c A ⊙ dA. Then dxᵀ = dA·k + Wᵀ·ds and dW = ds·x.
+    With dk = dAᵀ·xᵀ, the softmax gives ds = k ⊙ (dk − Σ_p k ⊙ dk), and that sum over all pixels equals a short one over
+    channels, Σ_c A ⊙ dA. Then dxᵀ = dA·k + Wᵀ·ds and dW = ds·x.
     """
 
     generate_vmap_rule = True  # for torch.func
@@ -170,14 +167,14 @@ def _keep(ctx, tensors: Sequence[Tensor], output: Sequence[Tensor]) -> None:
 
 
 def _backward_alone() -> bool:
-    """Whether a backward pass of our own is of use; forward mode (`torch.func.jvp`) would need another: plain torch."""
+    """Whether our own backward pass serves; forward mode (`torch.func.jvp`) would need another and gets plain torch."""
     return torch.is_grad_enabled() and forward_ad._current_level < 0  # -1: no forward mode, at any depth
 
 
 def _images_at_once(x: Tensor, W: Tensor) -> int:
     """How many images of x (B, P, c) to take at once: as many as give _SLICE numbers (F, P).
 
-    All of them where no CPU cache is to be used well.
+    All of them where there is no CPU cache to make good use of.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return max(1, len(x))
@@ -185,7 +182,7 @@ def _images_at_once(x: Tensor, W: Tensor) -> int:
 
 
 def _slices(n: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """n images of every tensor, then the next n."""
+    """n images of every tensor, then the next n, and so on."""
     return zip(*(t.split(max(1, n)) for t in tensors), strict=True)
 
 

@@ -1,15 +1,15 @@
 """Sites in a row that few gates join: an exact matrix product state, batched over rows and circuits.
 
-A controlled gate is a sum over its control bit: |0⟩⟨0| ⊗ 1 + |1⟩⟨1| ⊗ U. Cut the wires into sites
-and write every gate that joins two sites as this sum; for a fixed choice of all bits, each site
-evolves alone, by matrices that depend on the weights only. So the state is
+A controlled gate is a sum over its control bit: |0⟩⟨0| ⊗ 1 + |1⟩⟨1| ⊗ U. Cut the wires into sites and write every gate
+that joins two sites as such a sum; for a fixed choice of all bits, each site evolves alone, by matrices that depend on
+the weights only. So the state is
 
     sum over bits b of  v_1(b) ⊗ v_2(b) ⊗ …,     v_s(b) = K_s(b) r_s,
 
-with r_s the encoded inputs of site s. The bits that cross one gap between sites are one index, a
-*bond* of dimension 2^(gates over the gap); v_s has shape (left bond, amplitudes, right bond).
-Nothing is cut off. An expectation value is the usual contraction of bra and ket, in which all that
-lies left (right) of a site is a small matrix, its left (right) *environment*.
+with r_s the encoded inputs of site s. The bits that cross one gap between sites are one index, a *bond* of dimension
+2^(gates over the gap); v_s has shape (left bond, amplitudes, right bond). Nothing is truncated. An expectation value is
+the usual contraction of bra and ket, in which all that lies left (right) of a site is a small matrix, its left (right)
+*environment*.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from qdm_lib.engine.matrices import BlockUnitaries, Constant
 from qdm_lib.engine.parts import ProductState, encoding_phase, z_signs
 from qdm_lib.engine.structure import Chain, Encoding, Readout, Site, roles
 
-_CHUNK_BYTES = 2**22  # of amplitudes done at once: few enough for the caches, many enough for the calls
+_CHUNK_BYTES = 2**22  # of amplitudes computed at once: few enough for the caches, enough to make each call worth while
 
 
 class SiteMatrices:
@@ -38,7 +38,7 @@ class SiteMatrices:
         made = [bond for kind, bond, *_ in site.events if kind != "block"]
         passing = [bond for bond in site.left if bond in site.right]
         self.passing = Constant(torch.eye(2 ** len(passing), dtype=torch.complex128).flatten())
-        # axes: amplitudes, bits in the order they are made, passing bits twice, input amplitudes
+        # axes: amplitudes, bits in the order in which they are made, passing bits twice, input amplitudes
         axis = {bond: 1 + k for k, bond in enumerate(made)}
         n_made, n_pass = len(made), len(passing)
         left = {**axis, **{bond: 1 + n_made + k for k, bond in enumerate(passing)}}
@@ -66,12 +66,10 @@ class SiteMatrices:
 
 
 class ChainPart:
-    """A component as a chain of sites; see the head of this module.
+    """A component as a chain of sites, as the head of this module explains it.
 
-    Args:
-        chain: the sites and readouts, from `lay_chain`.
-        wires: the circuit's wire behind each wire of the component.
-        encoding: of each wire of the component.
+    chain: the sites and readouts, from `lay_chain`. wires: the circuit's wire behind each wire of the component.
+    encoding: of each wire of the component.
     """
 
     def __init__(self, chain: Chain, wires: Sequence[int], encoding: Sequence[Encoding]) -> None:
@@ -114,8 +112,8 @@ class ChainPart:
 class ReadoutPart:
     """Outputs that need more than one site: tr(O rho) on the few wires of a readout.
 
-    rho, the density matrix of these wires, comes from the chain for each row; O = B† Z B, with B
-    the last crossing gates, from the weights alone.
+    rho, the density matrix of these wires, comes from the chain for each row; O = B† Z B comes from the weights alone,
+    where B stands for the last crossing gates.
     """
 
     def __init__(self, readout: Readout, chain: Chain) -> None:

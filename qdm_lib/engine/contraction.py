@@ -1,13 +1,12 @@
 """The contraction of a chain of sites, bra against ket.
 
-Site s of a chain has vectors v_s of shape (N, l, size, r), one for each value of its left and its
-right bond (see `qdm_lib.engine.chain`); N counts the rows of all circuits. All that lies left of
-a site enters through a small matrix (N, bra, ket) on its left bond, its left *environment*, and so
-does all that lies right of it.
+Site s of a chain has vectors v_s of shape (N, l, size, r), one for each value of its left and its right bond (see
+`qdm_lib.engine.chain`); N counts the rows of all circuits. All that lies left of a site enters through a small matrix
+(N, bra, ket) on its left bond, its left *environment*, and so does all that lies right of it.
 
-Some outputs need the density matrix rho of wires on several sites, a *readout*. On the way from
-its first to its last site the bits of these wires stay open: then there is one left environment
-for each pair (bra bits, ket bits), and the plain environment is the sum of those with equal bits.
+Some outputs need the density matrix rho of wires on several sites, a *readout*. On the way from its first to its last
+site the bits of these wires stay open: then there is one left environment for each pair (bra bits, ket bits), and the
+plain environment is the sum of those with equal bits.
 """
 
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ Environment = Tensor | None  # None: nothing on that side; the bond has dimensio
 def contract(roles: Sequence[Role], signs: Sequence[Tensor], v: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """⟨Z⟩ of the wires read on one site, and rho of every readout, from the vectors of a chain.
 
-    With a sign table (size · r · 2, outputs) and v_s (N, l, size, r) for each site: tensors (N, outputs), one for each
-    site, and (N, open pairs, bits²), one for each site that ends a readout.
+    signs: a table (size · r · 2, outputs) for each site. v: the vectors (N, l, size, r) of each site. Returns tensors
+    (N, outputs), one for each site, and (N, open pairs, bits²), one for each site that ends a readout.
     """
     sweeps = Sweeps(roles, v)
     z = [sweeps.populations(k) @ table for k, table in enumerate(signs)]
@@ -39,7 +38,7 @@ class Sweeps:
         self.open: list[Environment] = [None]  # left of each site, for each open pair: (N, pairs, l', l)
         self.equal = [[0]]  # which of these pairs have equal bits
         self.right: list[Environment] = [None]
-        self.from_left, self.from_right = [], []  # v_s with all to its left (right) summed up
+        self.from_left, self.from_right = [], []  # v_s, with all that lies left (right) of it summed
         for role, site, bra in zip(roles, v, self.bra, strict=True):
             self.sweep_right(role, site, bra, last=len(self.from_left) + 1 == len(v))
         for site, bra in zip(v[::-1], self.bra[::-1], strict=True):
@@ -48,7 +47,7 @@ class Sweeps:
                 self.right.insert(0, overlap_right(bra, self.from_right[0]))
 
     def sweep_right(self, role: Role, v: Tensor, bra: Tensor, last: bool) -> None:
-        """One site further: the sum over all to its left, and the environments of the next site."""
+        """One site further: the sum over all that lies left of it, and the environments of the next site."""
         pairs, equal = self.open[-1], self.equal[-1]
         if role.passes:
             kets = [v] if pairs is None else [absorb_left(E, v) for E in pairs.unbind(1)]
@@ -62,7 +61,7 @@ class Sweeps:
             self.equal.append([0])
 
     def populations(self, k: int) -> Tensor:
-        """|amplitude|² on site k: (N, size · r · 2), to be summed over r and real and imaginary part."""
+        """|amplitude|² on site k: (N, size · r · 2), still to be summed over r and over real and imaginary parts."""
         return (flat(self.from_left[k]) * flat(self.from_right[k])).sum(1)
 
     def rho(self, k: int) -> Tensor:
@@ -86,22 +85,22 @@ def first_bits(v: Tensor, bits: int) -> Tensor:
 
 
 def absorb_left(environment: Environment, v: Tensor) -> Tensor:
-    """Sum over the left bond of v (N, l, size, r) with (N, l', l)."""
+    """An environment (N, l', l) times v (N, l, size, r), summed over the left bond l."""
     return v if environment is None else torch.bmm(environment, v.flatten(2)).view(v.shape)
 
 
 def absorb_right(v: Tensor, environment: Environment) -> Tensor:
-    """Sum over the right bond of v (N, l, size, r) with (N, r', r)."""
+    """v (N, l, size, r) times an environment (N, r', r), summed over the right bond r."""
     return v if environment is None else torch.bmm(last_bits(v, 1), environment.mT).view(v.shape)
 
 
 def overlap_left(bra: Tensor, ket: Tensor, bits: int = 1) -> Tensor:
-    """Sum over all but the right bond and the last bits: (N, bits · r', bits · r)."""
+    """Bra times ket, summed over all but the right bond and the last bits: (N, bits · r', bits · r)."""
     return torch.bmm(last_bits(bra, bits).mT, last_bits(ket, bits))
 
 
 def overlap_right(bra: Tensor, ket: Tensor) -> Tensor:
-    """Sum over all but the left bond: (N, l', l)."""
+    """Bra times ket, summed over all but the left bond: (N, l', l)."""
     return torch.bmm(bra.flatten(2), ket.flatten(2).mT)
 
 

@@ -12,12 +12,9 @@ from qdm_lib.engine.structure import reads_input
 class Explanation:
     """What `explain` found; its text is ``str(explanation)``.
 
-    Attributes:
-        plan: components with their wires, candidates and the chosen one; the chosen chain holds
-            sites (``wires``, ``left`` and ``right`` bonds) and readouts.
-        n_circuits, batch: for which the totals are computed.
-        cost: of one row of one circuit, forward, as planned.
-        plain: the same for the plain statevector, gate by gate.
+    plan: components with their wires, candidates and the chosen one; a chosen chain holds sites (``wires``, ``left``
+    and ``right`` bonds) and readouts. n_circuits, batch: what the totals are computed for. cost: of one row of one
+    circuit, forward, as planned. plain: the same for the plain statevector, gate by gate.
     """
 
     plan: Plan
@@ -33,12 +30,12 @@ class Explanation:
 
     @property
     def sites(self) -> list[list[list[int]]]:
-        """For each component the circuit's wires on each site; one site where it is no chain."""
+        """For each component, the circuit's wires on each site; one site where it is not a chain."""
         return [component_sites(component) for component in self.plan.components]
 
     @property
     def bonds(self) -> list[list[int]]:
-        """For each component the dimensions of the bonds between neighbouring sites."""
+        """For each component, the dimensions of the bonds between neighbouring sites."""
         chains = [component.chosen.chain for component in self.plan.components]
         return [[2 ** len(site.right) for site in chain.sites[:-1]] if chain else [] for chain in chains]
 
@@ -96,20 +93,13 @@ class Explanation:
 
 
 def explain(circuit: Circuit, *, n_circuits: int = 1, batch: int = 128) -> Explanation:
-    """Print how the fast engine runs a circuit, and what each way it could have taken costs.
+    """Print how the fast engine runs a circuit and what each way it could have taken costs.
 
-    The numbers are counted from the plan, not measured; `qdm_lib.engine.plan` states the formulas.
+    The numbers are counted from the plan, not measured; `qdm_lib.engine.plan` states the formulas. n_circuits, batch:
+    at least 1; the totals at the end are for that many circuits with that many rows each. The plan does not depend on
+    them. Returns an `Explanation`; what was printed is its ``str``.
 
-    Args:
-        circuit: any circuit.
-        n_circuits, batch: at least 1; the totals at the end are for that many circuits with that many
-            rows each. The plan does not depend on them.
-
-    Returns:
-        an `Explanation`; what was printed is its ``str``.
-
-    Raises:
-        ValueError: n_circuits or batch below 1.
+    ValueError where n_circuits or batch is below 1.
     """
     if n_circuits < 1 or batch < 1:
         raise ValueError(f"Wanted n_circuits and batch of at least 1, got {n_circuits} and {batch}.")
@@ -169,7 +159,7 @@ def way_name(way: Candidate) -> str:
 
 
 def named(wires: Sequence[int]) -> str:
-    """As in "wire 3", or "wires 0 4 8"."""
+    """The wires as "wire 3" or "wires 0 4 8"."""
     return ("wire " if len(wires) == 1 else "wires ") + " ".join(map(str, wires))
 
 
@@ -178,7 +168,7 @@ def numbers_of(cost: Cost) -> tuple[str, ...]:
 
 
 def align(table: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of equal width: text to the left, the last four columns (numbers) to the right."""
+    """Lines of aligned columns: text to the left, the last four columns (numbers) to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:

@@ -1,8 +1,8 @@
 """From weights to matrices: the part of the fast engine that does not see the data.
 
-A gate that is fed by a weight is the same matrix for every row of a batch. This module turns all
-such gates of all circuits of a layer into matrices at once, multiplies neighbours, and hands out
-one unitary per block of gates. C counts the circuits: theta is (C, n_weights).
+A gate that takes its angle from a weight is the same matrix for every row of a batch. This module turns all such gates
+of all circuits of a layer into matrices at once, multiplies neighbours, and hands out one unitary per block of gates. C
+counts the circuits: theta is (C, n_weights).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,16 +23,16 @@ _ROTATION = {
     "Y": [_ONE, [[0, -1], [1, 0]], _NIL],
     "Z": [_ONE, [[-1j, 0], [0, 1j]], _NIL],
 }
-_IDENTITY = Gate("RX", (0,))  # by an angle of 0
+_IDENTITY = Gate("RX", (0,))  # at an angle of 0
 
 
 class Constant:
-    """A tensor made once in double precision, handed out in the precision and on the device asked.
+    """A tensor made once in double precision, handed out in the precision and on the device asked for.
 
-    ``constant(like)`` follows the dtype and the device of ``like``; complex numbers stay complex
-    and indices stay integers. Plans outlive the call that makes them, so inside
-    `torch.inference_mode`, `torch.export` and the like, too, this is a true tensor for later calls: copies are
-    made in a thread of their own, where none of the caller's modes is in force.
+    ``constant(like)`` follows the dtype and the device of ``like``; complex numbers stay complex and indices stay
+    integers. Plans outlive the call that makes them, so even where that call runs inside `torch.inference_mode`,
+    `torch.export` and the like, this has to be an ordinary tensor for later calls: copies are made in a thread of their
+    own, where none of the caller's modes is in force.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -52,7 +52,7 @@ class Constant:
 
 
 def in_clean_thread(function: Callable, *arguments):
-    """The function's result, from a thread where no mode of torch's is in force.
+    """The function's result, from a thread where none of torch's modes is in force.
 
     Modes such as inference_mode, fake tensors, vmap or a default device belong to the thread that entered them.
     """
@@ -66,13 +66,11 @@ def zeros(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 class Angles:
-    """Sums scale · value + offset, the same for every circuit, of entries picked from the values.
+    """Angles as sums of scale · value over entries picked from the values, plus an offset; the same for every circuit.
 
     Picked, not made by a matrix product: a user's `torch.set_float32_matmul_precision` may round the factors of
-    products to ten bits and fewer, which angles do not bear.
-
-    Args:
-        terms: for each angle its terms (entry, scale); offsets: one number for each angle.
+    products to ten bits or fewer, too coarse for angles. terms: for each angle its terms (entry, scale). offsets: one
+    number for each angle.
     """
 
     def __init__(self, terms: Sequence[Sequence[tuple[int, float]]], offsets: Sequence[float]) -> None:
@@ -94,8 +92,8 @@ class Angles:
 class Gates:
     """The 2×2 matrices of a list of gates, for all circuits at once.
 
-    Only weights count here: a gate that reads an input is taken at its offset. A controlled gate
-    gives what it does to its target when the control is 1.
+    Only weights count here: a gate that reads an input is taken at its offset. For a controlled gate the matrix is what
+    it does to its target when the control is 1.
     """
 
     def __init__(self, gates: Sequence[Gate]) -> None:
@@ -119,12 +117,9 @@ class Gates:
 class BlockUnitaries:
     """The unitaries of several blocks of gates on equally many wires, in a few batched products.
 
-    Gates with the same control and target are multiplied as 2×2 matrices, the results written into
-    matrices on all wires of the block, and these multiplied pair by pair.
-
-    Args:
-        blocks: each a sequence of gates, in time order, on wires 0 … n_wires−1; no SWAP.
-        n_wires: wire 0 is the most significant bit of a row or column of the matrix.
+    Gates with the same control and target are multiplied as 2×2 matrices, the results are written into matrices on all
+    wires of the block, and these are multiplied pair by pair. blocks: each a sequence of gates in time order, on wires
+    0 … n_wires−1, without SWAP. Wire 0 is the most significant bit of a row or column of a matrix.
     """
 
     def __init__(self, blocks: Sequence[Sequence[Gate]], n_wires: int) -> None:
@@ -156,9 +151,8 @@ class BlockUnitaries:
 def embedding(gate: Gate, n_wires: int) -> tuple[Tensor, Tensor]:
     """How a 2×2 matrix U on ``gate``'s target, controlled as in ``gate``, fills a large matrix.
 
-    Returns:
-        (4, D, D): where U_00, U_01, U_10, U_11 go; and (D, D): the part that is there anyway
-        (the identity where the control is 0). D = 2^n_wires.
+    Returns, with D = 2^n_wires: (4, D, D), where U_00, U_01, U_10 and U_11 go; and (D, D), the part that is there
+    whatever U is (the identity where the control is 0).
     """
     size, (target,) = 2**n_wires, gate.targets
     bit = 1 << (n_wires - 1 - target)

@@ -1,7 +1,7 @@
 """The parts that the fast engine runs: small components as one matrix, and the statevector.
 
-Every part is called as ``part(x, theta)`` with x (B, C, n_inputs) and theta (C, n_weights), for C
-circuits of B rows each, and returns ⟨Z⟩ as (C, wires, B) for the wires listed in ``part.wires``.
+Every part is called as ``part(x, theta)`` with x (B, C, n_inputs) and theta (C, n_weights), for C circuits of B rows
+each, and returns ⟨Z⟩ as (C, wires, B) for the wires listed in ``part.wires``.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,16 @@ from qdm_lib.engine.matrices import Angles, BlockUnitaries, Constant
 from qdm_lib.engine.structure import Encoding, group, reads_input
 from qdm_lib.simulator import gate_angle, rotation
 
-_CHUNK = 2**21  # amplitudes of one statevector pass; more rows are done in turn
+_CHUNK = 2**21  # amplitudes in one pass of the statevector; further rows take their turn
 
 
 class ProductState:
     """The encoded inputs of several groups of wires, as real vectors.
 
-    A wire rotated out of |0⟩ by RX(a) is (cos a/2, −i sin a/2). Without the −i, which
-    `encoding_phase` gives to the next matrix, a group of k wires is the real product vector
-    ⊗ (cos a/2, sin a/2) with 2^k entries. The rows of the batch are the last axis, so that each
-    product runs over contiguous memory.
-
-    Args:
-        encodings: for each group, the encodings of its wires; all groups have equally many.
+    A wire rotated out of |0⟩ by RX(a) is (cos a/2, −i sin a/2). Without the −i, which `encoding_phase` gives to the
+    next matrix, a group of k wires is the real product vector ⊗ (cos a/2, sin a/2) with 2^k entries. The rows of the
+    batch are the last axis, so that each product runs over contiguous memory. encodings: for each group, those of its
+    wires; all groups have equally many.
     """
 
     def __init__(self, encodings: Sequence[Sequence[Encoding]]) -> None:
@@ -68,11 +65,11 @@ def z_signs(n_wires: int) -> Tensor:
 
 
 class UnitaryPart:
-    """Small components whose inputs only enter first: one matrix each, applied to all rows.
+    """Small components whose inputs enter only at the start: one matrix each, applied to all rows.
 
-    The matrix U is made from the weights once; then psi = (U · phases) v with the real encoded
-    vector v, so a real matrix product of (B, 2^k) with (2^k, 2·2^k) does all gates at once, and
-    ⟨Z⟩ is a signed sum of squares. Components of the same size run together.
+    The matrix U is made from the weights once; then psi = (U · phases) v with the real encoded vector v, so a real
+    matrix product of (B, 2^k) with (2^k, 2·2^k) applies all gates at once, and ⟨Z⟩ is a signed sum of squares.
+    Components of the same size run together.
     """
 
     def __init__(
@@ -97,9 +94,9 @@ class UnitaryPart:
 class StatevectorPart:
     """Any gates at all: the statevector of these wires, with neighbouring gates multiplied first.
 
-    Blocks of weight gates on up to four wires are one matrix each; a gate that reads an input is
-    a matrix of its own for each row. Many rows are done in turn, and with gradients each turn is
-    computed again in the backward pass instead of being kept.
+    Blocks of weight gates on up to ``max_block`` wires are one matrix each; a gate that reads an input is a matrix of
+    its own for each row. Many rows are taken in slices, and where gradients are wanted each slice is computed again in
+    the backward pass instead of being kept.
     """
 
     def __init__(

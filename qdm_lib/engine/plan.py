@@ -1,20 +1,20 @@
 """Which way to simulate a circuit is cheapest: counted from the plan, before anything is computed.
 
-Three ways are weighed for every component (see `qdm_lib.engine.structure`): ``"unitary"``, the whole
-component as one matrix; ``"chain"``, sites joined by bonds, for several ways to cut; ``"statevector"``.
-What is counted, for one row of one circuit and the forward pass alone:
+Three ways are weighed for every component (see `qdm_lib.engine.structure`): ``"unitary"``, the whole component as one
+matrix; ``"chain"``, sites joined by bonds, for several ways to cut; ``"statevector"``. What is counted, for one row of
+one circuit and the forward pass alone:
 
-- flops: real additions and multiplications. A product of complex matrices (a, b) and (b, c) takes
-  8·a·b·c, a real one 2·a·b·c. The backward pass repeats these products about twice, in every way
-  alike, so it does not change the choice.
-- bytes: the results that are written, in single precision (8 for a complex number). With
-  gradients most of them also stay in memory until the backward pass.
+- flops: real additions and multiplications. A product of complex matrices (a, b) and (b, c) takes 8·a·b·c, a real one
+  2·a·b·c. The backward pass repeats these products about twice, whichever way is taken, so it does not change the
+  choice.
+- bytes: the results that are written, in single precision (8 for a complex number). With gradients most of them also
+  stay in memory until the backward pass.
 - weights: flops that serve all rows of a circuit, to turn its weights into matrices.
 - calls: roughly how many tensor operations are started; each takes some time however small it is.
 
-The cheapest way has the smallest ``flops + FLOPS_PER_BYTE · bytes + (weights + FLOPS_PER_CALL ·
-calls) / ROWS``. The three constants are round numbers that put the ways in the order of their
-measured times on one processor (`benchmarks/scaling.py` measures where the chain stops paying).
+The cheapest way has the smallest ``flops + FLOPS_PER_BYTE · bytes + (weights + FLOPS_PER_CALL · calls) / ROWS``. The
+three constants are round numbers that put the ways in the order of their measured times on one processor
+(`study/benchmarks/scaling.py` measures where the chain stops paying).
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ from qdm_lib.engine.structure import (
 )
 
 KINDS = ("unitary", "chain", "statevector")
-FLOPS_PER_BYTE = 16  # so many flops take about as long as one byte of results
-FLOPS_PER_CALL = 200_000  # … and so many about as long as starting one operation, forward and backward
-ROWS = 128  # rows of a circuit, among which the choice shares the cost of weights and calls
-MAX_UNITARY = 6  # wires of the largest component, and of the largest site, that is made one matrix
+FLOPS_PER_BYTE = 16  # this many flops take about as long as writing one byte of results
+FLOPS_PER_CALL = 200_000  # … and this many about as long as starting one operation, forward and backward
+ROWS = 128  # rows of a circuit that share, for the choice, the cost of weights and calls
+MAX_UNITARY = 6  # wires of the largest component, and of the largest site, that is made into one matrix
 MAX_BLOCK = 4  # wires of the largest block of gates that the statevector multiplies first
 
 
@@ -77,8 +77,8 @@ class Candidate:
 class Component:
     """Wires that gates connect, the rotations that open them, the other gates, and the ways to run them.
 
-    Gates and encodings number the wires by their place in ``wires``. The cheapest candidate comes
-    first and is the ``chosen`` one, unless another was forced.
+    Gates and encodings number the wires by their place in ``wires``. The cheapest candidate comes first and is the
+    ``chosen`` one, unless another was forced.
     """
 
     wires: tuple[int, ...]
@@ -101,13 +101,10 @@ class Plan:
 def decide(circuit: Circuit, force: str | None = None) -> Plan:
     """Choose the cheapest way for every component of a circuit.
 
-    Args:
-        circuit: any circuit.
-        force: "unitary", "chain" or "statevector" takes this way wherever it is possible, and the
-            statevector elsewhere. The answer is the same; it is there for tests and comparisons.
+    force: "unitary", "chain" or "statevector" takes this way wherever it is possible, and the statevector elsewhere.
+    The answer is the same; forcing is for tests and comparisons.
 
-    Raises:
-        ValueError: another ``force``.
+    ValueError where ``force`` is something else.
     """
     if force is not None and force not in KINDS:
         raise ValueError(f"Unknown plan {force!r}; wanted None or one of {', '.join(KINDS)}.")
@@ -124,9 +121,9 @@ def decide(circuit: Circuit, force: str | None = None) -> Plan:
 
 
 def candidates(gates: Sequence[Gate], n_wires: int, alike: int = 1) -> list[Candidate]:
-    """The ways to run a component, given its gates after the encoding; of all chains the cheapest.
+    """The ways to run a component, given its gates after the encoding; of all chains only the cheapest.
 
-    ``alike`` components have this many wires; as unitaries they run together, so they share the calls.
+    alike: how many components have this many wires; as unitaries they run together, so they share the calls.
     """
     found = [Candidate("statevector", statevector_cost(gates, n_wires))]
     if not any(map(reads_input, gates)):
@@ -138,7 +135,7 @@ def candidates(gates: Sequence[Gate], n_wires: int, alike: int = 1) -> list[Cand
     return found
 
 
-# --- the formulas --------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------ the formulas
 
 
 def encoding_cost(n_wires: int) -> Cost:

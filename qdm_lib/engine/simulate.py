@@ -3,14 +3,14 @@
 Nothing is approximated. The engine looks for what a circuit does *not* couple:
 
 1. wires that no gate connects are independent components (`qdm_lib.engine.structure`);
-2. a small component whose inputs only enter first is one matrix, made from the weights once for
-   all rows (`qdm_lib.engine.parts`);
-3. a component whose wires fall into sites joined by few controlled gates is an exact matrix
-   product state (`qdm_lib.engine.chain`);
-4. all else runs as a statevector, neighbouring gates multiplied first.
+2. a small component whose inputs enter only at the start is one matrix, made from the weights once for all rows
+   (`qdm_lib.engine.parts`);
+3. a component whose wires fall into sites joined by few controlled gates is an exact matrix product state
+   (`qdm_lib.engine.chain`);
+4. everything else runs as a statevector, with neighbouring gates multiplied first.
 
-A cost estimate chooses (`qdm_lib.engine.plan`); `explain` prints the choice and what it was made
-from. docs/engine.md tells what follows for the circuits of arXiv:2402.16147.
+A cost estimate chooses (`qdm_lib.engine.plan`); `explain` prints the choice and the counts behind it. docs/engine.md
+tells what follows for the circuits of arXiv:2402.16147.
 """
 
 from collections.abc import Callable
@@ -34,20 +34,12 @@ Part = UnitaryPart | ChainPart | StatevectorPart
 def make_plan(circuit: Circuit, force: str | None = None) -> tuple[list[Part], Constant]:
     """Get a circuit ready to run: one part for each component; small components of one size share a part.
 
-    The choice is that of `qdm_lib.engine.plan.decide`: for every component the cheapest of
-    "unitary", "chain" (of all ways to cut that were tried) and "statevector". Plans are kept, so a
-    circuit is planned once in a process.
+    The choice is that of `qdm_lib.engine.plan.decide`: for every component the cheapest of "unitary", "chain" (of all
+    ways to cut that were tried) and "statevector". Plans are kept, so a circuit is planned once in a process. force:
+    take this way wherever it is possible and the statevector elsewhere, for tests; the answer is the same. Returns the
+    parts, and for each wire of the circuit the place of its output among theirs, one part after another.
 
-    Args:
-        circuit: any circuit.
-        force: "unitary", "chain" or "statevector": take this way wherever it is possible and the
-            statevector elsewhere, for tests. The answer is the same.
-
-    Returns:
-        the parts, and the order in which their outputs, one part after another, are the circuit's.
-
-    Raises:
-        ValueError: another ``force``.
+    ValueError where ``force`` is none of the three ways.
     """
     return _plan(circuit, force)
 
@@ -91,17 +83,11 @@ def outside_the_compiler(function: Callable) -> Callable:
 def fast_simulate(circuit: Circuit, x: Tensor, theta: Tensor, force: str | None = None) -> Tensor:
     """⟨Z⟩ of every wire for n independent circuits with one ansatz, exact, differentiable in x and theta.
 
-    Args:
-        circuit: any circuit.
-        x: (B, n, n_inputs) float32 or float64; row b of circuit k is ``x[b, k]``. B may be 0.
-        theta: (n, n_weights), the weights of each circuit; dtype of x.
-        force: for tests, see `make_plan`.
+    x: (B, n, n_inputs) float32 or float64; row b of circuit k is ``x[b, k]``. B may be 0. theta: (n, n_weights), the
+    weights of each circuit, in the dtype of x. Returns (B, n, n_wires), in [−1, 1] up to rounding, in the dtype of x.
+    force: for tests, see `make_plan`.
 
-    Returns:
-        (B, n, n_wires), in [−1, 1] up to rounding, dtype of x.
-
-    Raises:
-        ValueError: x or theta of another shape or dtype, or an unknown ``force``.
+    ValueError where x or theta has another shape or dtype, or ``force`` is unknown.
     """
     check_bank(circuit, x, theta)
     parts, order = make_plan(circuit, force)

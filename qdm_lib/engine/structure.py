@@ -1,8 +1,8 @@
 """What the fast engine reads off a circuit before it computes anything. Plain Python, no tensors.
 
-Four questions, in this order: which wires does no gate connect (`components`); where do the inputs
-enter (`split_encoding`); can a component be cut into sites that only a few controlled gates join
-(`partitions`, `lay_chain`); and which gates can be multiplied together first (`fuse`, `group`).
+Four questions, in this order: which wires does no gate connect (`components`); where do the inputs enter
+(`split_encoding`); can a component be cut into sites that only a few controlled gates join (`partitions`, `lay_chain`);
+and which gates can be multiplied together first (`fuse`, `group`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,7 @@ def reads_input(gate: Gate) -> bool:
 def untangle(circuit: Circuit) -> tuple[list[Gate], list[int]]:
     """Take the SWAPs out by renaming wires, and give every CZ its lower wire as control.
 
-    Returns:
-        the other gates, and for each output the wire on which its Z is now measured.
+    Returns the other gates, and for each output the wire on which its Z is now measured.
     """
     where, gates = list(range(circuit.n_wires)), []
     for gate in circuit.gates:
@@ -54,10 +53,10 @@ def restrict(gates: Sequence[Gate], wires: Sequence[int]) -> list[Gate]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """The rotation of one wire out of |0⟩: the sum of these gates' angles about one axis.
+    """The rotation of one wire out of |0⟩, by the sum of these gates' angles about one axis.
 
-    RX by a gives (cos a/2, −i sin a/2) and RY gives (cos a/2, sin a/2): real numbers but for a
-    factor −i that belongs to the matrix which follows.
+    RX by a gives (cos a/2, −i sin a/2) and RY gives (cos a/2, sin a/2): real numbers, but for a factor −i that is moved
+    into the matrix that follows.
     """
 
     axis: str = "RX"
@@ -67,9 +66,8 @@ class Encoding:
 def split_encoding(gates: Sequence[Gate], n_wires: int) -> tuple[list[Encoding], list[Gate]]:
     """Split off the first RX (or RY) rotations of each wire, up to the last that reads an input.
 
-    Returns:
-        one `Encoding` for each wire (without gates where the wire starts as |0⟩), and all other
-        gates in their order.
+    Returns one `Encoding` for each wire (without gates where the wire starts as |0⟩), and all other gates in their
+    order.
     """
     leading: list[list[int]] = [[] for _ in range(n_wires)]
     closed: set[int] = set()
@@ -92,8 +90,8 @@ def split_encoding(gates: Sequence[Gate], n_wires: int) -> tuple[list[Encoding],
 def fuse(gates: Sequence[Gate]) -> list[list[Gate]]:
     """Runs of neighbours with the same control and the same target: each run is one 2×2 matrix.
 
-    Gates on other wires may stand between neighbours. Doing the runs one after another is the
-    same as doing the gates one after another.
+    Gates on other wires may stand between neighbours. Applying the runs one after another is the same as applying the
+    gates one after another.
     """
     runs: list[list[Gate]] = []
     latest: dict[int, int] = {}  # wire -> the last run that touches it
@@ -111,8 +109,8 @@ def fuse(gates: Sequence[Gate]) -> list[list[Gate]]:
 def group(gates: Sequence[Gate], max_wires: int) -> list[tuple[tuple[int, ...], list[Gate]]]:
     """Gather gates into blocks of at most ``max_wires`` wires, for the statevector.
 
-    A gate joins the last block that touches its wires if the block stays small; a gate that reads
-    an input (a different matrix for each row) stays alone. Returns (wires, gates) of each block.
+    A gate joins the last block that touches its wires if the block stays small; a gate that reads an input (a different
+    matrix for each row) stays alone. Returns (wires, gates) of each block.
     """
     blocks: list[tuple[set[int], list[Gate]]] = []
     latest: dict[int, int] = {}
@@ -128,7 +126,7 @@ def group(gates: Sequence[Gate], max_wires: int) -> list[tuple[tuple[int, ...], 
     return [(tuple(sorted(wires)), mine) for wires, mine in blocks]
 
 
-# --- sites: where to cut -------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------- sites: where to cut
 
 
 def coupling(gates: Sequence[Gate], n_wires: int) -> list[list[int]]:
@@ -193,16 +191,16 @@ def order_sites(sites: list[list[int]], weight: list[list[int]]) -> list[list[in
     return list(min(rows, key=gaps))
 
 
-# --- sites: what happens on each -----------------------------------------------------------------
+# --------------------------------------------------------------------------- sites: what happens on each
 
 
 @dataclass
 class Site:
     """A few wires of a chain, and what happens to them in time.
 
-    ``events`` holds ("block", gates), ("control", bond, wire) and ("target", bond, gates), wires
-    numbered within the site. ``left`` and ``right`` list the crossing gates ("bonds") that reach
-    over the gap on that side; a bond in both passes over this site.
+    ``events`` holds ("block", gates), ("control", bond, wire) and ("target", bond, gates), wires numbered within the
+    site. ``left`` and ``right`` list the crossing gates ("bonds") that reach over the gap on that side; a bond in both
+    passes over this site.
     """
 
     wires: list[int]
@@ -216,8 +214,8 @@ class Site:
 class Readout:
     """Outputs that the last crossing gates mix: read from the density matrix of ``wires``.
 
-    ``first`` and ``last`` are the sites involved, ``gates`` the crossing gates on these wires
-    (numbered by their place in ``wires``), ``outputs`` the wires whose Z is read here.
+    ``first`` and ``last`` are the sites involved, ``gates`` the crossing gates on these wires (numbered by their place
+    in ``wires``), ``outputs`` the wires whose Z is read here.
     """
 
     first: int
@@ -239,7 +237,7 @@ class Chain:
 def split_trailing(gates: Sequence[Gate], site_of: Sequence[int]) -> tuple[list[Gate], list[Gate]]:
     """Split off the crossing gates after which nothing happens inside the sites on their wires.
 
-    With them go single-wire gates that follow on the same wires. Returns (body, trailing).
+    With them go the single-wire gates on these wires that no remaining gate follows. Returns (body, trailing).
     """
     blocked: set[int] = set()
     crossing_wires: set[int] = set()
@@ -259,11 +257,10 @@ def split_trailing(gates: Sequence[Gate], site_of: Sequence[int]) -> tuple[list[
 
 
 def light_cone(gates: Sequence[Gate], wire: int) -> set[int]:
-    """The wires that Z of ``wire``, measured after ``gates``, depends on before them.
+    """The wires before ``gates`` on which Z of ``wire``, measured after them, depends.
 
-    Going back in time, a controlled gate matters only if the observable acts on its target, or on
-    its control other than by a diagonal matrix: Z on a control commutes with the gate. The set is
-    empty if no gate matters at all.
+    Going back in time, a controlled gate matters only if the observable acts on its target, or on its control other
+    than by a diagonal matrix: Z on a control commutes with the gate. The set is empty if no gate matters at all.
     """
     diagonal = {wire: True}  # wires the observable acts on, and whether it is diagonal there
     unchanged = True
@@ -312,7 +309,7 @@ def lay_chain(gates: Sequence[Gate], sites: list[list[int]], max_open: int = 4, 
 
 
 def add_events(chain: Chain, body: Sequence[Gate], site_of: Sequence[int], max_bonds: int) -> bool:
-    """Fill in what happens on each site; False if a crossing gate is unfit or a gap has too many."""
+    """Fill in what happens on each site; False if a gate reads an input, or more than max_bonds cross one gap."""
     place = {w: k for site in chain.sites for k, w in enumerate(site.wires)}
     bond = 0
     for run in fuse(body):
@@ -345,7 +342,7 @@ def target_gate(gate: Gate, wire: int) -> Gate:
 
 @dataclass(frozen=True)
 class Role:
-    """A site's part in a `Readout`: ``bits`` = 2^(open wires); it passes on to the next site, or ends.
+    """A site's part in a `Readout`: ``bits`` = 2^(open wires); the readout passes on to the next site, or ends here.
 
     ``diagonal``: only equal bits in bra and ket are needed, because these wires are mere controls.
     """
@@ -362,7 +359,7 @@ class Role:
 
     @property
     def equal(self) -> range:
-        """Which of them have the same bits in bra and ket: all, or the diagonal of a square table."""
+        """Which of these pairs have the same bits in bra and ket: all, or the diagonal of a square table."""
         return range(0, self.pairs, 1 if self.diagonal else self.bits + 1)
 
 

@@ -1,6 +1,6 @@
 """The text and the figures of docs/engine.md: what the fast engine's plans look like. Counted, not timed.
 
-    python benchmarks/engine_figures.py
+    python study/benchmarks/engine_figures.py
 
 Prints what `explain` says of FQConv and HQConv, and the Schmidt ranks of their states between channels
 and between pixels for random inputs and weights. Writes docs/engine-wires.png and docs/engine-cost.png.
