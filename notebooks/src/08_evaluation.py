@@ -91,8 +91,8 @@ def seeded(seed):
 # the data set itself: 128 features, no download. **Scores of different networks are on different scales; never compare
 # them.**
 #
-# The generated images come from the shipped `1hqconv` model, trained for 20 epochs;
-# the real ones are the bundled subset.
+# The generated images come from the shipped `1hqconv` model, trained for 20 epochs; the real ones are the bundled
+# subset.
 
 # %%
 train_set, test_set = (load_images("fashion-mnist", split, bundled=True) for split in ("train", "test"))
@@ -135,8 +135,8 @@ show_described(figure, "Left: features of real and generated images in the plane
 
 # %% [markdown]
 # *Figure: left, features of real (grey) and generated images (orange), along the two directions in which the real ones
-# vary most: the generated ones crowd in the middle and leave the outer parts of the real cloud empty. Right, 16 real
-# images above 16 generated ones.*
+# vary most: the generated ones cover most of the real cloud, and are rarer at its edges. Right, 16 real images above 16
+# generated ones.*
 #
 # ## 2 · FID by hand
 #

@@ -299,12 +299,12 @@ show_described(figure, "Five rows of the same images: exact, 100 shots, 1 shot, 
 # %% [markdown]
 # *Figure: images of `1hqconv` from the same start noise: with exact circuits, with 100 shots, with a single shot, with
 # circuits that always answer 0, and with a vertex that always answers 0. The first four rows look the same; in the last
-# one shades and outlines shift a little.*
+# one some become other garments: a bag turns into a shoe, a shirt into a strip.*
 #
 # One shot is the worst estimate there is, each output +1 or −1, and yet it moves the noise that `1hqconv` guesses by
 # one or two hundredths of a per cent, and the images by nothing one can see. Good news for hardware? Read on: circuits
-# that answer **0 to everything** change the guess by about as much, while a vertex that answers 0 changes it by 1 to
-# 6 %. So shots do no harm here because *this model hardly listens to its circuits*.
+# that answer **0 to everything** move the guess by as little, while a vertex that answers 0 moves it by 1 to 6 %. So
+# shots do no harm here because *this model hardly listens to its circuits*.
 #
 # With circuits on all of its channels, `fullhqconv` does listen, a little: silence moves its guess by up to one per
 # cent, a single shot by half to two thirds of that. But **random angles** move it by less than a single shot does: what
@@ -521,7 +521,7 @@ for name, other in {**noisy, "circuits give 0": versions["circuits give 0"]}.ite
 
 # %% [markdown]
 # Again tiny, and again it says more about the model than about the noise: the last line is the price of circuits that
-# say nothing at all. The circuit itself, above, lost a good part of its signal at p = 1 %.
+# say nothing at all. The circuit itself, above, lost a fifth of its signal at p = 1 %.
 
 # %% [markdown]
 # **Question 09.4.** Reading a bit can fail, too: with probability e the device reports the other one. What does that
