@@ -15,7 +15,7 @@ import torch
 from qdm_lib.checkpoint import has_checkpoint, load_checkpoint, load_model
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
-from qdm_lib.diffusion import cosine_betas
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.machine import duration
 from qdm_lib.runs import sampling as samples
 from qdm_lib.runs.run import RunConfig, read_losses, sole_user, train_run
@@ -537,7 +537,7 @@ def test_a_killed_runner_goes_on_and_ends_alike(tmp_path):
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_stopped_draw_goes_on_and_ends_alike(sampler, tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "cosine_betas", lambda: cosine_betas(4))
+    monkeypatch.setattr(samples, "NoiseSchedule", lambda: NoiseSchedule(cosine_betas(4)))
     monkeypatch.setattr(samples, "check_sampler", lambda *_: 4)
     calls, stop_at = [], None
 

@@ -176,7 +176,7 @@ def test_the_change_of_fid_is_computed_from_two_cards_that_were_scored_alike():
     worst = fids[0]["high"] / fids[1]["low"] - fids[0]["low"] / fids[1]["high"]  # both ends at once: wider than likely
     assert 0.4 * worst < 2 * change.half < worst
     assert fid_change(unet, unet) is None and fid_change(hybrid, None) is None
-    assert fid_change(CLOTHES["1hqconv", 2], unet) is None  # of other numbers of images
+    assert fid_change(CLOTHES["7hqconv", 2], unet) is None  # of other numbers of images
 
 
 def test_the_papers_fid_is_that_of_its_tables():

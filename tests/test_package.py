@@ -235,7 +235,8 @@ def installed(tmp_path_factory):
     left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "notebooks", "study", "_site")
     clone = shutil.copytree(ROOT, folder / "clone", ignore=left_out)  # building leaves files behind
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    quiet = {"check": True, "capture_output": True, "text": True, "timeout": 300}
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    quiet = {"check": True, "capture_output": True, "text": True, "timeout": 300, "env": clean}
     options = ["--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "wheel", *options, "-w", folder / "dist", "."], cwd=clone, **quiet)
     shutil.rmtree(clone)

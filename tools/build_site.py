@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("*.md", "docs/*.md", "notebooks/*.ipynb", "study/*.md", "study/benchmarks/*.md", "study/results/tables/*.md",
-         "checkpoints/*/*/README.md", "qdm_lib/assets/README.md")  # fmt: skip
+         "checkpoints/*/*/README.md", "labs/*.md", "qdm_lib/assets/README.md")  # fmt: skip
 PICTURES = ("docs/*.png", "docs/*.svg", "study/results/figures/*.png", "study/benchmarks/results/*.png",
             "checkpoints/*/*/*.png")  # fmt: skip
 CORE = ("circuits", "simulator", "quantum", "blocks", "unet", "diffusion", "training")

@@ -117,7 +117,8 @@ class _Pool(torch.autograd.Function):
             A, *keys = _Pool.forward(x, W)
         total, dxt, dW = (A * dA).sum(1).unsqueeze(-1), [], 0
         for (xt, d, s), k in zip(_slices(len(keys[0]), x.mT, dA, total), keys, strict=True):
-            ds = k * (torch.bmm(d.mT, xt) - s)
+            ds = torch.baddbmm(s, d.mT, xt, beta=-1)  # dk − s
+            ds = ds * k if torch.is_grad_enabled() else ds.mul_(k)  # in place: the largest tensor there is
             dxt.append(torch.baddbmm(torch.bmm(d, k), _each(W.mT, xt), ds))
             dW = dW + (xt @ ds.mT).sum(0)
         return torch.cat(dxt).mT, dW.mT

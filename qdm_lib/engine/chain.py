@@ -22,7 +22,9 @@ from qdm_lib.engine.matrices import BlockUnitaries, Constant
 from qdm_lib.engine.parts import ProductState, encoding_phase, z_signs
 from qdm_lib.engine.structure import Chain, Encoding, Readout, Site, roles
 
-_CHUNK_BYTES = 2**22  # of amplitudes computed at once: few enough for the caches, enough to make each call worth while
+_CHUNK_BYTES = (
+    3 * 2**21
+)  # of amplitudes computed at once: few enough for the caches, enough to make each call worth while
 
 
 class SiteMatrices:
@@ -95,8 +97,8 @@ class ChainPart:
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
         unitaries = {k: iter(make(theta)) for k, make in self.unitaries.items()}
         matrices = [site(unitaries[len(site.site.wires)], theta) for site in self.sites]
-        rows = max(1, _CHUNK_BYTES // (self.row_bytes * x.shape[1]))
-        return torch.cat([self.run(part, theta, matrices) for part in x.split(rows)], -1)
+        parts = x.chunk(max(1, -(-x.shape[0] * x.shape[1] * self.row_bytes // _CHUNK_BYTES)))  # of equal size
+        return torch.cat([self.run(part, theta, matrices) for part in parts], -1)
 
     def run(self, x: Tensor, theta: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         states = {k: iter(state(x, theta).unbind(1)) for k, state in self.states.items()}
