@@ -117,7 +117,7 @@ def test_pages_open_in_a_browser_without_an_error(address):
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 1, f"{name} scrolls sideways by {wide} pixels"
         page.goto(f"{address}/notebooks/01_ddpm.html")
-        page.wait_for_selector("mjx-container", timeout=30_000)
+        page.wait_for_selector("mjx-container:visible", timeout=30_000)  # not one of the folded table of contents
         page.goto(f"{address}/search.html?q=quanvolution")
         page.wait_for_selector("ul.search li", timeout=30_000)
         browser.close()

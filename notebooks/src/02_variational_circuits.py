@@ -788,8 +788,8 @@ check("02.4", my_exact_weights)
 
 # %% [markdown]
 # **Question 02.5.** $\theta$ is drawn from [0, 1) in this library, with angle $2\pi\theta$. What is the period, in
-# $\theta$, of the outputs of three-layer HQConv in its first weight, $\theta_0$? So which share of all different circuits
-# can the start reach, in this one weight? Answer with a pair.
+# $\theta$, of the outputs of three-layer HQConv in its first weight, $\theta_0$? So which share of all different
+# circuits can the start reach, in this one weight? Answer with a pair.
 
 # %%
 my_period_and_share = ..., ...

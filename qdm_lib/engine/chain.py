@@ -97,8 +97,8 @@ class ChainPart:
     def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
         unitaries = {k: iter(make(theta)) for k, make in self.unitaries.items()}
         matrices = [site(unitaries[len(site.site.wires)], theta) for site in self.sites]
-        parts = x.chunk(max(1, -(-x.shape[0] * x.shape[1] * self.row_bytes // _CHUNK_BYTES)))  # of equal size
-        return torch.cat([self.run(part, theta, matrices) for part in parts], -1)
+        rows = max(1, _CHUNK_BYTES // (self.row_bytes * x.shape[1]))
+        return torch.cat([self.run(part, theta, matrices) for part in x.split(rows)], -1)
 
     def run(self, x: Tensor, theta: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         states = {k: iter(state(x, theta).unbind(1)) for k, state in self.states.items()}
