@@ -713,8 +713,8 @@ assert all(row[1] > 0.1 and row[2] > 0.95 for row in rows)
 assert all((row[0] == rows[0][0]).all() and row[0].sum() == 20 for row in rows)  # the same 20 at every point
 
 # %% [markdown]
-# So the two-term gradient points almost the right way, and its error is more than a tenth of its length. The same 20
-# weights are exact at every point. Which, and why?
+# So at these points the two-term gradient points almost the right way, and its error is a tenth to a fifth of its
+# length. The same 20 weights are exact at every point. Which, and why?
 #
 # Write a controlled rotation as: do nothing where the control is 0, rotate by $R(\varphi)$ where it is 1. With $\psi$
 # the final state and Z the diagonal matrix of +1 (bit 0) and −1 (bit 1), $\langle Z\rangle$ is the product
