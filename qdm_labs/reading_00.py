@@ -4,7 +4,7 @@ import torch
 
 from qdm_labs.questions import Table
 from qdm_lib.circuits import hqconv
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.diffusion import NoiseSchedule
 from qdm_lib.unet import resolve_hybridization
 
 QUESTIONS = Table("00")
@@ -12,7 +12,7 @@ AMPLITUDE = "There √ᾱ is one half, the factor of x_0 in the formula; the sha
 
 
 def _first_below_half(of) -> int:
-    return int((of(NoiseSchedule(cosine_betas()).alphas_cumprod) < 0.5).nonzero()[0])
+    return int((of(NoiseSchedule().alphas_cumprod) < 0.5).nonzero()[0])
 
 
 QUESTIONS.number(

@@ -5,10 +5,10 @@ import torch
 from qdm_labs.compare import agree
 from qdm_labs.questions import Table
 from qdm_labs.task import Mistake
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.diffusion import NoiseSchedule
 
 QUESTIONS = Table("01")
-SCHEDULE = NoiseSchedule(cosine_betas())
+SCHEDULE = NoiseSchedule()
 
 QUESTIONS.numbers(
     ("the mean", "the standard deviation"),

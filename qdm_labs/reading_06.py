@@ -4,13 +4,13 @@ import math
 
 from qdm_labs.questions import Table
 from qdm_labs.task import Mistake
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.diffusion import NoiseSchedule
 
 QUESTIONS = Table("06")
 
 
 def _mean_weight(power: float = 1.0) -> float:
-    return float((1 - NoiseSchedule(cosine_betas()).alphas_cumprod).pow(power).mean())
+    return float((1 - NoiseSchedule().alphas_cumprod).pow(power).mean())
 
 
 QUESTIONS.number(

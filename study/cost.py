@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.diffusion import NoiseSchedule
 from qdm_lib.files import write_json
 from qdm_lib.machine import describe_machine, duration
 from qdm_lib.training import EMA, make_optimizer, train
@@ -30,7 +30,7 @@ def measure(runner: Runner, job: Job) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     batch = torch.rand(config.recipe.batch_size, 1, 28, 28, generator=generator) * 2 - 1
     steps = train(
-        model, NoiseSchedule(cosine_betas()), iter([batch] * (WARM + TIMED)), make_optimizer(model), EMA(model),
+        model, NoiseSchedule(), iter([batch] * (WARM + TIMED)), make_optimizer(model), EMA(model),
         generator=generator, steps=WARM + TIMED,
     )  # fmt: skip
     for _ in range(WARM):

@@ -51,7 +51,7 @@ def test_new_text_keeps_the_outputs_and_new_code_needs_a_run():
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_stored_outputs_are_complete_and_clean(source):
     path = ROOT / "notebooks" / f"{source.stem}.ipynb"
-    assert path.stat().st_size < 1_500_000  # the code host still shows it
+    assert path.stat().st_size < 1_000_000
     book = notebook(source)
     assert "widgets" not in book.metadata
     code = [cell for cell in book.cells if cell.cell_type == "code"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from qdm_course.moving.base import MovingFigure
 from qdm_lib.data import load_images, to_model_range
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.diffusion import NoiseSchedule
 from qdm_lib.plots import OKABE_ITO
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.unet import MAX_CIRCUITS, VERTEX_CHANNELS, build_unet, count_parameters
@@ -25,7 +25,7 @@ def noisy_images(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(SEED)
     x_0 = to_model_range(load_images("fashion-mnist", "train", bundled=True).images[:n])
     t = torch.randint(0, 1000, (n,), generator=generator)
-    return NoiseSchedule(cosine_betas()).q_sample(x_0, t, torch.randn(x_0.shape, generator=generator)), t
+    return NoiseSchedule().q_sample(x_0, t, torch.randn(x_0.shape, generator=generator)), t
 
 
 def block_row(hybridization: int | str, ansatz: str = "hqconv", images: int = IMAGES) -> dict:

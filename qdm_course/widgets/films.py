@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import to_uint8
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample
+from qdm_lib.diffusion import NoiseSchedule, ddim_sample
 from qdm_lib.files import replacing
 from qdm_lib.quantum import QuantumLayer
 
@@ -54,7 +54,7 @@ def ablate(model: nn.Module, ablation: str, seed: int = 0) -> nn.Module:
 def draw_film(model: nn.Module, seed: int = 0) -> Iterator[np.ndarray | None]:
     """Draw a film; yields None after each of the 20 steps, and at last the film."""
     x_T, frames = start_noise(seed), []
-    states = ddim_sample(model, NoiseSchedule(cosine_betas()), x_T.shape, steps=STEPS, x_T=x_T)
+    states = ddim_sample(model, NoiseSchedule(), x_T.shape, steps=STEPS, x_T=x_T)
     for state in states:
         if state.step % EVERY == 0:
             frames.append(to_uint8(state.x_t.clamp(-1, 1)))

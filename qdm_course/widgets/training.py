@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qdm_course.widgets.tools import LastingWidget, Picture, picture_of, row
 from qdm_lib.data import ImageSet, batches, load_images
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddim_sample, sample
+from qdm_lib.diffusion import NoiseSchedule, ddim_sample, sample
 from qdm_lib.plots import image_grid, loss_curve
 from qdm_lib.runs import NOISE_STREAM
 from qdm_lib.training import EMA, make_optimizer, train
@@ -65,7 +65,7 @@ class TrainingJob:
         self.optimizer, self.ema = make_optimizer(self.model), EMA(self.model)
         self.noise = torch.Generator().manual_seed(seed + NOISE_STREAM)
         self.start_noise = torch.randn(n_samples, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-        self.schedule = NoiseSchedule(cosine_betas())
+        self.schedule = NoiseSchedule()
         self.losses: list[float] = []
         self.samples: Tensor | None = None
         self.sampled_at = 0

@@ -89,8 +89,9 @@ def _svg(figure: Figure) -> tuple[str, bytes, int, int]:
     buffer = io.BytesIO()
     with plt.rc_context({"svg.hashsalt": "qdm_lib"}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
-    # Two decimals of a point are enough for lines; matplotlib writes six.
+    # Two decimals of a point are enough for lines; matplotlib writes six, and comments, indents, names of groups.
     data = re.sub(rb' d="[^"]*"', lambda path: re.sub(rb"(\.\d\d)\d+", rb"\1", path[0]), buffer.getvalue())
+    data = re.sub(rb"<!--.*?-->|(?<=>)\s+(?=<)|(?<=<g) id=\"[^\"]*\"", b"", data, flags=re.DOTALL)
     head = data[:2000]  # its size in points stands at the top
     width, height = (
         round(float(re.search(rb' %s="([\d.]+)pt"' % side, head)[1]) * PIXELS / 72) for side in (b"width", b"height")
@@ -99,11 +100,11 @@ def _svg(figure: Figure) -> tuple[str, bytes, int, int]:
 
 
 def _png(figure: Figure) -> tuple[str, bytes, int, int]:
-    """The same for a PNG of twice as many pixels, in at most 256 colours, which these figures do not exceed by much."""
+    """The same for a PNG of twice as many pixels, in at most 128 colours, which these figures do not exceed by much."""
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=2 * PIXELS, bbox_inches="tight", facecolor="white")
     picture = Image.open(buffer).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    picture.quantize(128, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return "png", small.getvalue(), round(picture.width / 2), round(picture.height / 2)
 
 

@@ -42,7 +42,7 @@ from qdm_lib.checkpoint import (
 )
 from qdm_lib.checks import choice, whole
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas
+from qdm_lib.diffusion import NoiseSchedule
 from qdm_lib.files import locked, replacing
 from qdm_lib.machine import Pace, pick_device
 from qdm_lib.quantum import BACKENDS
@@ -201,7 +201,7 @@ def train_run(
             _check_same_run(saved, config, images)
         model = (model if model is not None else config.build_model()).to(device)
         ema, optimizer = EMA(model, config.recipe), make_optimizer(model, config.recipe)
-        noise, schedule = torch.Generator().manual_seed(config.seed + NOISE_STREAM), NoiseSchedule(cosine_betas())
+        noise, schedule = torch.Generator().manual_seed(config.seed + NOISE_STREAM), NoiseSchedule()
         if saved is not None:
             restore(saved, model=model, ema=ema, optimizer=optimizer, generators={"noise": noise}, schedule=schedule)
         start = saved.step if saved is not None else 0

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from qdm_lib.blocks import FilmNorm
 from qdm_lib.data import batches, load_images
-from qdm_lib.diffusion import NoiseSchedule, cosine_betas, ddpm_sample
+from qdm_lib.diffusion import NoiseSchedule, ddpm_sample
 from qdm_lib.quantum import BACKENDS
 from qdm_lib.training import EMA, make_optimizer, train
 from qdm_lib.unet import PRESETS, build_unet
@@ -57,7 +57,7 @@ def training_step(preset: str, form: str, batch: int, device: str, bf16: bool, b
     images = load_images("fashion-mnist", bundled=True)
     steps = train(
         model,
-        NoiseSchedule(cosine_betas()),
+        NoiseSchedule(),
         batches(images, batch, seed=0),
         make_optimizer(model),
         EMA(model),
@@ -82,7 +82,7 @@ def sampling_step(form: str, batch: int, device: str, bf16: bool) -> Callable:
             return model(x_t, t).float()
 
     generator = torch.Generator().manual_seed(0)
-    schedule, shape = NoiseSchedule(cosine_betas()), (batch, 1, 28, 28)
+    schedule, shape = NoiseSchedule(), (batch, 1, 28, 28)
     runs = (ddpm_sample(predict, schedule, shape, generator=generator, device=device) for _ in itertools.count())
     states = itertools.chain.from_iterable(runs)
     return with_info(lambda: next(states), model)
