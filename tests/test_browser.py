@@ -324,8 +324,8 @@ def test_the_comparison_by_keyboard(page):
     choose(page, field("Column 4"), "2")  # the next entry that begins so, after 100 % HQConv
     read(widget, "2fqconv is not trained to 20 epochs yet")
     changes(page, widget, lambda: write(page, field("Frame"), "0"), "the start")
-    starts = seen(widget)[0].split()[:2]
-    assert starts[0] == starts[1]  # the columns begin at the same picture
+    # The columns begin at the same picture; they arrive one after the other.
+    wait_for(lambda: len(set(seen(widget)[0].split()[:2])) == 1, what="the same picture in all columns")
     changes(page, widget, lambda: press(page, "Play", widget), "the animation")
     for name in ("circuit", "nothing", "U-Net"):
         changes(page, widget, lambda name=name: press(page, name, widget), name)

@@ -18,8 +18,8 @@
 #
 # **Prerequisites.** PyTorch tensors, the Gaussian distribution, Bayes' rule.
 #
-# **Measured** on two CPU cores, including the start of Python: 75 s of processor time and 1.0 GB of memory; with
-# `QDM_SIZE=test` 25 s and 0.9 GB. A busy machine takes longer. No network is needed.
+# **Measured** on one CPU core, including the start of Python: 60 s of processor time and 1.0 GB of memory; with
+# `QDM_SIZE=test` 17 s and 0.9 GB. A busy machine takes longer. No network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.

@@ -16,8 +16,8 @@
 #
 # **Prerequisites.** Notebook 03: the two circuits and the wire map. PyTorch modules.
 #
-# **Measured** on two CPU cores, including the start of Python: 48 s of processor time and 1.2 GB of memory; with
-# `QDM_SIZE=test` 20 s and 1.1 GB. A busy machine takes longer. No network is needed.
+# **Measured** on one CPU core, including the start of Python: 39 s of processor time and 1.1 GB of memory; with
+# `QDM_SIZE=test` 19 s and 1.1 GB. A busy machine takes longer. No network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.

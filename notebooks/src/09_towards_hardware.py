@@ -15,8 +15,8 @@
 #
 # **Prerequisites.** Notebook 02 (circuits, shots, parameter-shift). Notebook 01 helps with the sampler.
 #
-# **Measured** on one CPU core, including the start of Python: 40 s of processor time and 1.1 GB of memory; with
-# `QDM_SIZE=test` 26 s and 0.9 GB. A busy machine takes longer. No network is needed, and no quantum computer.
+# **Measured** on one CPU core, including the start of Python: 48 s of processor time and 1.0 GB of memory; with
+# `QDM_SIZE=test` 28 s and 0.9 GB. A busy machine takes longer. No network is needed, and no quantum computer.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
