@@ -23,11 +23,9 @@ from qdm_labs.task import Mistake, Unanswered
 class Question:
     """One question.
 
-    Args:
-        judge: takes the answer; raises `Mistake` with the sentence to read where it is not right.
-        right: what to notice, said with "right".
-        way: one way to answer, as Markdown.
-        answer: the answer as text, for `solution`; empty where `way` holds it.
+    judge: takes the answer; raises `Mistake` with the sentence to read where it is not right. right: what to notice,
+    said with "right". way: one way to answer, as Markdown. answer: the answer as text, for `solution`; empty where
+    `way` holds it.
     """
 
     judge: Callable[[Any], None]

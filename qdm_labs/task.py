@@ -29,11 +29,9 @@ class Unanswered(Mistake):
 class Property:
     """Something that holds for every right answer.
 
-    Args:
-        name: what the student reads beside "right", such as "turns the wire that was asked for".
-        points: for this property.
-        check: ``check(answer, v, draw)`` raises `Mistake` where the property does not hold. `answer` is called like the
-            student's function, `v` holds the choices of the lab's variant, and `draw` gives fresh random numbers.
+    name: what the student reads beside "right", such as "turns the wire that was asked for". points: for this property.
+    check: ``check(answer, v, draw)`` raises `Mistake` where the property does not hold. `answer` is called like the
+    student's function, `v` holds the choices of the lab's variant, and `draw` gives fresh random numbers.
     """
 
     name: str
@@ -48,9 +46,8 @@ class Task:
     The first property is the entrance: the others earn points only where it holds, so that what returns its argument
     unchanged earns nothing for "keeps the norm".
 
-    Args:
-        name: of the function in the notebook. title: for people. outcome: what one can do afterwards.
-        minutes: a student's, for this task. seconds: how long one call of it may take when it is marked.
+    name: of the function in the notebook. title: for people. outcome: what one can do afterwards. minutes: a student's,
+    for this task. seconds: how long one call of it may take when it is marked.
     """
 
     name: str
@@ -124,12 +121,10 @@ class Result:
 class Lab:
     """One hand-in.
 
-    Args:
-        number: two digits, as in the notebook's name. title: for people.
-        tasks: in the order of the notebook.
-        conventions: from a `Variant` to the choices that its tasks use; any frozen record.
-        text: from those choices to what the source's ``{{name}}`` stand for.
-        forbidden: dotted names of what may not do the student's work: functions, classes or whole modules.
+    number: two digits, as in the notebook's name. title: for people. tasks: in the order of the notebook. conventions:
+    from a `Variant` to the choices that its tasks use; any frozen record. text: from those choices to what the source's
+    ``{{name}}`` stand for. forbidden: dotted names of what may not do the student's work: functions, classes or whole
+    modules.
     """
 
     number: str

@@ -17,8 +17,7 @@ from typing import Any
 class Variant:
     """A reproducible source of choices.
 
-    Args:
-        seed: any text: a term, or a term and a student (`Variant.of("2026", "ada")`).
+    seed: any text: a term, or a term and a student (`Variant.of("2026", "ada")`).
     """
 
     seed: str

@@ -46,13 +46,10 @@ SHOWN = 64  # images of each job that are kept with its result
 class Runner:
     """Runs the jobs of an experiment. `on_step`, `images` and `scorer_options` are for tests and small machines.
 
-    Args:
-        experiment: what to run. runs, results: the two roots (see `study.spec.Job`).
-        train, evaluate: leave one of the two steps out.
-        shard: (i, n), i from 0: only every n-th job, from the i-th on.
-        only: words; a job runs if its name holds one of them.
-        save_every: steps between two checkpoints. batch_size: images drawn at a time.
-        images: {(dataset, split): ImageSet} in place of the data sets.
+    experiment: what to run. runs, results: the two roots (see `study.spec.Job`). train, evaluate: leave one of the two
+    steps out. shard: (i, n), i from 0: only every n-th job, from the i-th on. only: words; a job runs if its name holds
+    one of them. save_every: steps between two checkpoints. batch_size: images drawn at a time. images: {(dataset,
+    split): ImageSet} in place of the data sets.
     """
 
     def __init__(self, experiment: Experiment, *, runs=RUNS, results=RESULTS, train: bool = True,

@@ -161,13 +161,11 @@ def mean_interval(values: Tensor, seed: int = 0, n_bootstrap: int = N_BOOTSTRAP,
 class Scorer:
     """Everything that scoring needs and that does not depend on the generated images, made once.
 
-    Args:
-        train, test: `data.ImageSet`: the reference, and real images that no model saw, for the floors.
-        n: how many generated images will come, at least 6; floors are of as many real ones, or of all there are.
-        features: "classifier" or "inception" (see `extractors.load_extractor`).
-        cache: a folder where real images' features and floors are kept for the next process.
-        cnn_steps: see `cnn_correct`. cnn_seeds: how many CNNs give the accuracy, at least 2 (see `over_cnns`).
-        n_bootstrap: for FID, KID and IS.
+    train, test: `data.ImageSet`: the reference, and real images that no model saw, for the floors. n: how many
+    generated images will come, at least 6; floors are of as many real ones, or of all there are. features: "classifier"
+    or "inception" (see `load_extractor`). cache: a folder where real images' features and floors are kept
+    for the next process. cnn_steps: see `cnn_correct`. cnn_seeds: how many CNNs give the accuracy, at least 2 (see
+    `over_cnns`). n_bootstrap: for FID, KID and IS.
     """
 
     def __init__(self, train, test, n: int, *, features: str = "classifier", seed: int = 0, device=None,

@@ -9,7 +9,7 @@ from study.results import read_results
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("study/*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*/*/README.md")]
+    [*ROOT.glob("*.md"), *ROOT.glob("study/**/*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*/*/README.md")]
 )
 
 
@@ -46,3 +46,12 @@ def test_the_reports_scores_are_those_of_the_results():
     for protocol, cell, seed, entry in found:
         score = groups[protocol].cells[cell][seed].last.scores["fid"]
         assert entry == f"{score['value']:.1f}", (cell, seed)
+
+
+def test_docstrings_speak_one_dialect():
+    """What goes in, what comes out and what is raised stand in sentences, nowhere in blocks headed "Args:"."""
+    heads = re.compile(r"^ *(Args|Arguments|Parameters|Returns|Raises|Yields|Attributes):$", re.MULTILINE)
+    folders = ("qdm_lib", "qdm_course", "qdm_labs", "study", "tools")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 100
+    assert not [path.relative_to(ROOT) for path in sources if heads.search(path.read_text(encoding="utf-8"))]

@@ -45,14 +45,10 @@ KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)
 class Entrant:
     """One contender: what its process makes, and what the table calls it.
 
-    Args:
-        name: what the table calls it.
-        factory: "module:function" of this folder. In the contender's process it is called with
-            ``arguments`` and returns the function of no arguments whose calls are timed. A dict
-            ``info`` on that function joins the contender's row.
-        arguments: keyword arguments of the factory, JSON-able.
-        note: what the reader of the table has to know.
-        environment: environment variables of the process, beside the number of threads.
+    name: what the table calls it. factory: "module:function" of this folder. In the contender's process it is called
+    with ``arguments`` and returns the function of no arguments whose calls are timed. A dict ``info`` on that function
+    joins the contender's row. arguments: keyword arguments of the factory, JSON-able. note: what the reader of the
+    table has to know. environment: environment variables of the process, beside the number of threads.
     """
 
     name: str
@@ -87,8 +83,7 @@ class Worker:
     def ask(self, command: str, **options):
         """Run a method of the worker's `Contender` ("prepare", "time" or "save") and return its answer.
 
-        Raises:
-            WorkerError: the contender raised, or its process died.
+        WorkerError where the contender raised, or its process died.
         """
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps([command, options]), file=self.process.stdin, flush=True)
@@ -129,18 +124,14 @@ def measure(
 ) -> list[dict]:
     """Start every contender, then time them in turns.
 
-    Args:
-        contenders: in the order of the rows. One that fails gets a row with the key "error" and no time.
-        rounds: blocks of calls of each contender.
-        seconds: the least length of a block; a faster call is repeated to fill it.
-        budget: seconds after which a slow contender sits out the remaining rounds; it always gets
-            one block, and its row's "blocks" says how many it got.
-        threads: of each process; all the cores that this process may use by default.
-        check: called with each `Worker` before the clock starts; what it returns joins the row.
+    contenders: in the order of the rows. One that fails gets a row with the key "error" and no time. rounds: blocks of
+    calls of each contender. seconds: the least length of a block; a faster call is repeated to fill it. budget: seconds
+    after which a slow contender sits out the remaining rounds; it always gets one block, and its row's "blocks" says
+    how many it got. threads: of each process; all the cores that this process may use by default. check: called with
+    each `Worker` before the clock starts; what it returns joins the row.
 
-    Returns:
-        one dict for each contender: name, note, arguments, the keys of `prepare` and of ``check``, and
-        times_s (a call, one entry for each block), median_s, iqr_s, calls (in a block) and blocks.
+    Returns one dict for each contender: name, note, arguments, the keys of `prepare` and of ``check``, and times_s (a
+    call, one entry for each block), median_s, iqr_s, calls (in a block) and blocks.
     """
     threads = threads or all_threads()
     rows, running = [], []
@@ -244,10 +235,9 @@ class Contender:
     def prepare(self, seconds: float) -> dict:
         """Run the first calls, and choose how many calls fill a block of that many seconds.
 
-        Returns:
-            first_call_s and first_peak_mb (planning, compilation and first caches included), peak_mb
-            (a later call's largest resident set minus the set before it), process_mb (that largest
-            set itself, libraries included), calls, and cuda_peak_mb where CUDA is in use.
+        Returns first_call_s and first_peak_mb (planning, compilation and first caches included), peak_mb (a later
+        call's largest resident set minus the set before it), process_mb (that largest set itself, libraries included),
+        calls, and cuda_peak_mb where CUDA is in use.
         """
         before = reset_peak()
         answer = {"first_call_s": self.time(1), "first_peak_mb": memory_mb()[1] - before}

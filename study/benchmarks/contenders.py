@@ -198,14 +198,11 @@ def tensorcircuit(backend: str, light_cone: bool = False) -> Callable:
 class Contender:
     """One way to run a bank of circuits.
 
-    Args:
-        make: from a `Circuit` to ``run(x, theta, v)`` → (⟨Z⟩, gradient in x, gradient in theta).
-        package: the module it needs; install: the name that pip knows it by.
-        bank: ``run`` takes all circuits and rows at once; otherwise one circuit and `CHUNK` rows.
-        arrays: what ``run`` takes: "torch" tensors or "jax" arrays.
-        limit: rows, over all circuits, that one call gets through in reasonable time.
-        ansatze: the ansätze that it is measured on.
-        note: what the reader of the table has to know.
+    make: from a `Circuit` to ``run(x, theta, v)`` → (⟨Z⟩, gradient in x, gradient in theta). package: the module it
+    needs; install: the name that pip knows it by. bank: ``run`` takes all circuits and rows at once; otherwise one
+    circuit and `CHUNK` rows. arrays: what ``run`` takes: "torch" tensors or "jax" arrays. limit: rows, over all
+    circuits, that one call gets through in reasonable time. ansatze: the ansätze that it is measured on. note: what the
+    reader of the table has to know.
     """
 
     make: Callable
@@ -275,8 +272,7 @@ def array(part) -> np.ndarray:
 def build(name: str, ansatz: str, layers: int, circuits: int, rows: int, device: str = "cpu") -> Callable:
     """The function that `common.measure` times: forward and backward of this contender's `piece`.
 
-    Returns:
-        a function that returns (⟨Z⟩ (rows, circuits, n_wires), its gradient in x, in theta).
+    It returns (⟨Z⟩ (rows, circuits, n_wires), its gradient in x, in theta).
     """
     contender, circuit = CONTENDERS[name], ANSATZE[ansatz](layers)
     x, theta, v = draw(circuit, circuits, rows)
