@@ -174,7 +174,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig | None = None) -> torch
     weights = [p for p in model.parameters() if p.requires_grad]
     if not weights:
         raise ValueError("This model has no weights to train: none of its parameters requires a gradient.")
-    return torch.optim.Adam(weights, lr=config.learning_rate, betas=config.betas)
+    return torch.optim.Adam(weights, lr=config.learning_rate, betas=config.betas, fused=True)  # one call for all
 
 
 class TrainStep(NamedTuple):

@@ -70,7 +70,7 @@ def pool(x: Tensor, W: Tensor) -> Tensor:
     """For each row of W (F, c): the mean of the pixels x (B, P, c), weighted by softmax_p(W·x_p); (B, c, F)."""
     x, W = _autocast(x, W)
     with full_precision(x):
-        if _backward_alone():
+        if backward_alone():
             return _Pool.apply(x, W)[0]
         # nothing to keep: forget each slice's keys at once
         return torch.cat([xt @ _keys(W, xt).mT for xt in x.mT.split(_images_at_once(x, W))])
@@ -83,7 +83,7 @@ def read(x: Tensor, W: Tensor, M: Tensor, heads: int) -> Tensor:
     """
     x, W, M = _autocast(x, W, M)
     with full_precision(x):
-        if _backward_alone():
+        if backward_alone():
             return _Read.apply(x, W, M, heads)[0]
         parts = _slices(_images_at_once(x, W), x, M)
         return torch.cat([m @ _queries(W, xs, heads).flatten(2).mT for xs, m in parts])
@@ -167,7 +167,7 @@ def _keep(ctx, tensors: Sequence[Tensor], output: Sequence[Tensor]) -> None:
     ctx.save_for_backward(*tensors, *output)
 
 
-def _backward_alone() -> bool:
+def backward_alone() -> bool:
     """Whether our own backward pass serves; forward mode (`torch.func.jvp`) would need another and gets plain torch."""
     return torch.is_grad_enabled() and forward_ad._current_level < 0  # -1: no forward mode, at any depth
 

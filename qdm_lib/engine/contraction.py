@@ -7,6 +7,9 @@ Site s of a chain has vectors v_s of shape (N, l, size, r), one for each value o
 Some outputs need the density matrix rho of wires on several sites, a *readout*. On the way from its first to its last
 site the bits of these wires stay open: then there is one left environment for each pair (bra bits, ket bits), and the
 plain environment is the sum of those with equal bits.
+
+Products of matrices with complex numbers need conjugates on the way back, and torch makes a copy for each. The bra is
+the conjugate of the ket and at hand, so the two products of a sweep say themselves what their gradients are.
 """
 
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from qdm_lib.engine.attention import backward_alone
 from qdm_lib.engine.structure import Role
 
 Environment = Tensor | None  # None: nothing on that side; the bond has dimension 1
@@ -34,7 +38,10 @@ class Sweeps:
     """One sweep over a chain from each side: the environments of every site."""
 
     def __init__(self, roles: Sequence[Role], v: Sequence[Tensor]) -> None:
-        self.roles, self.v, self.bra = roles, v, [site.conj().resolve_conj() for site in v]
+        own = backward_alone()  # then the two products have their own gradients, and no other passes the bra
+        self.absorb, self.overlap = (Absorb.apply, Overlap.apply) if own else (Absorb.forward, Overlap.forward)
+        self.roles, self.v = roles, v
+        self.bra = [(site.detach() if own else site).conj().resolve_conj() for site in v]
         self.open: list[Environment] = [None]  # left of each site, for each open pair: (N, pairs, l', l)
         self.equal = [[0]]  # which of these pairs have equal bits
         self.right: list[Environment] = [None]
@@ -42,23 +49,38 @@ class Sweeps:
         for role, site, bra in zip(roles, v, self.bra, strict=True):
             self.sweep_right(role, site, bra, last=len(self.from_left) + 1 == len(v))
         for site, bra in zip(v[::-1], self.bra[::-1], strict=True):
-            self.from_right.insert(0, absorb_right(site, self.right[0]))
-            if len(self.from_right) < len(v):
-                self.right.insert(0, overlap_right(bra, self.from_right[0]))
+            self.from_right.insert(0, self.absorb_right(site, bra, self.right[0]))
+            if len(self.from_right) < len(v):  # summed over all but the left bond: (N, l', l)
+                ket = self.from_right[0].flatten(2)
+                self.right.insert(0, self.overlap(site.flatten(2), ket, bra.flatten(2), True))
 
     def sweep_right(self, role: Role, v: Tensor, bra: Tensor, last: bool) -> None:
         """One site further: the sum over all that lies left of it, and the environments of the next site."""
         pairs, equal = self.open[-1], self.equal[-1]
         if role.passes:
-            kets = [v] if pairs is None else [absorb_left(E, v) for E in pairs.unbind(1)]
+            kets = [v] if pairs is None else [self.absorb_left(E, v, bra) for E in pairs.unbind(1)]
             self.from_left.append(sum((kets[q] for q in equal[1:]), kets[equal[0]]))
-            self.open.append(open_pairs([overlap_left(bra, ket, role.bits) for ket in kets], role))
+            self.open.append(open_pairs([self.overlap_left(v, ket, bra, role.bits) for ket in kets], role))
             self.equal.append([q * role.pairs + k for q in equal for k in role.equal])
             return
-        self.from_left.append(absorb_left(None if pairs is None else pairs[:, equal].sum(1), v))
+        self.from_left.append(self.absorb_left(None if pairs is None else pairs[:, equal].sum(1), v, bra))
         if not last:
-            self.open.append(overlap_left(bra, self.from_left[-1])[:, None])
+            self.open.append(self.overlap_left(v, self.from_left[-1], bra)[:, None])
             self.equal.append([0])
+
+    def absorb_left(self, environment: Environment, v: Tensor, bra: Tensor) -> Tensor:
+        """An environment (N, l', l) times v (N, l, size, r), summed over the left bond l."""
+        return v if environment is None else self.absorb(environment, v.flatten(2), bra.flatten(2), False).view(v.shape)
+
+    def absorb_right(self, v: Tensor, bra: Tensor, environment: Environment) -> Tensor:
+        """v (N, l, size, r) times an environment (N, r', r), summed over the right bond r."""
+        if environment is None:
+            return v
+        return self.absorb(environment, last_bits(v, 1), last_bits(bra, 1), True).view(v.shape)
+
+    def overlap_left(self, v: Tensor, ket: Tensor, bra: Tensor, bits: int = 1) -> Tensor:
+        """Bra times ket, summed over all but the right bond and the last bits: (N, bits · r', bits · r)."""
+        return self.overlap(last_bits(v, bits), last_bits(ket, bits), last_bits(bra, bits), False)
 
     def populations(self, k: int) -> Tensor:
         """|amplitude|² on site k: (N, size · r · 2), still to be summed over r and over real and imaginary parts."""
@@ -68,9 +90,61 @@ class Sweeps:
         """The density matrix that is read on site k, the last of its readout: (N, open pairs, bits²), bra first."""
         pairs = self.v[k].new_ones(len(self.v[k]), 1, 1) if self.open[k] is None else self.open[k].flatten(2)
         bits, (rows, left, _, _) = self.roles[k].bits, self.v[k].shape
-        full = torch.bmm(first_bits(self.bra[k], bits), first_bits(self.from_right[k], bits).mT)
+        parts = (first_bits(some[k], bits) for some in (self.v, self.from_right, self.bra))
+        full = self.overlap(*parts, True)
         closing = full.view(rows, left, bits, left, bits).transpose(2, 3).reshape(rows, left * left, bits * bits)
         return torch.bmm(pairs, closing)
+
+
+class Absorb(torch.autograd.Function):
+    """E·v, or v·Eᵀ from the right, for matrices E (N, m, n) and v, and v* at hand.
+
+    From the gradient g: E gets g·v†, v gets E†·g; from the right gᵀ·v* and g·E*.
+    """
+
+    generate_vmap_rule = True  # for torch.func
+
+    @staticmethod
+    def forward(E: Tensor, v: Tensor, bra: Tensor, right: bool) -> Tensor:
+        return torch.bmm(v, E.mT) if right else torch.bmm(E, v)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        *tensors, ctx.right = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple[Tensor | None, ...]:
+        E, v, bra = ctx.saved_tensors
+        bra = v.conj() if torch.is_grad_enabled() else bra  # where the gradient itself will be differentiated
+        if ctx.right:
+            return torch.bmm(g.mT, bra), torch.bmm(g, E.conj()), None, None
+        return torch.bmm(g, bra.mT), torch.bmm(E.mH, g), None, None
+
+
+class Overlap(torch.autograd.Function):
+    """v†·ket, or v*·ketᵀ from the right, for matrices v and ket, and v* at hand.
+
+    From the gradient g: v gets ket·g†, ket gets v·g; from the right g*·ket and gᵀ·v.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(v: Tensor, ket: Tensor, bra: Tensor, right: bool) -> Tensor:
+        return torch.bmm(bra, ket.mT) if right else torch.bmm(bra.mT, ket)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        v, ket, _, ctx.right = inputs
+        ctx.save_for_backward(v, ket)
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple[Tensor | None, ...]:
+        v, ket = ctx.saved_tensors
+        if ctx.right:
+            return torch.bmm(g.conj(), ket), torch.bmm(g.mT, v), None, None
+        return torch.bmm(ket, g.mH), torch.bmm(v, g), None, None
 
 
 def last_bits(v: Tensor, bits: int) -> Tensor:
@@ -82,26 +156,6 @@ def last_bits(v: Tensor, bits: int) -> Tensor:
 def first_bits(v: Tensor, bits: int) -> Tensor:
     """v (N, l, size, r) with its last bits beside the left bond: (N, l · bits, rest · r)."""
     return v.unflatten(2, (v.shape[2] // bits, bits)).transpose(2, 3).flatten(3).flatten(1, 2)
-
-
-def absorb_left(environment: Environment, v: Tensor) -> Tensor:
-    """An environment (N, l', l) times v (N, l, size, r), summed over the left bond l."""
-    return v if environment is None else torch.bmm(environment, v.flatten(2)).view(v.shape)
-
-
-def absorb_right(v: Tensor, environment: Environment) -> Tensor:
-    """v (N, l, size, r) times an environment (N, r', r), summed over the right bond r."""
-    return v if environment is None else torch.bmm(last_bits(v, 1), environment.mT).view(v.shape)
-
-
-def overlap_left(bra: Tensor, ket: Tensor, bits: int = 1) -> Tensor:
-    """Bra times ket, summed over all but the right bond and the last bits: (N, bits · r', bits · r)."""
-    return torch.bmm(last_bits(bra, bits).mT, last_bits(ket, bits))
-
-
-def overlap_right(bra: Tensor, ket: Tensor) -> Tensor:
-    """Bra times ket, summed over all but the left bond: (N, l', l)."""
-    return torch.bmm(bra.flatten(2), ket.flatten(2).mT)
 
 
 def open_pairs(matrices: Sequence[Tensor], role: Role) -> Tensor:
