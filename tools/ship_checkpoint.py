@@ -1,7 +1,7 @@
 """Turn a trained run into a checkpoint that is shipped: averaged weights, a card that says what they are, and samples.
 
     python tools/ship_checkpoint.py runs/paper/fashion-mnist/unet/seed-0/epoch-10 checkpoints/fashion-mnist/unet \\
-        --result results/paper/fashion-mnist/unet/seed-0.json --epoch 10
+        --result study/results/paper/fashion-mnist/unet/seed-0.json --epoch 10
     python tools/ship_checkpoint.py --cards          # writes every README.md anew from its model.json
 
 RUN is the folder of a run or a state that a run kept after an epoch. The scores come from --result, the JSON file that
@@ -28,6 +28,7 @@ from study.run import check_run
 from study.spec import TRAINING_IMAGES, Experiment, Job, load_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
+STUDY = ROOT / "study"  # cards name experiments and results from here
 PAPER_EPOCHS = 20
 LARGEST = 2e6  # bytes
 
@@ -168,7 +169,7 @@ def scores_of(content: Result, result: Path, epoch: int | None, step: int) -> di
                          f"{'' if epoch is None else f' as epoch {epoch}'}. Scored there: {there}.")  # fmt: skip
     path = result.resolve()
     return {
-        "file": (path.relative_to(ROOT) if path.is_relative_to(ROOT) else result).as_posix(),
+        "file": (path.relative_to(STUDY) if path.is_relative_to(STUDY) else result).as_posix(),
         "epoch": epochs[0],
         **{name: getattr(about, name) for name in ("protocol", "sampler", "sampler_steps", "seed")},
         "scores": by_epoch[epochs[0]].scores,
@@ -235,7 +236,7 @@ def write_card(folder: Path) -> None:
 
 
 def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None = None,
-         experiments: Path = ROOT / "study" / "experiments") -> dict:  # fmt: skip
+         experiments: Path = STUDY / "experiments") -> dict:  # fmt: skip
     """Write the four files of a shipped checkpoint; its card. Everything is checked before anything is written."""
     checkpoint, model = load_checkpoint(run), load_model(run, ema=True)
     card = make_card(run, checkpoint, result, epoch, experiments)
