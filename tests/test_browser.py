@@ -317,6 +317,13 @@ def test_the_comparison_by_keyboard(page):
         choose(page, field("Epochs"), epochs)
         read(widget, f"FID\t{interval(scores_of(models['unet', float(epochs)])['fid'])}")
     choose(page, field("Epochs"), "20")
+    choose(page, field("Data set"), "mnist")
+    digits = shipped_models(ROOT, "mnist")
+    for name in ("unet", "1hqconv"):
+        read(widget, f"FID\t{interval(scores_of(digits[name, 20.0])['fid'])}")
+    page.screenshot(path=OUTPUT / "hybridization-digits-1280.png")
+    choose(page, field("Data set"), "fashion")
+    choose(page, field("Epochs"), "20")
     choose(page, field("Compare"), "hand")
     wait_for(lambda: chosen(field("Column 4")).endswith("hand-over"), what="other columns")
     choose(page, field("Compare"), "0")

@@ -187,9 +187,12 @@ def test_the_papers_fid_is_that_of_its_tables():
     assert (
         paper_fid_change("fashion-mnist", "1fqconv-transfer", 20) == table["transfer"]["fid"] / table["unet"]["fid"] - 1
     )
+    control = printed["classical_transfer"]["mnist"]["fid"] / printed["scores"]["mnist"]["unet"]["fid"] - 1
+    assert paper_fid_change("mnist", "unet-transfer", 20) == control > 0  # worse than without a hand-over
     for nothing in (
         ("mnist", "unet", 20),
         ("mnist", "1fqconv", 20),
+        ("mnist", "1hqconv-transfer", 20),  # its best transfer is into 1FQConv
         ("mnist", "7hqconv", 2),
         ("kmnist", "7hqconv", 20),
     ):

@@ -388,8 +388,8 @@ def test_the_reverse_process_steps_plays_and_follows_its_controls(opened):
 @needs_browser
 def test_playing_can_be_paused_and_less_motion_is_respected(opened):
     page = opened("film")
-    said = page.locator("#qdm-film-1hqconv output")
-    page.wait_for_function("document.querySelector('#qdm-film-1hqconv output').textContent")
+    said = page.locator("#qdm-film-fashion-mnist-1hqconv output")
+    page.wait_for_function("document.querySelector('#qdm-film-fashion-mnist-1hqconv output').textContent")
     assert "frame 1 of 11: x_t at t = 999, pure noise" in said.inner_text()
     page.get_by_role("button", name="play").press("Enter")
     assert page.locator("output").get_attribute("aria-live") == "off"  # or a screen reader would say every frame
@@ -438,7 +438,7 @@ def test_the_block_counts_by_keyboard(opened):
 @pytest.mark.parametrize("size", [(1280, 720), (360, 740)], ids=["laptop", "phone"])
 def test_every_control_has_a_name_and_no_page_scrolls_sideways(opened, size):
     page = opened(*MAKERS, width=size[0], height=size[1])
-    page.wait_for_function("document.querySelector('#qdm-film-1hqconv output').textContent")
+    page.wait_for_function("document.querySelector('#qdm-film-fashion-mnist-1hqconv output').textContent")
     assert page.locator("img").count() == 0  # the still pictures have given their places to the live ones
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 1, f"scrolls sideways by {wide} pixels"

@@ -188,15 +188,18 @@ plots.show_described(figure, text)
 # *Figure: two pictures emerging from noise in nine frames. The guess $\hat x_0$ starts as black and
 # white speckle, has an outline in the second frame already, and gains detail from there.*
 #
-# The same as a film, of eight pictures that the same model drew in 20 steps. Press "play", or move the frame by hand
-# (or with the arrow keys); it needs no running kernel.
+# The same as a film, of eight pictures that the same model drew in 20 steps; below it eight digits, by the same network
+# trained on digits. Press "play", or move the frame by hand (or with the arrow keys); it needs no running kernel.
 
 # %%
 moving_film(CHECKPOINT)
 
+# %%
+moving_film(SHIPPED / "mnist" / "1hqconv")
+
 # %% [markdown]
-# *Figure that moves: eight pictures from pure noise to clothes in eleven frames. Where no script runs, a row is a
-# frame, from noise above to the finished pictures below.*
+# *Figures that move: eight pictures from pure noise to clothes, and to digits, in eleven frames. Where no script runs,
+# a row is a frame, from noise above to the finished pictures below.*
 #
 # ## The circuit inside
 #

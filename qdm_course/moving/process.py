@@ -73,7 +73,7 @@ def moving_film(folder: str | Path) -> MovingFigure:
     frames, images = film.shape[:2]
     # DDIM's times as ddim_sample visits them; the last frame is the image itself
     visited = torch.linspace(T - 1, 0, STEPS, dtype=torch.float64).round().long().tolist()[::EVERY]
-    name = Path(folder).resolve().name
+    dataset, name = Path(folder).resolve().parts[-2:]
     words = (
         f"{frames} rows of {images} pictures, drawn by the model {name}: the first row is noise, which clears from row "
         "to row; the last holds the finished images."
@@ -84,4 +84,4 @@ def moving_film(folder: str | Path) -> MovingFigure:
         f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
     )
     data = {"frames": frames, "images": images, "size": SIZE, "times": [*visited, None], "name": name}
-    return MovingFigure("film", still, words, data, key=name)
+    return MovingFigure("film", still, words, data, key=f"{dataset}-{name}")

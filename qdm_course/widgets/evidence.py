@@ -48,7 +48,9 @@ class Setting:
             text = f"{percent}{'full' if config.full else config.n_circuits} {kind}"
         text += " + quanvolution" if config.quanv else ""
         text += f", control {config.control}" if config.control else ""
-        return text + (", hand-over" if self.name.endswith("-transfer") else "")
+        if not self.name.endswith("-transfer"):
+            return text
+        return text + (", hand-over" if config.n_circuits else ", control hand-over")
 
     @property
     def share(self) -> str:
@@ -210,9 +212,11 @@ def paper_epochs() -> float:
 def paper_fid_change(dataset: str, name: str, epochs: float) -> float | None:
     """The paper's change of FID against its classical U-Net after as many epochs; None where it has none."""
     printed, length = paper.scores(), f"{epochs:g}"
-    if name.endswith("-transfer"):  # the paper's best transfer, after all of its epochs
+    if name.endswith("-transfer"):  # into its 1FQConv, and its control, each after all of its epochs
         fids = {n: scores["fid"] for n, scores in printed["scores"].get(dataset, {}).items()}
-        fid = fids.get("transfer") if epochs == printed["protocol"]["epochs"] else None
+        control = printed["classical_transfer"].get(dataset, {}).get("fid")
+        given = {f"{printed['transfer_into']}-transfer": fids.get("transfer"), "unet-transfer": control}
+        fid = given.get(name) if epochs == printed["protocol"]["epochs"] else None
     else:
         fids = {n: by.get(length) for n, by in printed["fid_after_epochs"].get(dataset, {}).items()}
         fid = fids.get(name)

@@ -42,7 +42,7 @@ COMPARE = {
     "0, 10, 50, 100 % FQConv": ("unet", "1fqconv", "7fqconv", "fullfqconv"),
     "HQConv or FQConv": ("1hqconv", "1fqconv", "fullhqconv", "fullfqconv"),
     "quanvolution": ("unet", "1hqconv", "quanv-hqconv", "quanv-fqconv"),
-    "hand-over": ("unet", "1hqconv", "1hqconv-transfer", "1fqconv-transfer"),
+    "hand-over": ("unet", "unet-transfer", "1hqconv-transfer", "1fqconv-transfer"),  # the second is the control
 }
 NOTHING = ""  # of a column that is not used
 DRAWINGS = ("U-Net", "circuit", "nothing")
@@ -107,10 +107,11 @@ class _Hybridization(LastingWidget):
         self.settle(preset, dataset, root)
 
     def _controls(self, dataset: str) -> dict[str, widgets.Widget]:
+        known = [name for name, columns in COMPARE.items() if self.settings.keys() >= set(columns)]
         controls = {
             "dataset": widgets.Dropdown(options=list(self.models), value=dataset, description="Data set"),
             "epochs": widgets.Dropdown(description="Epochs"),
-            "compare": widgets.Dropdown(options=[*COMPARE, PICKED], description="Compare"),
+            "compare": widgets.Dropdown(options=[*known, PICKED], description="Compare"),
             "seed": widgets.BoundedIntText(value=0, min=0, max=9999, description="Seed"),
             "frame": widgets.BoundedIntText(value=FRAMES, min=0, max=FRAMES, description="Frame"),
             "play": widgets.Button(description="Play"),
