@@ -659,10 +659,10 @@ for dataset in paper["scores"]:
 #   without a hand-over has 0.04).
 # - Circuits have no part in it: the control loses as much. What is left for them is −0.5, and the intervals of the two
 #   over images overlap.
-# - The training loss is 0.0099 for all three. So the weights have not become worse; but the restarted average, which
-#   draws, holds 79 % of the weights of the hand-over after one epoch, the random vertex among them, where it held 62 %
-#   after two (section 2). Whether that is the cause, images drawn by the weights themselves would show. They have not
-#   been drawn at this length.
+# - The training loss is nearly the same, 0.0099 without a hand-over and 0.0100 in the control. So the weights have
+#   hardly become worse; but the restarted average, which draws, holds 79 % of the weights of the hand-over after one
+#   epoch, the random vertex among them, where it held 62 % after two (section 2). Whether that is the cause, images
+#   drawn by the weights themselves would show. They have not been drawn at this length.
 # - In the paper the hand-over into 1FQConv gains 8.0 % here, and the control loses 8.1 %. Ours lose more than 600 %. So
 #   the two procedures must differ in something that matters. The paper does not say what it did with optimiser and
 #   average at the hand-over; ours do what the released code does.
