@@ -670,7 +670,7 @@ for dataset in paper["scores"]:
 # And to look at: digits by the model without a hand-over, by the control, and by the hand-over into circuits, each
 # column from one noise.
 
-# %%
+# %% jupyter={"source_hidden": true}
 after = {"no hand-over": "unet", "control": "unet-transfer", "into 1FQConv": "1fqconv-transfer"}
 start_noise = torch.randn(12, 1, 28, 28, generator=seeded(7))
 figure, axes = plt.subplots(len(after), 1, figsize=(8.4, 0.76 * len(after)), layout="constrained")
