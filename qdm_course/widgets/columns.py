@@ -152,8 +152,11 @@ def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) ->
         f"{100 * epoch / epochs:.2f},{38 - 36 * (math.log(loss) - low) / max(high - low, 1e-9):.2f}"
         for epoch, loss in sorted(losses.items())
     )
-    last = max(losses)
-    words = f"training loss from {losses[min(losses)]:.3g} (epoch {min(losses)}) to {losses[last]:.3g} (epoch {last})"
+    first, last = min(losses), max(losses)
+    words = f"training loss from {losses[first]:#.3g} (epoch {first}) to {losses[last]:#.3g} (epoch {last})"
+    if first == last:  # the one epoch after a hand-over
+        words = f"training loss {losses[last]:#.3g} in epoch {last}, its only one of its own"
+        return f'<div style="font-size:11px;line-height:1.2">{words}</div>'
     return (
         f'<svg role="img" aria-label="{words}" viewBox="0 0 100 40" preserveAspectRatio="none" '
         'style="width:100%;height:36px;border-left:1px solid;border-bottom:1px solid">'
