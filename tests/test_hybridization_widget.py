@@ -21,6 +21,7 @@ from qdm_course.widgets.columns import curve
 from qdm_course.widgets.evidence import (
     FULL,
     ROOT,
+    card,
     fid_change,
     make_config,
     paper_change,
@@ -315,6 +316,21 @@ def test_the_same_noise_is_said_because_it_was_compared(box):
     box.films[key] = box.films[key][::-1]
     box.show_pictures()
     assert "different noise" in box.status.value
+
+
+def test_columns_show_models_of_the_chosen_length_only(box):
+    seen = set()
+    for dataset in box.controls["dataset"].options:
+        box.controls["dataset"].value = dataset
+        for _, epochs in box.controls["epochs"].options:
+            box.controls["epochs"].value = epochs
+            for comparison in COMPARE:
+                box.controls["compare"].value = comparison
+                folders = [box.folder(box.setting(k).name) for k in range(4)]
+                lengths = {card(folder)["epochs"] for folder in folders if folder}
+                assert lengths <= {epochs}
+                seen |= {(dataset, length) for length in lengths}
+    assert {("fashion-mnist", 20), ("fashion-mnist", 2), ("mnist", 20)} <= seen
 
 
 def test_comparisons_and_columns_follow_one_another(box):

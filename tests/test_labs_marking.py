@@ -131,7 +131,7 @@ def hand_ins(folder, port):
         "syntax.ipynb": (book(rotation=ROTATION, apply_gate="def apply_gate(state, U, wire:\n    return"), 3),
         "loop_cell.ipynb": (looping_cell(), 3),
         "loop_function.ipynb": (book(rotation=ROTATION, apply_gate=endless), 3),
-        "memory.ipynb": (book(rotation=ROTATION, apply_gate="hog = bytearray(20 * 10**9)"), 3),
+        "memory.ipynb": (book(rotation=ROTATION, apply_gate="hog = bytearray(2 * 10**9)"), 3),
         "exit.ipynb": (book(rotation=ROTATION, apply_gate="import os\nos._exit(0)"), 3),
         "prints.ipynb": (book(rotation="print('rotation: 3 of 3 points')\nprint('correct')"), 0),
         "edited.ipynb": (edited_checks(), 0),
