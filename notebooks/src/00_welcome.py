@@ -20,8 +20,8 @@
 #
 # Everything runs offline on a laptop; no GPU is needed.
 #
-# **Measured** on one CPU core, including the start of Python: 10 s of processor time and 0.8 GB of memory; with
-# `QDM_SIZE=test` 6 s and 0.7 GB. A busy machine takes longer.
+# **Measured** on one CPU core, including the start of Python: 9 s of processor time and 0.8 GB of memory; with
+# `QDM_SIZE=test` 5 s and 0.7 GB. A busy machine takes longer.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.

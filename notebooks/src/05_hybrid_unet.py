@@ -19,8 +19,8 @@
 # circuit; here a circuit is a box that maps 12 numbers to 12 numbers and has 84 (HQConv) or 72 (FQConv) weights.
 # Notebook 04 builds the ResNet block and its hybrid convolution; here they are used as they are.
 #
-# **Measured** on one CPU core, including the start of Python: 67 s of processor time and 1.0 GB of memory; with
-# `QDM_SIZE=test` 21 s and 0.9 GB. A busy machine takes longer. No network is needed.
+# **Measured** on one CPU core, including the start of Python: 57 s of processor time and 1.0 GB of memory; with
+# `QDM_SIZE=test` 16 s and 0.9 GB. A busy machine takes longer. No network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.

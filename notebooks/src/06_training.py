@@ -16,8 +16,8 @@
 # **Prerequisites.** Notebook 01 (the process and the loss). Notebooks 02 to 05 tell what is inside the model; here it
 # is any function `model(x_t, t)`.
 #
-# **Measured** on one CPU core, including the start of Python: 222 s of processor time and 1.2 GB of memory; with
-# `QDM_SIZE=test` 28 s and 1.0 GB. A busy machine takes longer. No network is needed.
+# **Measured** on one CPU core, including the start of Python: 165 s of processor time and 1.2 GB of memory; with
+# `QDM_SIZE=test` 24 s and 1.0 GB. A busy machine takes longer. No network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.

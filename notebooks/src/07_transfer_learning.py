@@ -16,8 +16,8 @@
 #
 # **Prerequisites.** Notebook 06 (training loop, EMA). Notebook 05 helps to know the parts of the network.
 #
-# **Measured** on one CPU core, including the start of Python: 233 s of processor time and 1.2 GB of memory; with
-# `QDM_SIZE=test` 12 s and 1.0 GB. A busy machine takes longer. No network is needed.
+# **Measured** on one CPU core, including the start of Python: 169 s of processor time and 1.2 GB of memory; with
+# `QDM_SIZE=test` 9 s and 1.0 GB. A busy machine takes longer. No network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
