@@ -83,6 +83,12 @@ def paired_difference(a: Mapping[int, tuple[float, float]], b: Mapping[int, tupl
     return Difference(float(differences.mean()), n, _bootstrap(differences, noise, seed), t, p)
 
 
+def relative_change(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """r − 1, r = a/b, of two scores (value, standard deviation σ), and half its 95 % interval: 1.96·√(σ_a² + r²σ_b²)/b."""
+    r = a[0] / b[0]
+    return r - 1, INTERVAL_SD / 2 * math.hypot(a[1], r * b[1]) / abs(b[0])
+
+
 def mean_over_seeds(scores: Mapping[int, tuple[float, float]], seed: int = 0) -> Difference:
     """The mean score of a cell, with the same two intervals."""
     return paired_difference(scores, {s: (0.0, 0.0) for s in scores}, seed)
@@ -165,8 +171,7 @@ def classical_null(scores: Mapping[int, tuple[float, float]]) -> Null:
 
 # ----------------------------------------------------------------------------- what a score can be
 
-INFINITY = math.inf
-LIMITS = {"fid": (0, INFINITY), "kid": (-INFINITY, INFINITY), "is": (1, INFINITY), "density": (0, INFINITY),
+LIMITS = {"fid": (0, math.inf), "kid": (-math.inf, math.inf), "is": (1, math.inf), "density": (0, math.inf),
           "class_tv": (0, 0.9)}  # fmt: skip  # of ten classes; the estimate of KID may be negative
 SHARES = ("precision", "recall", "coverage", "cnn_accuracy", "memorised")
 

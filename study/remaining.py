@@ -26,6 +26,8 @@ def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = (
         mine = [job for job in jobs if job.cell == cell]
         scored = {job.seed: _scored(job.result(folder)) for job in mine}
         todo = [job for job in mine if experiment.epochs not in scored[job.seed]]
+        missing = {job.seed: set(job.own_epochs()[1]) - set(scored[job.seed]) for job in mine if job not in todo}
+        unscored = [f"seed {seed}: {', '.join(map(str, sorted(epochs)))}" for seed, epochs in missing.items() if epochs]
         begun = [f"seed {job.seed}: {', '.join(map(str, scored[job.seed]))}" for job in todo if scored[job.seed]]
         texts = []
         for machine, costs in sorted(measured.items()):
@@ -34,16 +36,16 @@ def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = (
                 texts.append(f"{duration(seconds)} ({machine}; {costs[kind(cell)]['step']:.3g} s a step)")
         cost = "; ".join(texts) or ("not measured" if todo else "")
         done = str(len(mine) - len(todo))
-        rows.append([experiment.cell_name(cell), done, str(len(todo)), "; ".join(begun), cost])
+        rows.append([experiment.cell_name(cell), done, "; ".join(unscored), str(len(todo)), "; ".join(begun), cost])
     without = (
         "scoring and without the first epochs of transfers" if any(c.transfer for c in experiment.cells) else "scoring"
     )
-    header = ["cell", "seeds done", "seeds open", "epochs scored of open ones"]
+    header = ["cell", "seeds done", "their epochs without scores", "seeds open", "epochs scored of open ones"]
     header += [f"time for the open ones, without {without}"]
     e = experiment
     note = (
         f"Protocol {e.protocol}: {e.epochs} epochs, scores after {', '.join(map(str, e.evaluate_at))}, {e.n_images:,} "
-        f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Times: CPU time of a training step and clock time"
+        f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Done: scored after the last epoch. Times: CPU time of a training step and clock time"
         " of drawing, the least that any run here noted; of kinds that have not been run, as measured over three steps "
         "on an otherwise idle core."
     )

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from qdm_lib.files import replacing
 from qdm_lib.paper import HAND_OVER
 from qdm_lib.statistics import (
-    INTERVAL_SD,
     SHARES,
     SMALLEST_EFFECT,
     classical_null,
@@ -20,6 +19,7 @@ from qdm_lib.statistics import (
     limits,
     mean_over_seeds,
     paired_difference,
+    relative_change,
     smallest_effect,
 )
 from study.results import CLASSICAL, LOSS, SCORES, Group, Result, ladder
@@ -316,13 +316,12 @@ def change_text(group: Group, cell: str, key: str) -> str:
     seeds = sorted(set(mine) & set(classical))
     if not seeds:
         return "open"
+    if len(seeds) == 1:
+        change, half = relative_change(mine[seeds[0]], classical[seeds[0]])
+        return f"{100 * change:+.1f} [{100 * (change - half):+.1f}, {100 * (change + half):+.1f}]*"
     d = paired_difference(mine, classical)
-    low, high = d.low, d.high
-    if d.n == 1:
-        half = INTERVAL_SD / 2 * math.hypot(mine[seeds[0]][1], classical[seeds[0]][1])
-        low, high = d.mean - half, d.mean + half
     scale = 100 / abs(sum(classical[seed][0] for seed in seeds) / d.n)
-    return f"{scale * d.mean:+.1f} [{scale * low:+.1f}, {scale * high:+.1f}]" + "*" * (d.n == 1)
+    return f"{scale * d.mean:+.1f} [{scale * d.low:+.1f}, {scale * d.high:+.1f}]"
 
 
 def _drawn_by(group: Group) -> str:

@@ -315,12 +315,12 @@ def test_the_comparison_by_keyboard(page):
     models = shipped_models(ROOT, "fashion-mnist")
     for epochs in ("20", "10"):
         choose(page, field("Epochs"), epochs)
-        read(widget, f"FID\t{interval(scores_of(models['unet', float(epochs)])['fid'])}")
+        read(widget, f"FID ↓\t{interval(scores_of(models['unet', float(epochs)])['fid'])}")
     choose(page, field("Epochs"), "20")
     choose(page, field("Data set"), "mnist")
     digits = shipped_models(ROOT, "mnist")
     for name in ("unet", "1hqconv"):
-        read(widget, f"FID\t{interval(scores_of(digits[name, 20.0])['fid'])}")
+        read(widget, f"FID ↓\t{interval(scores_of(digits[name, 20.0])['fid'])}")
     page.screenshot(path=OUTPUT / "hybridization-digits-1280.png")
     choose(page, field("Data set"), "fashion")
     choose(page, field("Epochs"), "20")
@@ -329,21 +329,25 @@ def test_the_comparison_by_keyboard(page):
     choose(page, field("Compare"), "0")
     wait_for(lambda: chosen(field("Column 4")).startswith("100 %"), what="the first columns")
     choose(page, field("Column 4"), "2")  # the next entry that begins so, after 100 % HQConv
-    read(widget, "2fqconv is not trained to 20 epochs yet")
+    read(widget, "no trained 2fqconv of 20 epochs")
     changes(page, widget, lambda: write(page, field("Frame"), "0"), "the start")
     # The columns begin at the same picture; they arrive one after the other.
     wait_for(lambda: len(set(seen(widget)[0].split()[:2])) == 1, what="the same picture in all columns")
     changes(page, widget, lambda: press(page, "Play", widget), "the animation")
     for name in ("circuit", "nothing", "U-Net"):
-        changes(page, widget, lambda name=name: press(page, name, widget), name)
+        changes(page, widget, lambda name=name: choose(page, field("Drawing"), name), name)
     changes(page, widget, lambda: choose(page, field("of column"), "1"), "the classical U-Net")
 
-    press(page, "zeros", widget)
-    read(widget, "circuits: zeros", 120)
-    read(widget, "All columns start from the same noise", 120)
-    page.screenshot(path=OUTPUT / "hybridization-zeros.png")
-    assert "% of the range" in seen(widget)[1]
-    press(page, "as trained", widget)
+    for circuits in ("random weights", "cos(x)", "zeros"):
+        choose(page, field("Circuits"), circuits)
+        read(widget, f"circuits: {circuits}", 120)
+        read(widget, "All columns start from the same noise", 120)
+        page.screenshot(path=OUTPUT / f"hybridization-{circuits[:5]}.png")
+        assert "% of the range" in seen(widget)[1]
+    choose(page, field("Circuits"), "as trained")
+    for column in ("Column 3", "Column 1"):
+        changes(page, widget, lambda column=column: choose(page, field(column), "3"), column)
+    choose(page, field("Compare"), "0")
     write(page, field("Seed"), "9")
     read(widget, "drawing unet")
     press(page, "Stop", widget)
@@ -351,6 +355,8 @@ def test_the_comparison_by_keyboard(page):
     stopped = seen(widget)
     time.sleep(2)
     assert seen(widget) == stopped
+    press(page, "Draw", widget)
+    read(widget, "drawing unet")
     write(page, field("Seed"), "0")
     assert_no_error(page, page.errors)
 
@@ -459,6 +465,7 @@ FIGURES = [
     "show_described(draw_circuit(hqconv(1)), 'The gates of one layer of HQConv.')",
     CELLS["forward"],
     CELLS["explorer"],
+    CELLS["hybridization"],
 ]
 
 
@@ -488,6 +495,51 @@ def app(tmp_path_factory):
         yield f"http://127.0.0.1:{port}"
 
 
+@needs_axe
+@pytest.mark.parametrize("zoom", [1, 1.5], ids=["1280x720", "1920x1080 at 150 %"])
+def test_the_app_fits_a_projector(browser, app, zoom):
+    """On either data set: controls, the images of all columns and their scores on one screen, nothing to scroll to."""
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, device_scale_factor=zoom)
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(app, timeout=PATIENCE, wait_until="commit")
+    page.locator("img:visible").nth(2).wait_for(timeout=PATIENCE)
+    widget = page.locator(".qdm-widget")
+    for dataset in ("mnist", "fashion-mnist"):
+        choose(page, page.get_by_label("Data set"), dataset[:2])
+        fid = interval(scores_of(shipped_models(ROOT, dataset)["unet", 20.0])["fid"])
+        widget.get_by_text(fid).first.wait_for(timeout=60_000)
+        page.screenshot(path=OUTPUT / f"app-{dataset}-{zoom:g}.png")
+        for needed in [widget.get_by_label("Circuits"), widget.get_by_text("Scores of"),
+                       *widget.get_by_text("KID ↓").all(), *widget.locator("img:visible").all()[:2]]:  # fmt: skip
+            box = needed.bounding_box()
+            assert 0 <= box["y"] and box["y"] + box["height"] <= 720, (dataset, needed)
+    assert not serious(page, within=".qdm-widget")
+    assert_no_error(page, errors)
+    context.close()
+
+
+def set_theme(page, name) -> None:
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    for text in ("Theme", name):
+        page.locator(".lm-Menu-item").get_by_text(text, exact=True).click()
+
+
+@needs_axe
+def test_the_comparison_can_be_read_in_the_dark_theme(browser, lab):
+    page, errors = new_page(browser)
+    open_and_run(page, lab, "widgets")
+    set_theme(page, "JupyterLab Dark")
+    wait_for(lambda: page.evaluate("document.body.dataset.jpThemeLight") == "false", what="the dark theme")
+    widget_of(page, "hybridization")
+    time.sleep(1)  # the theme's style sheet is drawn
+    page.screenshot(path=OUTPUT / "hybridization-dark.png")
+    assert not serious(page, within=".qdm-widget")
+    set_theme(page, "JupyterLab Light")  # the server keeps it for the other tests
+    assert_no_error(page, errors)
+    page.context.close()
+
+
 def test_app_with_two_visitors_at_once(browser, app):
     """One silences the circuits and stops, while the other moves the controls; neither sees anything of the other."""
     visitors = []
@@ -502,7 +554,7 @@ def test_app_with_two_visitors_at_once(browser, app):
     (drawer, _), (mover, _) = visitors
     before = seen(widgets[0])
 
-    press(drawer, "zeros")
+    choose(drawer, drawer.get_by_label("Circuits"), "zeros")
     drawer.get_by_text(re.compile("drawing 1hqconv")).wait_for(timeout=120_000)
     choose(mover, mover.get_by_label("Column 2"), "2")
     mover.get_by_text("467,985").wait_for(timeout=60_000)  # the parameters with two circuits
@@ -510,8 +562,8 @@ def test_app_with_two_visitors_at_once(browser, app):
     drawer.get_by_text("Stopped.").wait_for(timeout=60_000)
 
     assert "475,329" in seen(widgets[0])[1] and "467,985" not in seen(widgets[0])[1]
-    assert "circuits: zeros" not in seen(widgets[1])[1] and "2hqconv is not trained" in seen(widgets[1])[1]
-    press(drawer, "as trained")
+    assert "circuits: zeros" not in seen(widgets[1])[1] and "no trained 2hqconv" in seen(widgets[1])[1]
+    choose(drawer, drawer.get_by_label("Circuits"), "as trained")
     wait_for(lambda: seen(widgets[0])[0] == before[0], what="the stored images")
     for k, (page, errors) in enumerate(visitors):
         page.screenshot(path=OUTPUT / f"app-visitor-{k + 1}.png")

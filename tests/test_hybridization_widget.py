@@ -33,7 +33,7 @@ from qdm_course.widgets.evidence import (
 from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, ablate, difference, draw_film, read_film, start_noise
 from qdm_course.widgets.hybrid import COMPARE, PICKED
 from qdm_lib import paper
-from qdm_lib.checkpoint import load_model
+from qdm_lib.checkpoint import load_model, save_model
 from qdm_lib.plots import describe_unet, draw_unet, unet_blocks
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.unet import PRESETS, UNet, UNetConfig, build_unet, count_parameters
@@ -158,7 +158,7 @@ def test_the_scores_are_those_of_the_cards(box):
         if name in box.settings:
             box.columns[0].choice.value, box.controls["epochs"].value = name, epochs
             rows, card = dict(box.evidence(0).rows()), cards(CLOTHES[name, epochs])
-            for key, title in (("fid", "FID"), ("kid", "KID"), ("is", "IS")):
+            for key, title in (("fid", "FID ↓"), ("kid", "KID ↓"), ("is", "IS ↑")):
                 numbers = re.findall(r"[-.\d]+", rows[title].replace("−", "-"))
                 assert [float(number) for number in numbers] == pytest.approx(
                     [card[key][x] for x in ("value", "low", "high")], rel=5e-3
@@ -167,6 +167,64 @@ def test_the_scores_are_those_of_the_cards(box):
                 seen += 1
             assert box.columns[0].numbers.value.count("<tr") == len(rows)
     assert seen >= 3 * 10
+
+
+def test_the_changes_on_the_screen_follow_from_cards_benchmark_and_the_papers_tables(box):
+    """The rows "Step" and "vs 0 %" of every model, read off the screen."""
+    rows = json.loads((ROOT / "study/benchmarks/results/training_step.json").read_text())["parts"]["presets"]["rows"]
+    relative, seen = {row["name"]: row["relative"] for row in rows}, 0
+    for dataset in box.controls["dataset"].options:
+        box.controls["dataset"].value = dataset
+        models = shipped_models(ROOT, dataset)
+        for (name, epochs), folder in models.items():
+            box.columns[0].choice.value, box.controls["epochs"].value = name, epochs
+            text = dict(re.findall(r">([^<>]+)</th><td[^>]*>([^<]*)<", box.columns[0].numbers.value.replace("−", "-")))
+            setting = box.setting(0)
+            if setting.config.control:
+                assert text["Step"] == "not in the benchmark"
+            else:
+                assert float(text["Step"].split()[0]) == pytest.approx(relative[setting.config.preset], abs=0.005)
+            base = models.get(("unet", epochs))
+            printed = paper_fid_change(dataset, name, epochs)
+            if base and name != "unet":
+                ours, theirs = (cards(path)["fid"] for path in (folder, base))
+                change = ours["value"] / theirs["value"] - 1
+                shares = [(fid["high"] - fid["low"]) / 2 / fid["value"] for fid in (ours, theirs)]
+                half = (1 + change) * float(np.hypot(*shares))
+                numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d", text["vs 0\xa0%"])]
+                wanted = [change, half] + ([] if printed is None else [printed])
+                assert numbers == pytest.approx([100 * x for x in wanted], abs=0.06)
+                assert ("beyond drawing noise" in text["vs 0\xa0%"]) == (abs(change) > half)
+                seen += 1
+            assert (printed is not None) == ("paper" in text["vs 0\xa0%"])
+    assert seen >= 7
+
+
+def test_the_papers_change_stands_there_without_a_model_of_ours(tmp_path):
+    box = hybridization(root=few_models(tmp_path, "unet"))
+    printed = paper_fid_change("mnist", "7hqconv", 20)
+    assert f"paper {100 * printed:+.1f}".replace("-", "−") in box.columns[2].numbers.value
+
+
+def test_a_control_says_what_it_is_and_has_no_circuits_to_replace(tmp_path):
+    root = few_models(tmp_path, "unet", "fullhqconv")
+    folder = root / "checkpoints/mnist"
+    save_model(folder / "fullhqconv-zero", build_unet("fullhqconv", control="zero", seed=0), card(folder / "unet"))
+    box = hybridization(root=root)
+    box.columns[1].choice.value = "fullhqconv-zero"
+    finish(box)  # it has no stored film
+    assert "trained with zeros in the place of circuits" in box.columns[1].head.value
+    assert box.setting(1).label == "100 %, full HQConv, trained with zeros"
+    rows = dict(box.evidence(1).rows())
+    assert rows["Step"] == "not in the benchmark" and rows["Params"].startswith("425,561")
+    assert len(box.wanted(1)) == 1 and len(box.wanted(0)) == 1
+    box.controls["of"].value = 1
+    assert "“zero” takes the place of the circuits" in box.picture.alt
+    box.controls["drawing"].value = "circuit"
+    assert "no circuit" in box.picture.value
+    box.controls["circuits"].value = "zeros"
+    assert box.wanted(1) == [(folder / "fullhqconv-zero", AS_TRAINED)]
+    box.close()
 
 
 def test_the_change_of_fid_is_computed_from_two_cards_that_were_scored_alike():
@@ -280,8 +338,7 @@ def shown(box):
 
 def test_every_control_has_a_name_and_is_on_the_screen(box):
     for control in box.controls.values():
-        names = control.options if isinstance(control, ipywidgets.ToggleButtons) else [control.description]
-        assert all(names) and isinstance(control, (*NAMED, ipywidgets.ToggleButtons))
+        assert control.description and isinstance(control, NAMED)
     inside, stack = [], [box]
     while stack:
         widget = stack.pop()
@@ -299,8 +356,8 @@ def test_columns_show_models_of_equal_length_and_say_where_there_is_none(box):
             folder = CLOTHES.get((box.setting(k).name, epochs))
             assert box.folder(box.setting(k).name) == folder
             if folder is None:
-                assert f"not trained to {epochs} epochs yet" in column.captions[0].value and not column.pictures[0].png
-                assert "FID" not in column.numbers.value
+                assert f"of {epochs} epochs is here" in column.captions[0].value and not column.pictures[0].png
+                assert "FID ↓" not in column.numbers.value
             else:
                 picture = np.array(Image.open(BytesIO(column.pictures[0].png)))
                 assert np.array_equal(picture[:28, :28], read_film(folder / "film.png")[-1][0])
@@ -324,7 +381,7 @@ def test_columns_show_models_of_the_chosen_length_only(box):
         box.controls["dataset"].value = dataset
         for _, epochs in box.controls["epochs"].options:
             box.controls["epochs"].value = epochs
-            for comparison in COMPARE:
+            for comparison in box.controls["compare"].options[:-1]:  # the last is what the columns say
                 box.controls["compare"].value = comparison
                 folders = [box.folder(box.setting(k).name) for k in range(4)]
                 lengths = {card(folder)["epochs"] for folder in folders if folder}
@@ -334,11 +391,11 @@ def test_columns_show_models_of_the_chosen_length_only(box):
 
 
 def test_comparisons_and_columns_follow_one_another(box):
-    for name, columns in COMPARE.items():
+    for name in box.controls["compare"].options[:-1]:
         box.controls["compare"].value = name
-        assert tuple(box.setting(k).name for k in range(4)) == columns
+        assert tuple(box.setting(k).name for k in range(4)) == COMPARE[name]
     box.controls["column4"].value = "5fqconv"
-    assert box.controls["compare"].value == PICKED and "5fqconv is not trained" in box.columns[3].captions[0].value
+    assert box.controls["compare"].value == PICKED and "no trained 5fqconv" in box.columns[3].captions[0].value
     box.controls["column4"].value = ""
     assert box.setting(3) is None and box.columns[3].numbers.value == ""
     box.controls["column4"].value = "1fqconv-transfer"
@@ -399,7 +456,7 @@ def test_data_sets_are_those_with_models(box, tmp_path):
         both.controls["epochs"].value == 1 and both.columns[0].pictures[0].png and not both.columns[1].pictures[0].png
     )
     empty = hybridization(root=tmp_path / "nowhere")  # as installed without the repository: counts, but no models
-    assert "not trained" in empty.columns[0].captions[0].value and "483,321" in empty.columns[0].numbers.value
+    assert "no trained unet" in empty.columns[0].captions[0].value and "483,321" in empty.columns[0].numbers.value
 
 
 def test_silenced_circuits_draw_again_from_the_same_noise(tmp_path):
@@ -407,7 +464,14 @@ def test_silenced_circuits_draw_again_from_the_same_noise(tmp_path):
     before = shown(box)
     box.controls["circuits"].value = "zeros"
     assert not box.controls["stop"].disabled and "drawing fullhqconv" in box.status.value
+    box.controls["stop"].click()  # what is still on the screen says what it is
+    assert AS_TRAINED in box.columns[3].captions[0].value and "Stopped" in box.status.value
+    box.controls["draw"].click()
+    assert box.controls["play"].disabled  # a film that arrives would break off the animation
+    box.controls["frame"].value = 3  # while the job runs
     finish(box)
+    assert "frame 3" in box.columns[3].pictures[1].alt and not box.controls["play"].disabled
+    box.controls["frame"].value = 10
     assert shown(box)[0] == before[0]  # a classical model has no circuits
     assert "zeros" in box.columns[3].captions[1].value and "% of the range" in box.columns[3].captions[2].value
     trained, silent = (box.film(box.folder("fullhqconv"), name) for name in (AS_TRAINED, "zeros"))
@@ -432,6 +496,7 @@ def test_another_seed_draws_and_a_stopped_job_stops(tmp_path):
     job.join(60)
     assert not job.is_alive() and box.job is None and "Stopped" in box.status.value
     assert not box.films and box.controls["stop"].disabled and not box.controls["draw"].disabled
+    assert "not drawn yet" in box.still() and "no trained unet" not in box.still()
     box.controls["draw"].click()
     finish(box)
     *_, film = draw_film(load_model(box.folder("unet")), seed=7)

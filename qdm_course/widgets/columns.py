@@ -12,6 +12,7 @@ import numpy as np
 
 from qdm_course.widgets.evidence import (
     Setting,
+    benchmark_settings,
     fid_change,
     losses_of,
     paper_change,
@@ -29,7 +30,7 @@ from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, UNetConfig
 
 SHARP = "display: block; width: 100%; height: auto; image-rendering: pixelated"  # each pixel stays a square at any zoom
 CLASSICAL = PRESETS["unet"]
-NAMES = {"fid": "FID", "kid": "KID", "is": "IS"}
+NAMES = {"fid": "FID ↓", "kid": "KID ↓", "is": "IS ↑"}  # ↓: lower is better
 
 
 class Column(widgets.VBox):
@@ -56,12 +57,12 @@ class Column(widgets.VBox):
         shown, many = [], None if len(films) == 1 else IMAGES // 2
         for caption, film in films:
             png = png_of([tile(images[:many]) for images in (film if play else film[frame : frame + 1])], play)
-            what = f"{len(film[frame][:many])} generated images, {caption}"
-            shown.append((caption if many else "", png, what))  # a picture alone needs no caption
+            what = f"{self.choice.label}: {len(film[frame][:many])} images, {caption}, frame {frame} of {len(film) - 1}"
+            shown.append((caption, png, what))
         if many:
-            apart, mean = difference(films[0][1][frame], films[1][1][frame])
+            apart, mean = difference(*(film[frame][:many] for _, film in films))
             caption = f"difference (grey: none): {short(100 * mean)} % of the range on average"
-            shown.append((caption, png_of([tile(apart[:many])]), caption))
+            shown.append((caption, png_of([tile(apart)]), f"{self.choice.label}: {caption}, frame {frame}"))
         self._show(shown)
 
     def show_none(self, why: str) -> None:
@@ -80,12 +81,13 @@ class Column(widgets.VBox):
 
 
 def strip(config: UNetConfig) -> str:
-    """The vertex enlarged: its 40 channels as cells, the quantum ones in colour, with a frame around each circuit."""
+    """The vertex enlarged: its 40 channels as cells, of circuits in colour, of a control white, a line after each."""
     cells = []
     for k in range(VERTEX_CHANNELS):
         quantum = k < config.quantum_channels
         basic = config.full and k == VERTEX_CHANNELS - 1
         own = CIRCUIT_COLOURS.get("basic" if basic else config.ansatz, OKABE_ITO["green"])
+        own = "#fff" if config.control else own
         colour = own if quantum else KIND_COLOURS["resnet"]
         last = (quantum and k % 3 == 2) or k + 1 == config.quantum_channels
         edge = "2px solid #000" if last else "1px solid #777"
@@ -122,7 +124,7 @@ def parameter_text(setting: Setting) -> str:
 
 def time_text(setting: Setting, root: Path) -> str:
     """The time of a training step relative to unet's in the same benchmark, with the middle half of its rounds."""
-    time = step_time(root, setting.config.preset)
+    time = None if setting.config.control else step_time(root, setting.config.preset)
     if time is None:
         return "not in the benchmark"
     spread = f"[{time.low:.2f}, {time.high:.2f}]"
@@ -136,13 +138,19 @@ def change_text(setting: Setting, folder: Path, classical: Path | None, dataset:
     ours = fid_change(folder, classical)
     if ours is not None:
         size = f"{percent(ours.value, 1).removesuffix(' %')} ± {100 * ours.half:.1f} %"
-        text = f"{size}, {'beyond' if ours.beyond else 'within'} noise"
+        text = f"{size}, {'beyond' if ours.beyond else 'within'} drawing noise"
     elif classical is None:
         text = "no classical model of this length"
     else:
         text = "not scored in the same way"
-    paper = paper_fid_change(dataset, setting.name, epochs)
-    return text + (f"; paper {percent(paper, 1)}" if paper is not None else "")
+    paper = paper_text(setting, dataset, epochs)
+    return f"{text}; {paper}" if paper else text
+
+
+def paper_text(setting: Setting, dataset: str, epochs: float) -> str:
+    """The paper's change of FID against its classical model; empty where it has none."""
+    change = paper_fid_change(dataset, setting.name, epochs)
+    return "" if change is None else f"paper {percent(change, 1)}"
 
 
 def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) -> str:
@@ -185,7 +193,8 @@ class Evidence:
                 rows.append((name, interval(scores[key])))
             if key == "fid" and scores:
                 rows.append(("vs 0 %", change_text(setting, self.folder, self.classical, self.dataset, self.epochs)))
-        return rows
+        paper = paper_text(setting, self.dataset, self.epochs)
+        return rows if scores or not paper else [*rows, ("FID vs 0 %", paper)]
 
     @property
     def losses(self) -> dict[int, float]:
@@ -209,13 +218,15 @@ def footer(shown: list[Evidence], losses: bool) -> str:
     texts, ways = [], {scoring(one.folder): scores_of(one.folder) for one in shown}
     for ((n, extractor, _), sampler, steps), scores in ways.items():
         if n:
-            floors = ", ".join(f"{name} {short(scores[key]['floor'])}" for key, name in NAMES.items() if key in scores)
+            floors = ", ".join(f"{NAMES[key][:-2]} {short(scores[key]['floor'])}" for key in NAMES if key in scores)
             texts.append(f"Scores of {n:,} images by {sampler.upper()} in {steps} steps, features: {extractor}.")
-            texts.append(f"Floors, what real images score: {floors}.")
+            texts.append(f"↓ lower is better, ↑ higher; real images score {floors}.")
     if texts:
-        texts.append("[95 % interval] and “noise” are those of drawing images; each model was trained once.")
+        texts.append("[95 % interval] and “drawing noise”: what other images of the same model would change. Each was "
+                     "trained once; another training may change more.")  # fmt: skip
     texts.append("The paper’s features are Inception’s: compare its changes, not its values.")
-    texts.append("Step: the time of a training step over unet’s, median [middle half] of the benchmark’s rounds.")
+    texts.append("Step: the time of a training step over unet’s, circuits simulated; median [middle half] of the "
+                 f"benchmark’s rounds{benchmark_settings(shown[0].root) if shown else ''}.")  # fmt: skip
     if not losses:
         texts.append("No losses by epoch are kept for these models, so there are no loss curves.")
     return f'<div style="font-size:11px;line-height:1.3">{escape(" ".join(texts))}</div>'

@@ -7,7 +7,6 @@ losses from the study's results, the paper's numbers from its tables. What is no
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from qdm_course.widgets.films import ABLATIONS
 from qdm_lib import paper
 from qdm_lib.circuits import ANSATZE
+from qdm_lib.statistics import relative_change, score_and_noise
 from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNet, UNetConfig, count_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,16 +48,22 @@ class Setting:
             percent = f"{PERCENT[self.circuits]}, " if self.circuits in PERCENT else ""
             text = f"{percent}{'full' if config.full else config.n_circuits} {kind}"
         text += " + quanvolution" if config.quanv else ""
-        text += f", control {config.control}" if config.control else ""
+        text += f", trained with {in_words(config.control)}" if config.control else ""
         if not self.name.endswith("-transfer"):
             return text
         return text + (", hand-over" if config.n_circuits else ", control hand-over")
 
     @property
     def share(self) -> str:
-        """How many channels are quantum, exactly: the paper's 10 % is 7.5 %."""
-        k = self.config.quantum_channels
-        return f"{k} of {VERTEX_CHANNELS} channels, {100 * k / VERTEX_CHANNELS:g}\u00a0%"
+        """How many channels are quantum, exactly (the paper's 10 % is 7.5 %), and what a control puts there instead."""
+        k, control = self.config.quantum_channels, self.config.control
+        text = f"{k} of {VERTEX_CHANNELS} channels, {100 * k / VERTEX_CHANNELS:g}\u00a0%"
+        return f"{text}: trained with {in_words(control)} in the place of circuits" if control else text
+
+
+def in_words(control: str) -> str:
+    """What stands in the place of the circuits, as the switch "Circuits" calls it where it has it."""
+    return next((words for words, name in ABLATIONS.items() if name == control), f"the control {control}")
 
 
 def make_config(circuits: int, ansatz: str, quanv: bool) -> UNetConfig:
@@ -146,9 +153,7 @@ def fid_change(folder: Path, classical: Path | None) -> Change | None:
     ours, base = scores_of(folder).get("fid"), scores_of(classical).get("fid")
     if not ours or not base:
         return None
-    ratio = ours["value"] / base["value"]
-    halves = [(score["high"] - score["low"]) / 2 / score["value"] for score in (ours, base)]
-    return Change(ratio - 1, ratio * math.hypot(*halves))
+    return Change(*relative_change(score_and_noise(ours), score_and_noise(base)))
 
 
 # ---------------------------------------------------------------------------------- counts, times, losses, the paper
@@ -180,15 +185,31 @@ class StepTime:
     high: float
 
 
-def step_time(root: Path, preset: str) -> StepTime | None:
-    """The time of a training step relative to unet's, as study/benchmarks/results/training_step.json says."""
+def benchmark(root: Path) -> dict:
+    """The presets' part of study/benchmarks/results/training_step.json; empty where it is not there."""
     try:
-        content = json.loads((root / "study/benchmarks/results/training_step.json").read_text(encoding="utf-8"))
-        rows = content["parts"]["presets"]["rows"]
-        row = next(row for row in rows if row["name"] == preset)
+        text = (root / "study/benchmarks/results/training_step.json").read_text(encoding="utf-8")
+        return json.loads(text)["parts"]["presets"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def benchmark_settings(root: Path) -> str:
+    """Where the benchmark's times were measured, in words; empty where there is none."""
+    about = benchmark(root)
+    if not about:
+        return ""
+    on = about["settings"]
+    return f" ({about['machine']['cpu']}, {on['device']}, {on['threads']} threads, {on['batch']} images a step)"
+
+
+def step_time(root: Path, preset: str) -> StepTime | None:
+    """The time of a training step relative to unet's, as the benchmark says."""
+    try:
+        row = next(row for row in benchmark(root)["rows"] if row["name"] == preset)
         low, high = np.percentile(row["times_s"], (25, 75)) / row["baseline_median_s"]
         return StepTime(row["relative"], float(low), float(high))
-    except (OSError, ValueError, KeyError, StopIteration):
+    except (KeyError, StopIteration):
         return None
 
 

@@ -42,6 +42,7 @@ COMPARE = {
     "0, 10, 50, 100 % FQConv": ("unet", "1fqconv", "7fqconv", "fullfqconv"),
     "HQConv or FQConv": ("1hqconv", "1fqconv", "fullhqconv", "fullfqconv"),
     "quanvolution": ("unet", "1hqconv", "quanv-hqconv", "quanv-fqconv"),
+    "trained with circuits or zeros": ("unet", "fullhqconv-zero", "fullhqconv", "1hqconv"),
     "hand-over": ("unet", "unet-transfer", "1hqconv-transfer", "1fqconv-transfer"),  # the second is the control
 }
 NOTHING = ""  # of a column that is not used
@@ -85,18 +86,19 @@ class _Hybridization(LastingWidget):
         self.picture = Picture("max-width: min(100%, 760px); height: auto")
         self.progress = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width="120px", display="none"))
         c = self.controls
+        pairs = [row(self.columns[:2], flex="1 1 380px"), row(self.columns[2:], flex="1 1 380px")]
+        columns = row(pairs)
+        for box in (columns, *pairs):
+            box.layout.align_items = "flex-start"
         super().__init__([
-            row([c["dataset"], c["epochs"], c["compare"], c["seed"], c["frame"], c["play"]]),
-            row([widgets.Label("Circuits"), c["circuits"], c["draw"], c["stop"], self.progress]),
+            row([*(c[n] for n in ("dataset", "epochs", "compare", "seed", "frame", "play", "circuits", "draw", "stop")),
+                 self.progress]),
             self.status,
-            row([row(self.columns[:2], flex="1 1 380px"), row(self.columns[2:], flex="1 1 380px")]),
+            columns,
             self.footer,
-            row([widgets.Label("Drawing"), c["drawing"], c["of"]]),
+            row([c["drawing"], c["of"]]),
             self.picture,
         ])  # fmt: skip
-        for pair in self.children[3].children:
-            pair.layout.align_items = "flex-start"
-        self.children[3].layout.align_items = "flex-start"
         c["compare"].value = next((name for name, columns in COMPARE.items() if preset in columns), PICKED)
         self._offer_epochs()
         self._compare()
@@ -115,21 +117,19 @@ class _Hybridization(LastingWidget):
             "seed": widgets.BoundedIntText(value=0, min=0, max=9999, description="Seed"),
             "frame": widgets.BoundedIntText(value=FRAMES, min=0, max=FRAMES, description="Frame"),
             "play": widgets.Button(description="Play"),
-            "circuits": widgets.ToggleButtons(options=list(ABLATIONS)),
+            "circuits": widgets.Dropdown(options=list(ABLATIONS), description="Circuits"),
             "draw": widgets.Button(description="Draw"),
             "stop": widgets.Button(description="Stop", disabled=True),
-            "drawing": widgets.ToggleButtons(options=DRAWINGS),
+            "drawing": widgets.Dropdown(options=DRAWINGS, description="Drawing"),
             "of": widgets.Dropdown(options=[(str(k + 1), k) for k in range(4)], description="of column"),
         }
         widths = {"dataset": "180px", "epochs": "100px", "compare": "250px", "seed": "95px", "frame": "90px",
-                  "play": "55px", "draw": "60px", "stop": "60px", "of": "120px", "circuits": "auto",
-                  "drawing": "auto"}  # fmt: skip
+                  "play": "55px", "draw": "60px", "stop": "60px", "of": "120px", "circuits": "190px",
+                  "drawing": "150px"}  # fmt: skip
         for name, control in controls.items():
             control.layout.width, control.layout.margin = widths.get(name, "auto"), "2px 10px 2px 0"
             if not isinstance(control, widgets.Button):
                 control.style.description_width = "initial"
-            if isinstance(control, widgets.ToggleButtons):
-                control.style.button_width = "auto"
         return controls
 
     def _connect(self) -> None:
@@ -238,39 +238,42 @@ class _Hybridization(LastingWidget):
         return self.films.get(key)
 
     def wanted(self, k: int) -> list[tuple[Path, str]]:
-        """The films that column k shows, as (model, ablation); a classical model has no circuits to replace."""
+        """The films that column k shows, as (model, ablation); without circuits there is nothing to replace."""
         setting = self.setting(k)
         folder = self.folder(setting.name) if setting else None
         if folder is None:
             return []
         ablation = self.controls["circuits"].value
-        quantum = setting.config.n_circuits or setting.config.quanv
+        quantum = (setting.config.n_circuits or setting.config.quanv) and not setting.config.control
         return [(folder, name) for name in dict.fromkeys((AS_TRAINED, ablation if quantum else AS_TRAINED))]
 
     def show_pictures(self, play: int = 0) -> None:
         """The images of every column, or text in their place; play: not 0 to let them run once."""
-        for k, column in enumerate(self.columns):
-            there = [(name, self.film(folder, name)) for folder, name in self.wanted(k)]
-            films = [(self._caption(name), film) for name, film in there if film is not None]
-            if there and there[0][1] is not None:
-                column.show_films(films, self.controls["frame"].value, play)
-            else:
-                column.show_none(self._why_none(k) if not there else "not drawn yet: press Draw")
-        self._running(self.job is not None)
-        if self.job is None:
-            self._say(self._same_noise())
+        with self.lock:
+            for k, column in enumerate(self.columns):
+                there = [(name, self.film(folder, name)) for folder, name in self.wanted(k)]
+                films = [(self._caption(name), film) for name, film in there if film is not None]
+                if there and there[0][1] is not None:
+                    column.show_films(films, self.controls["frame"].value, play)
+                else:
+                    column.show_none(self._why_none(k))
+            self._running(self.job is not None)
+            if self.job is None:
+                self._say(self._same_noise())
 
     def _caption(self, ablation: str) -> str:
         return ablation if ablation == AS_TRAINED else f"circuits: {ablation}, drawn from the same noise"
 
     def _why_none(self, k: int) -> str:
-        """What stands in the place of the images where a setting has no model of this length."""
+        """What stands in the place of the images where there are none."""
         setting, c = self.setting(k), self.controls
         if setting is None:
             return ""
+        if self.wanted(k):
+            return "not drawn yet: press Draw"
         others = sorted(epochs for name, epochs in self.models[c["dataset"].value] if name == setting.name)
-        text = f"{setting.name} is not trained to {c['epochs'].value:g} epochs yet"
-        return text + (f" (so far: {', '.join(f'{epochs:g}' for epochs in others)})" if others else "")
+        text = f"no trained {setting.name} of {c['epochs'].value:g} epochs is here"
+        return text + (f" (only of {', '.join(f'{epochs:g}' for epochs in others)})" if others else "")
 
     def _same_noise(self) -> str:
         """Whether all films on the screen start from the same noise, compared and not just promised."""
@@ -287,7 +290,7 @@ class _Hybridization(LastingWidget):
         png, alt = b"", ""
         if setting and what == "U-Net":
             png, alt = self.view.picture(setting.config), describe_unet(setting.config)
-        elif setting and what == "circuit":
+        elif setting and what == "circuit" and not setting.config.control:
             png, alt = self.view.circuit(setting.config), f"The gates of one circuit of {setting.label}, in time."
         self.picture.show(png, alt)
         if what == "circuit" and not png:
@@ -338,6 +341,7 @@ class _Hybridization(LastingWidget):
     def _running(self, now: bool) -> None:
         self.controls["draw"].disabled = now or not self.missing()
         self.controls["stop"].disabled = not now
+        self.controls["play"].disabled = now  # a film that arrives would break off the animation
         self.progress.layout.display = "" if now else "none"
 
     def _item(self, job: Job, item: tuple) -> None:

@@ -74,13 +74,11 @@ def describe_unet(config: UNetConfig | str) -> str:
     if config.full:
         vertex = f"All {k} channels of each vertex convolution go through circuits: {circuits} and one Basic circuit."
     elif k:
-        rest = VERTEX_CHANNELS - k
-        vertex = (
-            f"In each vertex convolution {k} of {VERTEX_CHANNELS} channels go through {circuits}, "
-            f"coloured; a classical convolution takes the other {rest}."
-        )
+        vertex = (f"In each vertex convolution {k} of {VERTEX_CHANNELS} channels go through {circuits}, coloured; a "
+                  f"classical convolution takes the other {VERTEX_CHANNELS - k}.")  # fmt: skip
     else:
         vertex = "The vertex is classical: no channel goes through a circuit."
+    vertex += f" But here the control “{config.control}” takes the place of the circuits." if config.control else ""
     quanv = " No quanvolution at 14×14."
     if config.quanv:
         quanv = (f" At 14×14, 3 of 10 channels of each encoder convolution go through one {config.ansatz} circuit that "
@@ -125,9 +123,9 @@ def draw_unet(config: UNetConfig | str, ax: Axes | None = None, *, title: str | 
 
 def _title(config: UNetConfig) -> str:
     k = config.quantum_channels
-    share = f"{100 * k / VERTEX_CHANNELS:g} %"
-    text = f"{k} of {VERTEX_CHANNELS} vertex channels go through circuits, {share}" if k else "classical vertex"
-    return f"{config.preset}: {text}{', quanvolution at 14×14' if config.quanv else ''}"
+    by = f"the control “{config.control}”" if config.control else "circuits"
+    text = f"{k} of {VERTEX_CHANNELS} vertex channels go through {by}, {100 * k / VERTEX_CHANNELS:g} %" if k else ""
+    return f"{config.preset}: {text or 'classical vertex'}{', quanvolution at 14×14' if config.quanv else ''}"
 
 
 def _layout(groups: list[list[Block]]) -> tuple[list[tuple[tuple[float, float, float, float], Block]], float, float]:
