@@ -22,7 +22,7 @@ ResultsFolder = Annotated[
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="The experiment, such as experiments/short.toml.")],
+    file: Annotated[Path, typer.Argument(help="The experiment, such as study/experiments/short.toml.")],
     only: Annotated[list[str] | None, typer.Option(help="Only jobs whose name holds this word; repeatable.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th job, from the i-th on, counted from 0.")] = "0/1",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
@@ -54,7 +54,7 @@ def run(
 
     \b
     Example:
-      python -m qdm_lib experiment run experiments/short.toml --dry-run
+      python -m qdm_lib experiment run study/experiments/short.toml --dry-run
     """
     from qdm_lib.checks import whole
     from qdm_lib.machine import set_threads

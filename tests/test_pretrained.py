@@ -147,7 +147,7 @@ def test_the_card_of_an_experiment_s_run(mini, tmp_path, tool, monkeypatch, cell
     run, result = mini / "runs" / job / state, mini / "results" / f"{job}.json"
     tool.ship(run, target, experiments=mini / "experiments")
     text = (target / "README.md").read_text()
-    command = f"`python -m qdm_lib experiment run experiments/mini.toml --only {job}`"
+    command = f"`python -m qdm_lib experiment run study/experiments/mini.toml --only {job}`"
     assert f"**Trained by** {command} (its state after step {2 * epoch})" in text
     assert CARDS[cell, state, epoch] in text and text.endswith("Not scored yet.\n")
 

@@ -176,9 +176,14 @@ def scores_of(content: Result, result: Path, epoch: int | None, step: int) -> di
     }
 
 
+def in_study(command: str) -> str:
+    """A command of a card as it is typed at the root of the clone; a card names experiments from study/."""
+    return command.replace(" experiments/", " study/experiments/")
+
+
 def card_text(card: dict, name: str) -> str:
     """The model card as Markdown; name: as `load_pretrained` takes it."""
-    recipe, scored = card["recipe"], card["scores"]
+    recipe, scored, command = card["recipe"], card["scores"], in_study(card["command"])
     longer = "" if card.get("epochs", 0) >= PAPER_EPOCHS else ", and not as well as longer training would"
     lines = [
         f"# {name}",
@@ -192,8 +197,8 @@ def card_text(card: dict, name: str) -> str:
         f'model = load_pretrained("{name}")  # model(x_t, t); checks the hash of the weights',
         "```",
         "",
-        f"- **Trained by** `{card['command']}`"
-        + (f" (its state after step {card['steps']:,})" if " experiment run " in card["command"] else "")
+        f"- **Trained by** `{command}`"
+        + (f" (its state after step {card['steps']:,})" if " experiment run " in command else "")
         + f": Adam, learning rate {recipe['learning_rate']}, batches of "
         f"{recipe['batch_size']}, seed {card['seed']}; the recipe is in model.json.",
         f"- **Made with** {', '.join(f'{k} {v}' for k, v in card['versions'].items())}.",
@@ -212,8 +217,9 @@ def _score_lines(scored: dict) -> list[str]:
     inception = rows[0]["extractor"].startswith("inception")
     origin = ""
     if "file" in scored:
-        origin = f" From `{scored['file']}`, epoch {scored['epoch']}, protocol `{scored['protocol']}`; "
-        origin += f"`{scored['command']}` makes it."
+        file = scored["file"]
+        origin = f" From `{'study/' if file.startswith('results/') else ''}{file}`, epoch {scored['epoch']}, protocol `{scored['protocol']}`; "
+        origin += f"`{in_study(scored['command'])}` makes it."
     return [
         f"Scores of {rows[0]['n']:,} images drawn by {scored['sampler'].upper()} in {scored['sampler_steps']} steps, "
         f"seed {scored['seed']}, by the features of {rows[0]['extractor']}"
