@@ -84,7 +84,7 @@ def paired_difference(a: Mapping[int, tuple[float, float]], b: Mapping[int, tupl
 
 
 def relative_change(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
-    """r − 1, r = a/b, of two scores (value, standard deviation σ), and half its 95 % interval: 1.96·√(σ_a² + r²σ_b²)/b."""
+    """r − 1 for r = a/b of two scores (value, deviation σ), and half its 95 % interval: 1.96·√(σ_a² + r²σ_b²)/b."""
     r = a[0] / b[0]
     return r - 1, INTERVAL_SD / 2 * math.hypot(a[1], r * b[1]) / abs(b[0])
 

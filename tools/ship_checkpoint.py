@@ -217,8 +217,8 @@ def _score_lines(scored: dict) -> list[str]:
     inception = rows[0]["extractor"].startswith("inception")
     origin = ""
     if "file" in scored:
-        file = scored["file"]
-        origin = f" From `{'study/' if file.startswith('results/') else ''}{file}`, epoch {scored['epoch']}, protocol `{scored['protocol']}`; "
+        file = ("study/" if scored["file"].startswith("results/") else "") + scored["file"]
+        origin = f" From `{file}`, epoch {scored['epoch']}, protocol `{scored['protocol']}`; "
         origin += f"`{in_study(scored['command'])}` makes it."
     return [
         f"Scores of {rows[0]['n']:,} images drawn by {scored['sampler'].upper()} in {scored['sampler_steps']} steps, "

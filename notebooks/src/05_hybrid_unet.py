@@ -438,11 +438,11 @@ check("05.5", my_weights_each)
 #
 # Models side by side, each column with the same start noise and trained equally long: none, 10, 50 or 100 % of the
 # vertex's channels through circuits, or any settings that you pick in the columns. Where no model of that length is at
-# hand, the column says so. Below each picture stand the parameters beside the paper's
-# number, the time of a training step against `unet` as benchmarked, and the scores of the model's card. **Epochs**
-# chooses the length of training, **Circuits** puts random weights, zeros or cos(x) in the place of the trained circuits
-# and draws again from the same noise, and **Play** shows how the noise became pictures. With the keyboard: Tab goes to
-# the next control, Space opens a list or presses a button.
+# hand, the column says so. Below each picture stand the parameters beside the paper's number, the time of a training
+# step against `unet` as benchmarked, and the scores of the model's card. **Epochs** chooses the length of training,
+# **Circuits** puts random weights, zeros or cos(x) in the place of the trained circuits and draws again from the same
+# noise, and **Play** shows how the noise became pictures. With the keyboard: Tab goes to the next control, Space opens
+# a list or presses a button.
 
 # %%
 hybridization("1hqconv")

@@ -614,8 +614,8 @@ show_described(figure, "FID of each short run, one row for each kind of hand-ove
 #
 # - Into 1HQConv, FID is smaller by tens than without a hand-over, and that with every seed. It looks like a triumph of
 #   circuits.
-# - The control gains about the same. What is left for the circuits, hybrid − control, is at most 1.9 for 1HQConv and 3.4
-#   for 1FQConv, an eighth of the control's gain or less, and its sign changes in both.
+# - The control gains about the same. What is left for the circuits, hybrid − control, is at most 1.9 for 1HQConv and
+#   3.4 for 1FQConv, an eighth of the control's gain or less, and its sign changes in both.
 # - Where nothing restarts, in the last row, only the vertex is new. That gains nothing: compare its seeds 0 and 1 with
 #   those of *no hand-over*.
 # - The three rows from *both restart* to *average goes on* are **one and the same training** for each seed and target.
@@ -667,8 +667,8 @@ for dataset in paper["scores"]:
 #   drawn by the weights themselves would show. They have not been drawn at this length.
 # - In the paper the hand-over into 1FQConv gains 8.0 % here, and the control loses 8.1 %. Ours lose more than 600 %.
 #   Only the sign of the hybrid's change differs. Features, sampler and seed are not the paper's, so the sizes do not
-#   compare; and perhaps the hand-over is not the same, as the paper does not say what it did with optimiser and average.
-#   Ours do what the released code does.
+#   compare; and perhaps the hand-over is not the same, as the paper does not say what it did with optimiser and
+#   average. Ours do what the released code does.
 #
 # And to look at: digits by the model without a hand-over, by the control, and by the hand-over into circuits, each
 # column from one noise.

@@ -566,8 +566,8 @@ for path in sorted(SHIPPED.rglob("model.json")):
 # | HQConv, FQConv | the circuits of the paper | |
 #
 # A claim for the circuit needs it to beat *every* rung above it in this table. Training all rungs takes hours; those
-# that were trained, all in the place of the circuits of `fullhqconv`, stand in the table of section 7 as `control-zero`,
-# `control-cos` and so on: compare them with `fullhqconv`, not with `1hqconv`. What takes seconds: put
+# that were trained, all in the place of the circuits of `fullhqconv`, stand in the table of section 7 as
+# `control-zero`, `control-cos` and so on: compare them with `fullhqconv`, not with `1hqconv`. What takes seconds: put
 # some rungs into the *trained* model, without training, and see how far its images move. That does not say what such a
 # model could learn, but it says what this one uses.
 
@@ -755,9 +755,10 @@ if not compared:
 # Two things to notice. A row that says *better* is one of many (section 6, point 5): of rows where nothing differs, one
 # in twenty says *better* or *worse*, whatever its number of seeds. `control-identity`, where no circuit is left at all,
 # had −7.5 and −6.6 on its first two seeds: a narrow interval, and *better*. The third seed, +2.3, took that back. And
-# the `transfer` rows, hand-overs after one epoch as in notebook 07, have much smaller FIDs than `unet`, into hybrids and
-# without any circuit, all but `transfer-unet-1-raw-warm-carry`, where nothing restarts: only hybrid − control is about
-# circuits. The one row that this page's results call *better*, `transfer-unet-1-raw-restart-carry`, has no circuit in it.
+# the `transfer` rows, hand-overs after one epoch as in notebook 07, have much smaller FIDs than `unet`, into hybrids
+# and without any circuit, all but `transfer-unet-1-raw-warm-carry`, where nothing restarts: only hybrid − control is
+# about circuits. The one row that this page's results call *better*, `transfer-unet-1-raw-restart-carry`, has no
+# circuit in it.
 #
 # **Write yours.** Fill in the five entries in your own words, from what this page has shown you. There is no right
 # answer, but there are answers without support; the check only asks that each entry says something.
