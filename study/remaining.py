@@ -45,9 +45,9 @@ def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = (
     e = experiment
     note = (
         f"Protocol {e.protocol}: {e.epochs} epochs, scores after {', '.join(map(str, e.evaluate_at))}, {e.n_images:,} "
-        f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Done: scored after the last epoch. Times: CPU time "
-        "of a training step and clock time of drawing, the least that any run here noted; of kinds that have not been run, as measured over three steps "
-        "on an otherwise idle core."
+        f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Done: scored after the last epoch. Times: CPU "
+        "time of a training step and clock time of drawing, the least that any run here noted; of kinds that have not "
+        "been run, as measured over three steps on an otherwise idle core."
     )
     return Table(header, rows, note)
 
