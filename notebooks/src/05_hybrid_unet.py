@@ -609,7 +609,7 @@ show_described(
 # %%
 digits = to_model_range(load_images("mnist", "test", bundled=True).images[:N_TEST])
 of_20 = {"fashion-mnist": (x_0, ("1hqconv", "fullhqconv", "1hqconv-transfer", "1fqconv-transfer")),
-         "mnist": (digits, ("1hqconv", "1fqconv-transfer"))}  # fmt: skip
+         "mnist": (digits, ("1hqconv", "7hqconv", "1hqconv-transfer", "1fqconv-transfer"))}  # fmt: skip
 worst = {}
 for dataset, (images, names) in of_20.items():
     for name in names:
@@ -660,14 +660,15 @@ for condition in CONDITIONS[1:]:
 # %%
 for name in ("unet", "fullhqconv", "fullhqconv-zero"):
     card = json.loads((SHIPPED / "fashion-mnist" / name / "model.json").read_text())["card"]
-    told = (f"{card['scores']['scores'][key][at]:.3g}" for key in ("fid", "precision") for at in ("value", "low", "high"))
-    print("{:16} {:g} epochs: FID {} [{}, {}], precision {} [{}, {}]".format(name, card["epochs"], *told))
+    fid, precision = (card["scores"]["scores"][key] for key in ("fid", "precision"))
+    print(f"{name:16} {card['epochs']:g} epochs: FID {fid['value']:.2f} [{fid['low']:.2f}, {fid['high']:.2f}], precision "
+          f"{precision['value']:.3f} [{precision['low']:.3f}, {precision['high']:.3f}]")  # fmt: skip
 
 # %% [markdown]
-# FID is a distance between drawn and real images, smaller is better; precision the share of drawn images that look real,
-# larger is better; in brackets what other images of the same model might score (all three in notebook 08). By FID the
-# circuits are ahead of zeros, and zeros level with the classical model; by precision zeros are ahead of the circuits.
-# The brackets of the two overlap in both, and it is one training of each: whether the circuits help is open.
+# FID is a distance between drawn and real images, smaller is better; precision the share of drawn images that look
+# real, larger is better; in brackets what other images of the same model might score (all three in notebook 08). By FID
+# the circuits are ahead of zeros, and zeros level with the classical model; by precision zeros are ahead of the
+# circuits. The brackets of the two overlap in both, and it is one training of each: whether the circuits help is open.
 #
 # ## 9 · A reason to look inside the norm
 #
