@@ -625,8 +625,8 @@ assert max(worst.values()) < 0.002
 
 # %% [markdown]
 # Not an accident: in no model does the error move by 0.2 % when its circuits forget all that they learnt, and only the
-# `7hqconv` of digits comes near that. So what the training found for the angles is worth less than that, in models whose
-# circuits were trained for 20 epochs.
+# `7hqconv` of digits comes near that. So what the training found for the angles is worth less than that, in models
+# whose circuits were trained for 20 epochs.
 #
 # An average hides much, so look at samples too: the same start noise, drawn by `fullhqconv` in the four conditions.
 
