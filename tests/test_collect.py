@@ -380,9 +380,8 @@ def test_a_cell_that_is_not_at_the_end_yet_does_not_hide_the_others(tmp_path):
     (ours,) = [r for r in (tables / "paper-ddim-50-and-ours.md").read_text().splitlines() if "mnist | 7hqconv" in r][:1]
     assert ours.endswith("| open | open | open | 0 |  |")
     still = (tables / "open-paper-ddim-50-fashion-mnist.md").read_text()
-    assert (
-        "| fashion-mnist/7hqconv | 0 |  | 3 | seed 0: 1, 10 |" in still and "control-zero | 0 |  | 3 | seed 0: 1 |" in still
-    )
+    assert "| fashion-mnist/7hqconv | 0 |  | 3 | seed 0: 1, 10 |" in still
+    assert "control-zero | 0 |  | 3 | seed 0: 1 |" in still
 
 
 def test_the_null_stands_above_the_paired_differences(results):
@@ -446,7 +445,8 @@ def test_what_is_open_of_the_protocol_that_is_used(tmp_path):
     rows = {row[0]: row[1:] for row in table.rows}
     seconds = 9375 * 1.0 + 3 * 200 + (9375 - 4688) * 1.0 + 200  # seed 0 whole; seed 2 from epoch 10 on
     assert rows["fashion-mnist/unet"] == [
-        "1", "", "2", "seed 2: 1, 10", f"{duration(seconds)} (x, 1 thread(s); 1 s a step)".replace(";", ", batch 128;", 1),
+        "1", "", "2", "seed 2: 1, 10",
+        f"{duration(seconds)} (x, 1 thread(s); 1 s a step)".replace(";", ", batch 128;", 1),
     ]  # fmt: skip
     assert rows["fashion-mnist/control-zero"] == ["0", "", "3", "", "not measured"]
     assert "7,000 images by DDIM in 50 steps" in table.note
