@@ -527,7 +527,8 @@ for text in sorted({f"{e['n']:,} images, features of {e['extractor']}" for e in 
 #
 # `short-raw`, if your copy has it, are the models of `short` again, drawn with their last weights instead of the
 # average of the weights (notebook 06). `short-unpaired` is explained in section 9. `paper-ddim-50` are models trained
-# as long as the paper's, drawn by DDIM in 50 steps instead of DDPM. Rows compare within a block only.
+# as long as the paper's, drawn by DDIM in 50 steps instead of DDPM, and `paper-raw-ddim-50` are some of them, drawn
+# with their last weights. Rows compare within a block only.
 #
 # Beside it, what the cards of the shipped checkpoints say:
 
