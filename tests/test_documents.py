@@ -48,6 +48,26 @@ def test_the_reports_scores_are_those_of_the_results():
         assert entry == f"{score['value']:.1f}", (cell, seed)
 
 
+def test_the_rows_of_the_report_are_those_of_the_results():
+    """The tables of one seed with a column for each score; their heads begin with the group of the results."""
+    columns = {"FID": "fid", "KID": "kid", "IS": "is", "CNN accuracy": "cnn_accuracy", "class TV": "class_tv"}
+    groups, seen = {group.name: group for group in read_results(ROOT / "study" / "results")}, 0
+    group = keys = None
+    for line in (ROOT / "study" / "REPORT.md").read_text(encoding="utf-8").splitlines():
+        first, *fields = [field.strip(" *`") for field in line.strip("|").split("|")]
+        if first in groups:
+            group, keys = groups[first], [columns.get(field[:-2], field[:-2]) for field in fields]
+        elif not line.startswith("|"):
+            group = None
+        elif group and not first.startswith("-"):
+            scores = group.cells[first][0].last.scores
+            for key, field in zip(keys, fields, strict=True):
+                half = 0.501 * 10 ** -len(field.partition(".")[2])  # of the last digit
+                assert abs(float(field) - scores[key]["value"]) <= half, (first, key)
+                seen += 1
+    assert seen >= 100
+
+
 def test_docstrings_speak_one_dialect():
     """What goes in, what comes out and what is raised stand in sentences, nowhere in blocks headed "Args:"."""
     heads = re.compile(r"^ *(Args|Arguments|Parameters|Returns|Raises|Yields|Attributes):$", re.MULTILINE)

@@ -508,7 +508,7 @@ DATASETS = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
 cards = {path.parent: json.loads(path.read_text())["card"] for path in SHIPPED.rglob("model.json")}
 for dataset, title in DATASETS.items():
     mine = [path for path in sorted(cards) if path.parent.name == dataset and cards[path]["epochs"] != 2]
-    of_two = [path for path in mine if path.name.split("-")[0] in ("unet", "1hqconv") and "transfer" not in path.name]
+    of_two = [p for p in mine if cards[p]["preset"] in ("unet", "1hqconv") and "transfer" not in p.name]
     shown = sorted(of_two, key=lambda path: cards[path]["steps"])[:N_CHECKPOINTS]
     gallery = {}
     for path in shown:
@@ -617,7 +617,7 @@ show_described(figure, "Mean training loss of each epoch: steep in the first epo
 
 # %% [markdown]
 # *Figure: the mean training loss of each epoch. On digits the curves of `unet`, `1hqconv` and `7hqconv` lie within
-# 1.2 % of each other in every epoch; the runs on clothes did not keep the losses of their epochs.*
+# 1.2 % of each other in every epoch; these models' runs on clothes did not keep theirs.*
 
 # %% [markdown]
 # ## 8 · Your own run

@@ -87,8 +87,7 @@ def strip(config: UNetConfig) -> str:
         quantum = k < config.quantum_channels
         basic = config.full and k == VERTEX_CHANNELS - 1
         own = CIRCUIT_COLOURS.get("basic" if basic else config.ansatz, OKABE_ITO["green"])
-        own = "#fff" if config.control else own
-        colour = own if quantum else KIND_COLOURS["resnet"]
+        colour = KIND_COLOURS["resnet"] if not quantum else "#fff" if config.control else own
         last = (quantum and k % 3 == 2) or k + 1 == config.quantum_channels
         edge = "2px solid #000" if last else "1px solid #777"
         cells.append(f'<span style="flex:1;background:{colour};border-right:{edge}"></span>')

@@ -185,6 +185,7 @@ class StepTime:
     high: float
 
 
+@cache
 def benchmark(root: Path) -> dict:
     """The presets' part of study/benchmarks/results/training_step.json; empty where it is not there."""
     try:
