@@ -17,11 +17,22 @@ def slowness() -> float:
     return max(1.0, *(_loop() / USUAL for _ in range(3)))
 
 
-def quickest(moves) -> float:
-    """The least processor time among calls without arguments, in seconds of the usual machine."""
+def _times(moves) -> list[float]:
+    """The processor time of each of some calls without arguments, in seconds of the usual machine."""
     before, seconds = slowness(), []
     for move in moves:
         start = time.process_time()
         move()
         seconds.append(time.process_time() - start)
-    return min(seconds) / max(before, slowness())
+    now = max(before, slowness())
+    return [each / now for each in seconds]
+
+
+def quickest(moves) -> float:
+    """The least of them: what a call costs where nothing else happens by chance."""
+    return min(_times(moves))
+
+
+def slowest(moves) -> float:
+    """The most of them: no call takes longer."""
+    return max(_times(moves))

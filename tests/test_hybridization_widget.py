@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from speed import quickest
+from speed import quickest, slowest
 
 from qdm_course.widgets import hybridization
-from qdm_course.widgets.columns import curve
+from qdm_course.widgets.columns import Column, curve
 from qdm_course.widgets.evidence import (
     FULL,
     ROOT,
@@ -34,6 +34,7 @@ from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, ablate, difference, 
 from qdm_course.widgets.hybrid import COMPARE, PICKED
 from qdm_lib import paper
 from qdm_lib.checkpoint import load_model, save_model
+from qdm_lib.circuits import ANSATZE
 from qdm_lib.plots import describe_unet, draw_unet, unet_blocks
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.unet import PRESETS, UNet, UNetConfig, build_unet, count_parameters
@@ -56,6 +57,8 @@ def finish(box, seconds=300):
     while box.job is not None and time.monotonic() < end:
         time.sleep(0.01)
     assert box.job is None
+    with box.lock:  # what the job shows at its end is shown
+        pass
 
 
 def few_models(tmp_path, *names, dataset="mnist", films=True) -> Path:
@@ -170,7 +173,7 @@ def test_the_scores_are_those_of_the_cards(box):
 
 
 def test_the_changes_on_the_screen_follow_from_cards_benchmark_and_the_papers_tables(box):
-    """The rows "Step" and "vs 0 %" of every model, read off the screen."""
+    """The rows "Step" and "FID vs 0 %" of every model, read off the screen."""
     rows = json.loads((ROOT / "study/benchmarks/results/training_step.json").read_text())["parts"]["presets"]["rows"]
     relative, seen = {row["name"]: row["relative"] for row in rows}, 0
     for dataset in box.controls["dataset"].options:
@@ -191,13 +194,34 @@ def test_the_changes_on_the_screen_follow_from_cards_benchmark_and_the_papers_ta
                 change = ours["value"] / theirs["value"] - 1
                 shares = [(fid["high"] - fid["low"]) / 2 / fid["value"] for fid in (ours, theirs)]
                 half = (1 + change) * float(np.hypot(*shares))
-                numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d", text["vs 0\xa0%"])]
+                numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d", text["FID vs 0\xa0%"])]
                 wanted = [change, half] + ([] if printed is None else [printed])
                 assert numbers == pytest.approx([100 * x for x in wanted], abs=0.06)
-                assert ("beyond drawing noise" in text["vs 0\xa0%"]) == (abs(change) > half)
+                assert ("beyond drawing noise" in text["FID vs 0\xa0%"]) == (abs(change) > half)
                 seen += 1
-            assert (printed is not None) == ("paper" in text["vs 0\xa0%"])
+            assert (printed is not None) == ("paper" in text["FID vs 0\xa0%"])
     assert seen >= 7
+
+
+def test_a_model_without_scores_says_so(tmp_path):
+    """Its card has words in their place."""
+    root = few_models(tmp_path, "unet", "fullhqconv")
+    folder = root / "checkpoints/mnist/fullhqconv"
+    save_model(folder, load_model(folder), card(SHIPPED / "fashion-mnist/fullhqconv") | {"scores": "not scored yet"})
+    box = hybridization(root=root)
+    rows = dict(box.evidence(3).rows())
+    assert rows["Scores"] == "not scored yet" and rows["FID vs 0 %"].startswith("paper") and "FID ↓" not in rows
+
+
+def test_a_hand_over_says_how_it_was_made_and_is_compared_with_its_control(box):
+    box.controls["dataset"].value, box.controls["compare"].value = "mnist", "hand-over"
+    assert "19 epochs as unet, then its weights (raw)" in box.columns[3].head.value
+    control, hybrid = (shipped_models(ROOT, "mnist")[name, 20] for name in ("unet-transfer", "1fqconv-transfer"))
+    change = fid_change(hybrid, control)
+    rows = dict(box.evidence(3).rows())
+    assert f"{100 * change.value:+.1f}".replace("-", "−") in rows["FID vs control"]
+    assert "within drawing noise" in rows["FID vs control"] and "beyond" in rows["FID vs 0 %"]
+    assert "FID vs control" not in dict(box.evidence(1).rows()) and "epochs as" not in box.columns[0].head.value
 
 
 def test_the_papers_change_stands_there_without_a_model_of_ours(tmp_path):
@@ -219,7 +243,8 @@ def test_a_control_says_what_it_is_and_has_no_circuits_to_replace(tmp_path):
     assert rows["Step"] == "not in the benchmark" and rows["Params"].startswith("425,561")
     assert len(box.wanted(1)) == 1 and len(box.wanted(0)) == 1
     box.controls["of"].value = 1
-    assert "“zero” takes the place of the circuits" in box.picture.alt
+    assert "the control “zero” gives 40 of the 40 vertex channels" in box.picture.alt
+    assert "go through circuits" not in box.picture.alt
     box.controls["drawing"].value = "circuit"
     assert "no circuit" in box.picture.value
     box.controls["circuits"].value = "zeros"
@@ -261,13 +286,14 @@ def test_the_papers_fid_is_that_of_its_tables():
 def test_losses_are_drawn_where_results_keep_them_and_said_to_be_missing_elsewhere(tmp_path):
     root = few_models(tmp_path, "unet", "unet-10-epochs", "1hqconv")
     file = json.loads((SHIPPED / "fashion-mnist/unet/model.json").read_text())["card"]["scores"]["file"]
-    assert "no loss curves" in hybridization(root=root).footer.value
+    box = hybridization(root=root)
+    assert ["no losses by epoch" in column.numbers.value for column in box.columns] == [True, True, False, False]
     path = root / "study" / file
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"losses": {str(epoch): 0.1 / epoch for epoch in range(1, 21)}}))
     box = hybridization(root=root)
     assert "<svg" in box.columns[0].numbers.value and "0.00500 (epoch 20)" in box.columns[0].numbers.value
-    assert "<svg" not in box.columns[1].numbers.value and "no loss curves" not in box.footer.value
+    assert "<svg" not in box.columns[1].numbers.value and "no losses by epoch" in box.columns[1].numbers.value
     box.controls["epochs"].value = 10  # the same run, up to here
     assert "0.0100 (epoch 10)" in box.columns[0].numbers.value
     low, high = (curve({1: 0.2, 2: loss}, (0.1, 0.2), 2) for loss in (0.1, 0.2))
@@ -336,6 +362,11 @@ def shown(box):
     return [[picture.png for picture in column.pictures] for column in box.columns]
 
 
+def shown_images(box, k):
+    """The first image on the screen in column k."""
+    return np.array(Image.open(BytesIO(box.columns[k].pictures[0].png)))[:28, :28]
+
+
 def test_every_control_has_a_name_and_is_on_the_screen(box):
     for control in box.controls.values():
         assert control.description and isinstance(control, NAMED)
@@ -385,7 +416,7 @@ def test_columns_show_models_of_the_chosen_length_only(box):
                 box.controls["compare"].value = comparison
                 folders = [box.folder(box.setting(k).name) for k in range(4)]
                 lengths = {card(folder)["epochs"] for folder in folders if folder}
-                assert lengths <= {epochs}
+                assert lengths <= {box.controls["epochs"].value}
                 seen |= {(dataset, length) for length in lengths}
     assert {("fashion-mnist", 20), ("fashion-mnist", 2), ("mnist", 20)} <= seen
 
@@ -404,6 +435,14 @@ def test_comparisons_and_columns_follow_one_another(box):
     assert box.controls["compare"].value == "hand-over"
 
 
+def test_a_comparison_moves_to_a_length_that_has_models_of_it(box):
+    box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
+    assert box.controls["epochs"].value == 2 and sum(bool(box.wanted(k)) for k in range(4)) > 1
+    box.controls["epochs"].value = 20  # what one asks for by hand is kept, and said
+    assert sum(bool(box.wanted(k)) for k in range(4)) < 2 and "of 20 epochs is here" in box.columns[1].captions[0].value
+    assert "Images from noise (seed 0" in box.status.value  # one column alone shares nothing
+
+
 def test_a_preset_opens_the_comparison_it_stands_in():
     for preset in PRESETS:
         box = hybridization(preset)
@@ -415,11 +454,25 @@ def test_the_drawing_is_the_u_net_or_the_circuit_or_nothing(box):
     assert box.picture.alt == describe_unet("fullhqconv")
     u_net = box.picture.png
     box.controls["drawing"].value = "circuit"
-    assert box.picture.png not in (b"", u_net) and "circuit" in box.picture.alt
+    assert box.picture.png not in (b"", u_net) and "hqconv circuit on 12 wires" in box.picture.alt
+    circuit = ANSATZE["hqconv"](box.setting(3).config.layers)
+    assert sum(int(n) for n in re.findall(r"(\d+) [A-Z]", box.picture.alt)) == len(circuit.gates)
     box.controls["of"].value = 0
     assert "no circuit" in box.picture.value
+    box.controls["of"].value, box.controls["column4"].value = 3, ""
+    assert "not used" in box.picture.value
+    box.controls["drawing"].value = "U-Net"
+    assert "not used" in box.picture.value
     box.controls["drawing"].value = "nothing"
     assert box.picture.value == ""
+
+
+def test_play_sends_each_column_its_animation_only(box, monkeypatch):
+    """Not first the last images, which would give the end away."""
+    box.controls["frame"].value, sent = 0, []
+    monkeypatch.setattr(Column, "show_films", lambda self, films, frame, play=0: sent.append((frame, play)))
+    box.controls["play"].click()
+    assert set(sent) == {(10, 1)}
 
 
 def test_play_runs_the_films_once_and_stays_at_the_images(box):
@@ -437,10 +490,14 @@ def test_play_runs_the_films_once_and_stays_at_the_images(box):
 
 def test_moves_leave_no_figure_behind_and_answer_quickly(box):
     figures = plt.get_fignums()
-    moves = [partial(setattr, box.controls["column2"], "value", f"{n}hqconv") for n in (2, 3, 4, 5, 6)]
-    assert quickest(moves) < 0.2
-    moves = [partial(setattr, box.controls["epochs"], "value", epochs) for epochs in (1, 10, 2, 20)]
-    assert quickest(moves) < 0.05
+    set_ = lambda name, *values: [partial(setattr, box.controls[name], "value", value) for value in values]  # noqa: E731
+    moves = set_("column2", *(f"{n}hqconv" for n in (2, 3, 4, 5, 6)))
+    assert quickest(moves) < 0.2  # counts the parameters and draws the U-Net of settings not seen before
+    moves += set_("epochs", 1, 10, 2, 20) + set_("dataset", "mnist", "fashion-mnist") + set_("frame", 0, 5, 10)
+    moves += set_("compare", *box.controls["compare"].options[:-1]) + [box.controls["play"].click]
+    for move in moves:
+        move()
+    assert slowest(moves) < 0.2  # nothing is computed
     assert plt.get_fignums() == figures and box.job is None
 
 
@@ -478,11 +535,16 @@ def test_silenced_circuits_draw_again_from_the_same_noise(tmp_path):
     assert np.array_equal(trained[0], silent[0]) and not np.array_equal(trained[-1], silent[-1])
     *_, film = draw_film(ablate(load_model(box.folder("fullhqconv")), "zeros"))
     assert np.array_equal(silent, film)
-    assert "All columns start from the same noise" in box.status.value and box.controls["draw"].disabled
+    assert "All columns start from the same noise" in box.status.value
     box.controls["circuits"].value = AS_TRAINED
     assert shown(box) == before and box.job is None
     box.controls["circuits"].value = "zeros"  # drawn once, kept
     assert box.job is None and box.columns[3].pictures[1].png
+    box.films[box.folder("unet"), AS_TRAINED, 0] = np.zeros_like(film)
+    box.controls["draw"].click()  # nothing is missing: all of it afresh, the stored ones too
+    assert "<progress" in box.progress.value and "drawing unet" in box.status.value
+    finish(box)
+    assert np.abs(shown_images(box, 0).astype(int) - read_film(box.folder("unet") / "film.png")[-1][0]).mean() < 0.5
 
 
 def test_another_seed_draws_and_a_stopped_job_stops(tmp_path):
@@ -519,7 +581,16 @@ def test_a_failing_job_says_so(tmp_path):
     (root / "checkpoints/mnist/unet/model.safetensors").write_bytes(b"broken")
     box.controls["draw"].click()
     finish(box)
-    assert "Error" in box.status.value and not box.controls["draw"].disabled
+    assert "unet could not be drawn: " in box.status.value and not box.controls["draw"].disabled
+
+
+def test_the_other_models_are_drawn_where_one_fails(tmp_path):
+    root = few_models(tmp_path, "unet", "1hqconv", films=False)
+    (root / "checkpoints/mnist/unet/model.safetensors").write_bytes(b"broken")
+    box = hybridization(root=root)
+    box.controls["draw"].click()
+    finish(box)
+    assert "unet could not be drawn" in box.status.value and box.columns[1].pictures[0].png
 
 
 def test_bad_arguments():

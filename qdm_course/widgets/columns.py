@@ -14,6 +14,7 @@ from qdm_course.widgets.evidence import (
     Setting,
     benchmark_settings,
     fid_change,
+    handed_over,
     losses_of,
     paper_change,
     paper_fid_change,
@@ -25,7 +26,7 @@ from qdm_course.widgets.evidence import (
 )
 from qdm_course.widgets.films import IMAGES, difference, png_of, tile
 from qdm_course.widgets.tools import Picture
-from qdm_lib.plots import CIRCUIT_COLOURS, KIND_COLOURS, OKABE_ITO
+from qdm_lib.plots import KIND_COLOURS, channel_colour
 from qdm_lib.unet import PRESETS, VERTEX_CHANNELS, UNetConfig
 
 SHARP = "display: block; width: 100%; height: auto; image-rendering: pixelated"  # each pixel stays a square at any zoom
@@ -85,9 +86,8 @@ def strip(config: UNetConfig) -> str:
     cells = []
     for k in range(VERTEX_CHANNELS):
         quantum = k < config.quantum_channels
-        basic = config.full and k == VERTEX_CHANNELS - 1
-        own = CIRCUIT_COLOURS.get("basic" if basic else config.ansatz, OKABE_ITO["green"])
-        colour = KIND_COLOURS["resnet"] if not quantum else "#fff" if config.control else own
+        basic = "basic" if config.full and k == VERTEX_CHANNELS - 1 else None
+        colour = channel_colour(config, basic)[0] if quantum else KIND_COLOURS["resnet"]
         last = (quantum and k % 3 == 2) or k + 1 == config.quantum_channels
         edge = "2px solid #000" if last else "1px solid #777"
         cells.append(f'<span style="flex:1;background:{colour};border-right:{edge}"></span>')
@@ -97,9 +97,11 @@ def strip(config: UNetConfig) -> str:
     )
 
 
-def head(setting: Setting) -> str:
-    """The strip, and in words how much of the vertex is quantum: the paper's 10 % is 7.5 %."""
-    return f'{strip(setting.config)}<div style="line-height:1.3;font-size:12px">{escape(setting.share)}</div>'
+def head(setting: Setting, folder: Path | None) -> str:
+    """The strip, in words how much of the vertex is quantum (the paper's 10 % is 7.5 %), and how it was handed over."""
+    texts = [setting.share, handed_over(folder) if folder else ""]
+    lines = "".join(f'<div style="line-height:1.3;font-size:12px">{escape(text)}</div>' for text in texts if text)
+    return strip(setting.config) + lines
 
 
 def short(value: float) -> str:
@@ -130,20 +132,17 @@ def time_text(setting: Setting, root: Path) -> str:
     return f"1 {spread}" if setting.name == "unet" else f"{time.relative:.2f} × {spread}"
 
 
-def change_text(setting: Setting, folder: Path, classical: Path | None, dataset: str, epochs: float) -> str:
-    """FID against the classical model trained as long: ours, whether that is more than noise, and the paper's."""
-    if setting.name == "unet":
+def change_text(folder: Path, other: Path | None) -> str:
+    """FID against that of another model trained as long, and whether the change is more than the noise of drawing."""
+    if folder == other:
         return "the one to compare with"
-    ours = fid_change(folder, classical)
-    if ours is not None:
-        size = f"{percent(ours.value, 1).removesuffix(' %')} ± {100 * ours.half:.1f} %"
-        text = f"{size}, {'beyond' if ours.beyond else 'within'} drawing noise"
-    elif classical is None:
-        text = "no classical model of this length"
-    else:
-        text = "not scored in the same way"
-    paper = paper_text(setting, dataset, epochs)
-    return f"{text}; {paper}" if paper else text
+    if other is None:
+        return "no such model of this length"
+    change = fid_change(folder, other)
+    if change is None:
+        return "not scored in the same way"
+    size = f"{percent(change.value, 1).removesuffix(' %')} ± {100 * change.half:.1f} %"
+    return f"{size}, {'beyond' if change.beyond else 'within'} drawing noise"
 
 
 def paper_text(setting: Setting, dataset: str, epochs: float) -> str:
@@ -160,7 +159,7 @@ def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) ->
         for epoch, loss in sorted(losses.items())
     )
     first, last = min(losses), max(losses)
-    words = f"training loss from {losses[first]:#.3g} (epoch {first}) to {losses[last]:#.3g} (epoch {last})"
+    words = f"training loss from {losses[first]:#.3g} (epoch {first}) to {losses[last]:#.3g} (epoch {last}), log scale"
     if first == last:  # the one epoch after a hand-over
         words = f"training loss {losses[last]:#.3g} in epoch {last}, its only one of its own"
         return f'<div style="font-size:11px;line-height:1.2">{words}</div>'
@@ -174,11 +173,15 @@ def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) ->
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where a column's numbers come from: its model's folder and the classical one's of that length, each or None."""
+    """Where a column's numbers come from: the folders of its model, of the classical one, and of the control hand-over.
+
+    All of one length; each is None where there is none.
+    """
 
     setting: Setting
     folder: Path | None
     classical: Path | None
+    control: Path | None
     dataset: str
     epochs: float
     root: Path
@@ -187,13 +190,15 @@ class Evidence:
         """(name, text) of every number under a column."""
         setting, scores = self.setting, scores_of(self.folder) if self.folder else {}
         rows = [("Params", parameter_text(setting)), ("Step", time_text(setting, self.root))]
-        for key, name in NAMES.items():
-            if key in scores:
-                rows.append((name, interval(scores[key])))
-            if key == "fid" and scores:
-                rows.append(("vs 0 %", change_text(setting, self.folder, self.classical, self.dataset, self.epochs)))
         paper = paper_text(setting, self.dataset, self.epochs)
-        return rows if scores or not paper else [*rows, ("FID vs 0 %", paper)]
+        if not scores:
+            rows += [("Scores", "not scored yet")] if self.folder else []
+            return [*rows, ("FID vs 0 %", paper)] if paper else rows
+        rows += [(name, interval(scores[key])) for key, name in NAMES.items() if key in scores]
+        rows.append(("FID vs 0 %", "; ".join(filter(None, (change_text(self.folder, self.classical), paper)))))
+        if handed_over(self.folder) and self.folder != self.control:
+            rows.append(("FID vs control", change_text(self.folder, self.control)))
+        return rows
 
     @property
     def losses(self) -> dict[int, float]:
@@ -212,9 +217,9 @@ def table(rows: list[tuple[str, str]]) -> str:
     return f'<table style="font-size:12px;line-height:1.3;border-spacing:0;margin:2px 0">{lines}</table>'
 
 
-def footer(shown: list[Evidence], losses: bool) -> str:
-    """How the numbers are to be read, from the cards of the models shown; losses: whether there are any curves."""
-    texts, ways = [], {scoring(one.folder): scores_of(one.folder) for one in shown}
+def footer(shown: list[Path], root: Path) -> str:
+    """How the numbers are to be read, from the cards of the models shown and the benchmark's file."""
+    texts, ways = [], {scoring(folder): scores_of(folder) for folder in shown}
     for ((n, extractor, _), sampler, steps), scores in ways.items():
         if n:
             floors = ", ".join(f"{NAMES[key][:-2]} {short(scores[key]['floor'])}" for key in NAMES if key in scores)
@@ -225,7 +230,5 @@ def footer(shown: list[Evidence], losses: bool) -> str:
                      "trained once; another training may change more.")  # fmt: skip
     texts.append("The paper’s features are Inception’s: compare its changes, not its values.")
     texts.append("Step: the time of a training step over unet’s, circuits simulated; median [middle half] of the "
-                 f"benchmark’s rounds{benchmark_settings(shown[0].root) if shown else ''}.")  # fmt: skip
-    if not losses:
-        texts.append("No losses by epoch are kept for these models, so there are no loss curves.")
+                 f"benchmark’s rounds{benchmark_settings(root)}.")  # fmt: skip
     return f'<div style="font-size:11px;line-height:1.3">{escape(" ".join(texts))}</div>'

@@ -1,5 +1,7 @@
 """The drawings of the hybridization widget: the U-Net of a setting, and its circuit."""
 
+from collections import Counter
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -8,6 +10,14 @@ from qdm_course.widgets.tools import picture_of
 from qdm_lib.circuits import ANSATZE
 from qdm_lib.plots import draw_unet
 from qdm_lib.unet import UNetConfig
+
+
+def describe_circuit(config: UNetConfig) -> str:
+    """The drawing of `HybridizationFigure.circuit` in words: wires, and how many gates of each kind."""
+    circuit = ANSATZE[config.ansatz](config.layers)
+    gates = ", ".join(f"{n} {name}" for name, n in Counter(gate.name for gate in circuit.gates).items())
+    return (f"The gates of one {config.ansatz} circuit on {circuit.n_wires} wires, in time from left to right: "
+            f"{gates}; {circuit.n_inputs} inputs, {circuit.n_weights} weights.")  # fmt: skip
 
 
 class HybridizationFigure:

@@ -120,15 +120,26 @@ def card(folder: Path) -> dict:
     return _card_file(folder).get("card", {})
 
 
+def about_scores(folder: Path) -> dict:
+    """What a model's card says of its scores: file, sampler, the scores; empty where it was not scored."""
+    about = card(folder).get("scores")
+    return about if isinstance(about, dict) else {}  # an unscored card has words in its place
+
+
 def scores_of(folder: Path) -> dict[str, dict]:
     """{name: value, low, high, floor, n, extractor …} of a model's card; empty where it was not scored."""
-    return (card(folder).get("scores") or {}).get("scores") or {}
+    return about_scores(folder).get("scores") or {}
+
+
+def handed_over(folder: Path) -> str:
+    """How a hand-over was made, in the words of the model's card; empty for another model."""
+    found = re.search(r"\d+ of them as [^;]*", card(folder).get("protocol", ""))
+    return found[0].replace("`", "").replace("of them", "epochs") if found else ""
 
 
 def scoring(folder: Path) -> tuple:
     """How a model was scored. Two models compare only where this is equal: images, features, reference, sampler."""
-    about = card(folder).get("scores") or {}
-    score = scores_of(folder).get("fid", {})
+    about, score = about_scores(folder), scores_of(folder).get("fid", {})
     keys = ("n", "extractor", "reference")
     return tuple(score.get(key) for key in keys), about.get("sampler"), about.get("sampler_steps")
 
@@ -216,7 +227,7 @@ def step_time(root: Path, preset: str) -> StepTime | None:
 
 def losses_of(root: Path, folder: Path) -> dict[int, float]:
     """{epoch: mean training loss} of the run a model comes from, up to the model's epoch; empty where none is kept."""
-    file = (card(folder).get("scores") or {}).get("file", "")
+    file = about_scores(folder).get("file", "")
     path = root / "study" / file[max(0, file.find("results/")) :]
     try:
         losses = json.loads(path.read_text(encoding="utf-8")).get("losses") or {}

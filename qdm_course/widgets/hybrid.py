@@ -17,7 +17,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from qdm_course.widgets.columns import SHARP, Column, Evidence, curve, footer, head, table
-from qdm_course.widgets.drawings import HybridizationFigure
+from qdm_course.widgets.drawings import HybridizationFigure, describe_circuit
 from qdm_course.widgets.evidence import (
     ROOT,
     Setting,
@@ -47,6 +47,7 @@ COMPARE = {
 }
 NOTHING = ""  # of a column that is not used
 DRAWINGS = ("U-Net", "circuit", "nothing")
+NO_LOSSES = '<div style="font-size:11px;line-height:1.2">no losses by epoch were kept</div>'
 
 
 def hybridization(
@@ -84,7 +85,7 @@ class _Hybridization(LastingWidget):
         self.controls = self._controls(dataset) | {f"column{k + 1}": c.choice for k, c in enumerate(self.columns)}
         self.status, self.footer = widgets.HTML(), widgets.HTML()
         self.picture = Picture("max-width: min(100%, 760px); height: auto")
-        self.progress = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width="120px", display="none"))
+        self.progress = widgets.HTML(layout=widgets.Layout(display="none"))
         c = self.controls
         pairs = [row(self.columns[:2], flex="1 1 380px"), row(self.columns[2:], flex="1 1 380px")]
         columns = row(pairs)
@@ -140,11 +141,11 @@ class _Hybridization(LastingWidget):
             column.choice.observe(self._change_column, "value")
         for name in ("epochs", "seed", "circuits"):
             c[name].observe(lambda _: self._changed(), "value")
-        c["frame"].observe(lambda _: self.show_pictures(), "value")
+        c["frame"].observe(lambda _: self.busy or self.show_pictures(), "value")
         for name in ("drawing", "of"):
             c[name].observe(lambda _: self._show_drawing(), "value")
         c["play"].on_click(lambda _: self.play())
-        c["draw"].on_click(lambda _: self.draw())
+        c["draw"].on_click(lambda _: self.draw(again=True))
         c["stop"].on_click(lambda _: self.stop())
 
     # ------------------------------------------------------------------------------ what the controls say
@@ -160,7 +161,7 @@ class _Hybridization(LastingWidget):
     def evidence(self, k: int) -> Evidence:
         """Where the numbers of column k come from."""
         setting, c = self.setting(k), self.controls
-        folders = self.folder(setting.name), self.folder("unet")
+        folders = self.folder(setting.name), self.folder("unet"), self.folder("unet-transfer")
         return Evidence(setting, *folders, c["dataset"].value, c["epochs"].value, self.root)
 
     def _offer_epochs(self) -> None:
@@ -172,8 +173,14 @@ class _Hybridization(LastingWidget):
         control.value = kept
 
     def _compare(self) -> None:
-        for column, name in zip(self.columns, COMPARE[self.controls["compare"].value], strict=True):
+        """Let the columns follow the comparison, and the length too where fewer than two columns have models of it."""
+        names, models = COMPARE[self.controls["compare"].value], self.models[self.controls["dataset"].value]
+        for column, name in zip(self.columns, names, strict=True):
             column.choice.value = name
+        count = {epochs: sum((name, epochs) in models for name in names) for _, epochs in models}
+        here = self.controls["epochs"].value
+        if count.get(here, 0) < 2 <= max(count.values(), default=0):
+            self.controls["epochs"].value = max(count, key=lambda epochs: (count[epochs], epochs))
 
     def _change_dataset(self, _) -> None:
         self._quietly(self._offer_epochs)
@@ -215,16 +222,17 @@ class _Hybridization(LastingWidget):
     def show(self) -> None:
         """Bring columns, drawing and footer up to what the controls say."""
         used = {k: self.evidence(k) for k in range(4) if self.setting(k)}
-        losses = {k: evidence.losses for k, evidence in used.items()}
+        losses = {k: evidence.losses for k, evidence in used.items() if evidence.folder}
         values = [loss for curve_ in losses.values() for loss in curve_.values()]
         last = max((epoch for curve_ in losses.values() for epoch in curve_), default=0)
         for k, column in enumerate(self.columns):
             column.head.value = column.numbers.value = ""
             if k in used:
-                drawn = curve(losses[k], (min(values), max(values)), last) if losses[k] else ""
-                column.head.value = head(used[k].setting)
-                column.numbers.value = table(used[k].rows()) + drawn
-        self.footer.value = footer([evidence for evidence in used.values() if evidence.folder], bool(values))
+                drawn = curve(losses[k], (min(values), max(values)), last) if losses.get(k) else ""
+                missing = NO_LOSSES if k in losses and not losses[k] else ""
+                column.head.value = head(used[k].setting, used[k].folder)
+                column.numbers.value = table(used[k].rows()) + (drawn or missing)
+        self.footer.value = footer([evidence.folder for evidence in used.values() if evidence.folder], self.root)
         self.show_pictures()
         self._show_drawing()
 
@@ -279,11 +287,13 @@ class _Hybridization(LastingWidget):
         """Whether all films on the screen start from the same noise, compared and not just promised."""
         films = [self.film(*one) for k in range(4) for one in self.wanted(k)]
         starts = [film[0] for film in films if film is not None]
-        same = all(np.array_equal(starts[0], start) for start in starts)
+        seed = f"(seed {self.controls['seed'].value}; frame 0 shows it); DDIM with {STEPS} steps."
         if not starts:
             return "No images to show."
-        text = "All columns start from the same noise" if same else "The columns start from different noise"
-        return f"{text} (seed {self.controls['seed'].value}; frame 0 shows it); DDIM with {STEPS} steps."
+        if len([k for k in range(4) if self.wanted(k)]) == 1:
+            return f"Images from noise {seed}"
+        same = all(np.array_equal(starts[0], start) for start in starts)
+        return f"{'All columns start from the same' if same else 'The columns start from different'} noise {seed}"
 
     def _show_drawing(self) -> None:
         setting, what = self.setting(self.controls["of"].value), self.controls["drawing"].value
@@ -291,10 +301,10 @@ class _Hybridization(LastingWidget):
         if setting and what == "U-Net":
             png, alt = self.view.picture(setting.config), describe_unet(setting.config)
         elif setting and what == "circuit" and not setting.config.control:
-            png, alt = self.view.circuit(setting.config), f"The gates of one circuit of {setting.label}, in time."
+            png, alt = self.view.circuit(setting.config), describe_circuit(setting.config)
         self.picture.show(png, alt)
-        if what == "circuit" and not png:
-            self.picture.value = "This setting has no circuit."
+        if not png and what != "nothing":
+            self.picture.value = "This setting has no circuit." if setting else "This column is not used."
 
     def _say(self, text: str) -> None:
         self.status.value = f'<div role="status" aria-live="polite">{escape(text)}</div>'
@@ -322,24 +332,27 @@ class _Hybridization(LastingWidget):
     # ------------------------------------------------------------------------------ drawing in the background
     # The job's thread and the controls both write into the widget; the lock lets only one do so at a time.
 
-    def missing(self) -> list[tuple[Path, str]]:
-        """The films on the screen that are neither stored nor drawn."""
-        films = dict.fromkeys(one for k in range(4) for one in self.wanted(k))
-        return [one for one in films if self.film(*one) is None]
+    def on_screen(self) -> list[tuple[Path, str]]:
+        """The films that the columns show, drawn or not, each once."""
+        return list(dict.fromkeys(one for k in range(4) for one in self.wanted(k)))
 
-    def draw(self) -> None:
-        """Draw what is missing, in the background."""
+    def draw(self, again: bool = False) -> None:
+        """Draw what is neither stored nor drawn, in the background; again: all of it, where nothing is missing."""
         with self.lock:
-            missing = self.missing()
-            if self.job is None and missing:
-                self.job = Job(draw_all(missing, self.controls["seed"].value), self._item, self._end)
+            films = self.on_screen()
+            films = [one for one in films if self.film(*one) is None] or (films if again else [])
+            if self.job is None and films:
+                self.job = Job(draw_all(films, self.controls["seed"].value), self._item, self._end)
                 self._running(True)
-                self.progress.value = 0
-                self._say(f"drawing {missing[0][0].name}, circuits {missing[0][1]}")
+                self._progress(0)
+                self._say(f"drawing {films[0][0].name}, circuits {films[0][1]}")
                 self.job.start()
 
+    def _progress(self, share: float) -> None:
+        self.progress.value = f'<progress aria-label="drawing" value="{share:.3f}" style="width:120px"></progress>'
+
     def _running(self, now: bool) -> None:
-        self.controls["draw"].disabled = now or not self.missing()
+        self.controls["draw"].disabled = now or not self.on_screen()
         self.controls["stop"].disabled = not now
         self.controls["play"].disabled = now  # a film that arrives would break off the animation
         self.progress.layout.display = "" if now else "none"
@@ -348,7 +361,7 @@ class _Hybridization(LastingWidget):
         share, text, key, film = item
         with self.lock:
             if job is self.job and not job.stopped.is_set():
-                self.progress.value = share
+                self._progress(share)
                 if text:
                     self._say(text)
                 if film is not None:
@@ -373,10 +386,19 @@ class _Hybridization(LastingWidget):
                 self._say("Stopped.")
 
 
-def draw_all(missing: list[tuple[Path, str]], seed: int) -> Iterator[tuple]:
-    """Draw films one after the other; yields (share done, text or "", (folder, ablation, seed), film or None)."""
-    for k, (folder, ablation) in enumerate(missing):
-        model = ablate(load_model(folder), ablation, seed)
-        for step, film in enumerate(draw_film(model, seed)):
-            text = f"drawing {folder.name}, circuits {ablation}" if step == 0 else ""  # said once, not at every step
-            yield (k + min(1, (step + 1) / STEPS)) / len(missing), text, (folder, ablation, seed), film
+def draw_all(films: list[tuple[Path, str]], seed: int) -> Iterator[tuple]:
+    """Draw films one after the other; yields (share done, text or "", (folder, ablation, seed), film or None).
+
+    RuntimeError at the end, where a model could not be loaded or drawn with: the others are drawn all the same.
+    """
+    failed = []
+    for k, (folder, ablation) in enumerate(films):
+        try:
+            model = ablate(load_model(folder), ablation, seed)
+            for step, film in enumerate(draw_film(model, seed)):
+                text = f"drawing {folder.name}, circuits {ablation}" if step == 0 else ""  # said once, not at each step
+                yield (k + min(1, (step + 1) / STEPS)) / len(films), text, (folder, ablation, seed), film
+        except Exception as problem:  # whatever is wrong with the files of one model
+            failed.append(f"{folder.name} could not be drawn: {type(problem).__name__}: {problem}")
+    if failed:
+        raise RuntimeError("; ".join(failed))

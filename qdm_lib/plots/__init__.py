@@ -27,6 +27,7 @@ from qdm_lib.plots.unets import HATCH as HATCH
 from qdm_lib.plots.unets import KIND_COLOURS as KIND_COLOURS
 from qdm_lib.plots.unets import OTHER_ANSATZ as OTHER_ANSATZ
 from qdm_lib.plots.unets import as_config as as_config
+from qdm_lib.plots.unets import channel_colour as channel_colour
 from qdm_lib.plots.unets import describe_unet as describe_unet
 from qdm_lib.plots.unets import draw_unet as draw_unet
 from qdm_lib.plots.unets import unet_blocks as unet_blocks

@@ -71,14 +71,15 @@ def describe_unet(config: UNetConfig | str) -> str:
     config = as_config(config)
     k, n = config.quantum_channels, config.n_circuits
     circuits = f"{n} {config.ansatz} circuit{'' if n == 1 else 's'}"
-    if config.full:
+    if k and config.control:
+        vertex = f"In the circuits’ place, the control “{config.control}” gives {k} of the 40 vertex channels, white."
+    elif config.full:
         vertex = f"All {k} channels of each vertex convolution go through circuits: {circuits} and one Basic circuit."
     elif k:
         vertex = (f"In each vertex convolution {k} of {VERTEX_CHANNELS} channels go through {circuits}, coloured; a "
                   f"classical convolution takes the other {VERTEX_CHANNELS - k}.")  # fmt: skip
     else:
         vertex = "The vertex is classical: no channel goes through a circuit."
-    vertex += f" But here the control “{config.control}” takes the place of the circuits." if config.control else ""
     quanv = " No quanvolution at 14×14."
     if config.quanv:
         quanv = (f" At 14×14, 3 of 10 channels of each encoder convolution go through one {config.ansatz} circuit that "
@@ -146,20 +147,18 @@ def _layout(groups: list[list[Block]]) -> tuple[list[tuple[tuple[float, float, f
     return places, x - GROUP_GAP, tops[4] - heights[4]
 
 
-def _colour(config: UNetConfig, ansatz: str | None = None) -> tuple[str, str]:
-    """Colour and hatch of the channels that an ansatz processes."""
-    ansatz = ansatz or config.ansatz
-    for known in ("hqconv", "fqconv", "basic"):
-        if ansatz.startswith(known):
-            return CIRCUIT_COLOURS[known], HATCH[known]
-    return OTHER_ANSATZ, "...."
+def channel_colour(config: UNetConfig, ansatz: str | None = None) -> tuple[str, str]:
+    """Colour and hatch of the channels that an ansatz processes, by default the model's own; a control's are white."""
+    known = next((name for name in CIRCUIT_COLOURS if (ansatz or config.ansatz).startswith(name)), "")
+    colour, hatch = CIRCUIT_COLOURS.get(known, OTHER_ANSATZ), HATCH.get(known, "....")
+    return ("#FFFFFF", "") if config.control else (colour, hatch)
 
 
 def _draw_block(ax: Axes, config: UNetConfig, block: Block, x, y, width, height) -> None:
     edge = {"edgecolor": "#333333", "lw": 0.8}
     ax.add_artist(Rectangle((x, y), width, height, facecolor=KIND_COLOURS[block.kind], **edge))
     if block.quantum:
-        colour, hatch = _colour(config)
+        colour, hatch = channel_colour(config)
         share = width * block.quantum / block.channels
         ax.add_artist(Rectangle((x, y), share, height, facecolor=colour, hatch=hatch, **edge))
 
@@ -204,14 +203,15 @@ def _draw_channels(ax: Axes, config: UNetConfig, right: float, y: float, vertex)
     start = (right - (40 * cell + 10 * wide + gap)) / 2
     quanv = [(config.ansatz, 3, "1")] if config.quanv else []
     _strip(ax, config, start, y, wide, height, quanv, 10)
-    text = "one convolution of the encoder\nat 14×14: 10 channels"
-    ax.text(start + 5 * wide, y - 0.36, text, ha="center", va="top", fontsize=9)
-    groups = [(config.ansatz, 3, str(k + 1)) for k in range(config.n_circuits)]
-    groups += [("basic", 1, "B")] if config.full else []
+    ax.text(start + 5 * wide, y - 0.36, "one convolution of the encoder\nat 14×14: 10 channels",
+            ha="center", va="top", fontsize=9)  # fmt: skip
+    groups = [(config.ansatz, 3, "" if config.control else str(k + 1)) for k in range(config.n_circuits)]
+    groups += [("basic", 1, "" if config.control else "B")] if config.full else []
     x = start + 10 * wide + gap
     _strip(ax, config, x, y, cell, height, groups, VERTEX_CHANNELS)
-    text = "one of the four vertex convolutions: 40 channels; numbers: the circuits"
-    ax.text(x + 20 * cell, y - 0.36, text if groups else text.split(";")[0], ha="center", va="top", fontsize=9)
+    note = "; white: the control" if config.control else "; numbers: the circuits" if groups else ""
+    text = f"one of the four vertex convolutions: 40 channels{note}"
+    ax.text(x + 20 * cell, y - 0.36, text, ha="center", va="top", fontsize=9)
     left, low, width, _ = vertex
     for corner, at in ((left, x), (left + width, x + VERTEX_CHANNELS * cell)):
         line = ConnectionPatch((corner, low), (at, y + height), "data", "data", color="#AAAAAA", lw=0.8, zorder=0)
@@ -222,7 +222,7 @@ def _strip(ax: Axes, config: UNetConfig, x: float, y: float, cell: float, height
     """n cells from x on, the first ones in `groups` of (ansatz, channels, label), the others classical."""
     first = 0
     for ansatz, channels, label in groups:
-        colour, hatch = _colour(config, ansatz)
+        colour, hatch = channel_colour(config, ansatz)
         place = ((x + first * cell, y), channels * cell, height)
         ax.add_artist(Rectangle(*place, facecolor=colour, hatch=hatch, edgecolor="black", lw=1.6, hatch_linewidth=0.5))
         ax.text(x + (first + channels / 2) * cell, y - 0.04, label, ha="center", va="top", fontsize=9)
@@ -242,12 +242,12 @@ def _legend(config: UNetConfig) -> list[Patch]:
         Patch(facecolor=KIND_COLOURS["attention"], edgecolor="#333333", label="attention"),
     ]
     if config.n_circuits or config.quanv:
-        colour, hatch = _colour(config)
+        colour, hatch = channel_colour(config)
         name = {"hqconv": "HQConv", "fqconv": "FQConv"}.get(config.ansatz, config.ansatz)
-        label = f"channels through {name} circuits of 12 qubits"
-        handles.append(Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", label=label))
-    if config.full:
-        colour, hatch = _colour(config, "basic")
+        by = f"given by the control “{config.control}”" if config.control else f"through {name} circuits of 12 qubits"
+        handles.append(Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", label=f"channels {by}"))
+    if config.full and not config.control:
+        colour, hatch = channel_colour(config, "basic")
         handles.append(Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", label="B: Basic circuit of 4 qubits"))
     return handles
 
