@@ -256,7 +256,7 @@ def audit_model(model: nn.Module, *, images: int = 2, draws: int = 2, seed: int 
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     x_t = torch.randn(images, 1, 28, 28, generator=generator).to(device)
-    t = torch.randint(0, 1000, (images,), generator=generator).to(device)
+    t = torch.randint(0, getattr(getattr(model, "config", None), "T", 1000), (images,), generator=generator).to(device)
     return audit_layer(model, x_t, t, draws=draws, seed=seed)
 
 

@@ -153,7 +153,7 @@ def read_header(path: Path) -> str | None:
     """Only the text of a file of `write_tensors`, unchecked; None for a safetensors file that something else wrote."""
     with path.open("rb") as file:
         start = file.read(8)
-        header = _header(path, start + file.read(int.from_bytes(start, "little")))
+        header = _header(path, start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
     return header and header["qdm_lib"]
 
 

@@ -122,7 +122,7 @@ def plan(runner: Runner) -> list[str]:
             epochs, scored_at = job.own_epochs()
             whole, rest = runner.steps(job, epochs), runner.steps(job, e.epochs) - runner.trained(job)
             steps += max(0, min(whole, rest)) if runner.train else 0
-            draws += len(scored_at) - len(runner.scored(job)) if runner.evaluate else 0
+            draws += len(set(scored_at) - set(runner.scored(job))) if runner.evaluate else 0
             if runner.train and (missing := runner.source_steps(job)):
                 sources[job.source().name, job.cell.transfer.epochs] = (kind(job.source().cell), missing)
         seconds = job_seconds(e, cost, steps, draws)

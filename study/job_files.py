@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from qdm_lib.checkpoint import checkpoint_files
-from qdm_lib.files import locked, replacing, write_json
+from qdm_lib.files import locked, replacing, to_disk, write_json
 from qdm_lib.runs import read_losses
 
 RECENT = 100  # steps in the reported loss
@@ -37,6 +37,7 @@ def copy_state(folder: Path, target: Path) -> None:
     temporary.mkdir(parents=True)
     for path in checkpoint_files(folder):
         shutil.copy2(path, temporary / path.name)
+        to_disk(temporary / path.name)  # before the name points to it
     os.replace(temporary, target)
 
 
@@ -63,10 +64,17 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def recent_loss(folder: Path, step: int) -> float | None:
-    """Mean loss of the last 100 steps up to a step; the whole curve stays in loss.csv."""
+    """Mean loss of the last 100 steps up to a step, None before it; the whole curve stays in loss.csv."""
     numbers, losses = read_losses(folder)
     recent = [loss for number, loss in zip(numbers, losses, strict=True) if step - RECENT < number <= step]
-    return round(sum(recent) / len(recent), 6) if recent else None
+    return round(sum(recent) / len(recent), 6) if step in numbers else None
+
+
+def is_run_of(folder: Path, losses: Mapping[int, float | None]) -> bool | None:
+    """Whether a run had these `recent_loss`es, {step: loss}; None where its loss.csv has none of the steps."""
+    pairs = [(loss, recent_loss(folder, step)) for step, loss in losses.items()]
+    known = [loss == here for loss, here in pairs if loss is not None and here is not None]
+    return all(known) if known else None
 
 
 def epoch_losses(folder: Path, last_steps: Mapping[int, int]) -> dict[int, float]:
@@ -83,16 +91,28 @@ def epoch_losses(folder: Path, last_steps: Mapping[int, int]) -> dict[int, float
     return means
 
 
-def note_time(folder: Path, first: int, last: int, seconds: float, busy: float) -> None:
-    """Add to the run's timing.json how long steps first + 1 … last took, by the clock and of CPU time."""
+def note_time(folder: Path, first: int, last: int, seconds: float, busy: float, machine: dict) -> None:
+    """Add to the run's timing.json how long steps first + 1 … last took, by the clock and of CPU time, and where."""
+    part = {"steps": last - first, "seconds": round(seconds, 3), "cpu_seconds": round(busy, 3), "machine": machine}
+    write_json(folder / "timing.json", [*_times(folder), part])
+
+
+def _times(folder: Path) -> list[dict]:
     path = folder / "timing.json"
-    parts = json.loads(path.read_text()) if path.is_file() else []
-    write_json(path, [*parts, {"steps": last - first, "seconds": round(seconds, 3), "cpu_seconds": round(busy, 3)}])
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def trained_on(folder: Path) -> dict | None:
+    """The machine of the run's last steps, as `describe_machine` has it; None where it was not noted."""
+    times = _times(folder)
+    return times[-1].get("machine") if times else None
 
 
 def seconds_per_step(folder: Path) -> dict[str, float] | None:
-    """Seconds by the clock and of CPU time (all threads) for a step, over the run; None where they were not noted."""
-    path = folder / "timing.json"
-    parts = json.loads(path.read_text()) if path.is_file() else []
+    """Seconds by the clock and of CPU time (all threads) for a step, over all steps on the machine of the last ones.
+
+    None where they were not noted.
+    """
+    parts = [part for part in _times(folder) if part.get("machine") == trained_on(folder)]
     steps = sum(part["steps"] for part in parts)
     return {key: round(sum(p[key] for p in parts) / steps, 4) for key in ("seconds", "cpu_seconds")} if steps else None

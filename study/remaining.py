@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qdm_lib.machine import duration
 from study.cost import job_seconds, kind
-from study.results import Group, read_result
+from study.results import Group, Result, read_result
 from study.spec import Experiment, Job
 from study.tables import Table
 
@@ -64,7 +64,7 @@ def costs_of_runs(path: Path, groups: Iterable[Group]) -> dict[str, dict[str, di
         config, seconds = result.config, result.seconds_per_step
         mine = noted.setdefault(f"{result.place}, batch {config.batch_size}", {}).setdefault(kind(config), {})
         drawing = [e.sampling_seconds for e in result.by_epoch.values() if e.sampling_seconds is not None]
-        values = {"step": [seconds.get("cpu_seconds", seconds["seconds"])] if seconds else [],
+        values = {"step": [_step_seconds(result)] if seconds else [],
                   "call": [d / config.n_images / (config.sampler_steps or 1) for d in drawing]}  # fmt: skip
         for key, several in values.items():
             if several:
@@ -75,6 +75,14 @@ def costs_of_runs(path: Path, groups: Iterable[Group]) -> dict[str, dict[str, di
                 for name in (*found.get(machine, {}), *noted.get(machine, {}))}  # fmt: skip
         costs[machine] = {name: cost for name, cost in both.items() if {"step", "call"} <= set(cost)}
     return costs
+
+
+def _step_seconds(result: Result) -> float:
+    """Of a training step: CPU time of a thread, and by the clock on a GPU, whose time the CPU's is not."""
+    seconds, machine = result.seconds_per_step, result.machine
+    if machine["gpu"] or "cpu_seconds" not in seconds:
+        return seconds["seconds"]
+    return seconds["cpu_seconds"] / machine["threads"]
 
 
 def _scored(path: Path) -> list[int]:

@@ -238,7 +238,7 @@ def read_results(folder: str | os.PathLike) -> list[Group]:
 
     ValueError, naming the file, for a JSON file that is no result or lacks a part of one; naming both, where two files
     of one protocol and data set differ in features, number of images, sampler, batch size, kind of weights or in whose
-    first weights they share, so that no table mixes them.
+    first weights they share, so that no table mixes them, or are of one job, so that neither hides the other.
     """
     groups: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     firsts: dict[tuple[str, str], Result] = {}
@@ -252,7 +252,11 @@ def read_results(folder: str | os.PathLike) -> list[Group]:
             if value != known:
                 what = f"{name} {value!r} and {known!r}"
                 raise ValueError(f"{path} and {first.path} would stand in one table, but differ in {what}.")
-        groups.setdefault(key, {}).setdefault(config.cell, {})[config.seed] = result
+        seeds = groups.setdefault(key, {}).setdefault(config.cell, {})
+        if config.seed in seeds:
+            what = f"{config.cell}, seed {config.seed}"
+            raise ValueError(f"{path} and {seeds[config.seed].path} are both results of {what}.")
+        seeds[config.seed] = result
     found = [Group(*key, cells, Path(folder)) for key, cells in sorted(groups.items())]
     for group in found:
         _check_first_weights(group)

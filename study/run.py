@@ -22,6 +22,7 @@ from torch import Tensor
 from qdm_lib.checkpoint import has_checkpoint, load_model
 from qdm_lib.checks import whole
 from qdm_lib.data import ImageSet, load_images
+from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_npz
 from qdm_lib.machine import describe_machine, duration, pick_device, versions
 from qdm_lib.runs import FolderInUseError, generate, run_info, train_run
@@ -31,9 +32,11 @@ from study.job_files import (
     claim,
     copy_state,
     epoch_losses,
+    is_run_of,
     note_time,
     recent_loss,
     seconds_per_step,
+    trained_on,
     write_picture,
 )
 from study.results import Entry, Result, read_result
@@ -133,7 +136,7 @@ class Runner:
     def _to_score(self, job: Job) -> list[int]:
         """Epochs whose weights are on disk and whose scores are not."""
         scored = self.scored(job)
-        return [e for e in self.experiment.evaluate_at if e not in scored and self.state_at(job, e)]
+        return [e for e in job.own_epochs()[1] if e not in scored and self.state_at(job, e)]
 
     def state_at(self, job: Job, epoch: int) -> Path | None:
         """The folder with the training state after an epoch, if it is there."""
@@ -186,7 +189,8 @@ class Runner:
     def run_job(self, job: Job) -> None:
         """Train and score one job, from where it stands. The caller holds its claim."""
         if self.trained(job):
-            check_run(job.folder(self.runs), job, len(self.images(job.cell.dataset)))
+            images = self.images(job.cell.dataset)
+            check_run(job.folder(self.runs), job, len(images), images.source)
         if self.train:
             self._train(job)
         for epoch in self._to_score(job) if self.evaluate else ():
@@ -222,7 +226,8 @@ class Runner:
             job.config(steps, len(images)), folder, resume=has_checkpoint(folder),
             save_every=self.save_every, device=self.device, progress=self.progress, images=images,
         )  # fmt: skip
-        note_time(folder, done.first_step, done.last_step, done.seconds, time.process_time() - busy)
+        note_time(folder, done.first_step, done.last_step, done.seconds, time.process_time() - busy,
+                  describe_machine(self.device))  # fmt: skip
 
     def _source_is_coming(self, job: Job) -> bool:
         """Whether a transfer's source is a job of this experiment that will pass, and keep, the epoch it needs."""
@@ -296,28 +301,35 @@ class Runner:
         return self._scorers[dataset]
 
     def _evaluate(self, job: Job, epoch: int) -> None:
-        folder = self.state_at(job, epoch)
+        folder, path, run = self.state_at(job, epoch), job.result(self.results), job.folder(self.runs)
+        before = read_result(path) if path.is_file() else None
+        same = None if before is None else is_run_of(run, {e.step: e.loss for e in before.by_epoch.values()})
+        if same is False:
+            raise ValueError(f"{path} tells of another run than the one in {run}: their losses differ. Move the result "
+                             "away, or give --results another folder.")  # fmt: skip
         begun = any(path.exists() for path in self._image_files(job, epoch))  # by a process whose time is not known
         clock = time.perf_counter()
         model = load_model(folder, ema=self.experiment.weights == "ema")
         drawn = self._draw(job, epoch, model)
         sampling, clock = time.perf_counter() - clock, time.perf_counter()
         scores = self.scorer(job.cell.dataset).scores(drawn, job.seed)
-        path, run = job.result(self.results), job.folder(self.runs)
+        here, there = describe_machine(self.device), trained_on(run)
         picture = path.with_name(f"{path.stem}-epoch-{epoch}.png")
         entry = Entry(
             step=self.steps(job, epoch), loss=recent_loss(run, self.steps(job, epoch)),
             scores={key: score.to_json() for key, score in scores.items()},
-            sampling_seconds=None if begun else round(sampling, 1),
+            sampling_seconds=None if begun or here != (there or here) else round(sampling, 1),
             scoring_seconds=round(time.perf_counter() - clock, 1), samples=picture.name,
             cnns=self.scorer(job.cell.dataset).cnn_seeds,
         )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(drawn[:SHOWN], picture)
+        about = (there or here, seconds_per_step(run)), versions(), self._losses(job)
+        if before is not None and same is None:  # perhaps another run: what is known of the first one stays
+            about = (before.machine, before.seconds_per_step), before.versions, before.losses
         Result(
-            job.settings(), count_parameters(model), describe_machine(self.device), seconds_per_step(run),
-            self.scored(job) | {epoch: entry}, data=self.images(job.cell.dataset).source, versions=versions(),
-            losses=self._losses(job),
+            job.settings(), count_parameters(model), *about[0], self.scored(job) | {epoch: entry},
+            data=self.images(job.cell.dataset).source, versions=about[1], losses=about[2],
         ).write(path)  # fmt: skip
         self.say(f"{job.name}, epoch {epoch}: " + ", ".join(f"{k} {s.value:.4g}" for k, s in scores.items()))
 
@@ -326,10 +338,13 @@ class Runner:
         path, folder = job.result(self.results), job.folder(self.runs)
         if not path.is_file() or not (folder / "loss.csv").is_file():
             return
-        if (result := read_result(path)).losses is None and self.scored(job):
-            check_run(folder, job, len(self.images(job.cell.dataset)))
-            replace(result, losses=self._losses(job)).write(path)
-            self.say(f"{job.name}: the losses of its epochs are in its result now.")
+        with claim(folder) as mine:
+            result = read_result(path)
+            known = {entry.step: entry.loss for entry in result.by_epoch.values()}
+            if mine and result.losses is None and self.scored(job) and is_run_of(folder, known):
+                check_run(folder, job, len(self.images(job.cell.dataset)))
+                replace(result, losses=self._losses(job)).write(path)
+                self.say(f"{job.name}: the losses of its epochs are in its result now.")
 
     def _losses(self, job: Job) -> dict[int, float]:
         last_steps = {epoch: self.steps(job, epoch) for epoch in range(self.experiment.epochs + 1)}
@@ -346,7 +361,7 @@ class Runner:
         """The job's images, drawn by its seed; kept in its folder, so that they can be scored again."""
         e = self.experiment
         path, part = self._image_files(job, epoch)
-        about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, self.steps(job, epoch)])
+        about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, fingerprint(model.state_dict())])
         if kept := read_npz(path, about):
             return torch.from_numpy(kept["images"])
         drawn = generate(model, e.n_images, sampler=e.sampler, steps=e.sampler_steps, seed=job.seed, part=part,
@@ -356,9 +371,14 @@ class Runner:
         return drawn
 
 
-def check_run(folder: Path, job: Job, n_images: int) -> None:
-    """ValueError unless the run in a folder was trained as the job says, as far as it went."""
+def check_run(folder: Path, job: Job, n_images: int, data: str | None = None) -> None:
+    """ValueError unless the run in a folder was trained as the job says, on these data if given, as far as it went."""
     info = run_info(folder)
+    there = info["run_config"].get("data")
+    if data is not None and there not in (None, data):
+        raise ValueError(f"{folder} is not a run of {job.name}: it was trained on {there}, not on {data}.")
+    if info["run_config"].get("bf16"):
+        raise ValueError(f"{folder} is not a run of {job.name}: it was trained in bfloat16.")
     wanted = json.loads(json.dumps(asdict(job.config(max(1, info["step"]), n_images))))
     for name in ("preset", "dataset", "seed", "hybridization", "first_weights", "nudge", "model_options", "recipe"):
         here = info["run_config"].get(name)

@@ -145,7 +145,7 @@ def mean_interval(values: Tensor, seed: int = 0, n_bootstrap: int = N_BOOTSTRAP,
     """Mean of values (N,), none below 0, and its 95 % bootstrap interval over them, cut at 0.
 
     share: the values are 0 or 1; the interval is cut at 1 too, and a mean of 0 or 1, which every bootstrap repeats,
-    gets the exact bound (`comparison.rule_of_three`).
+    gets the exact bound (`statistics.rule_of_three`).
     """
     generator, n, value = torch.Generator().manual_seed(seed), len(values), float(values.mean())
     if share and value in (0, 1):
@@ -275,9 +275,11 @@ class Scorer:
             "recall": "Interval over the real images.",
             "coverage": "Interval over the real images.",
         }
+        compared = {"memorised": len(self.train), "cnn_accuracy": len(self.test)}  # the others: the neighbourhoods
         for key, (value, low, high) in found.items():
+            n_real = len(self.drawn) if key == "cnn_accuracy" else n_floor  # training images train the floor's CNNs
             scores[key] = Score(key, value, low, high, floors[key], len(generated), self.extractor.title, reference,
-                                len(self.near), n_floor, notes.get(key, ""))  # fmt: skip
+                                compared.get(key, len(self.near)), n_real, notes.get(key, ""))  # fmt: skip
         classes = self._classes(generated)
         value, generator = class_tv(classes, self.n_classes), torch.Generator().manual_seed(seed)
         draws = torch.tensor([class_tv(classes[torch.randint(len(classes), (len(classes),), generator=generator)],

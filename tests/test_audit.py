@@ -122,6 +122,10 @@ def test_circuits_inside_a_block():
     )
 
 
+def test_a_model_of_few_time_steps_is_asked_about_no_others():
+    assert audit_model(build_unet("unet", seed=0, T=10), images=8, draws=1).n_alive > 0
+
+
 @pytest.mark.parametrize("preset, dead", [("unet", 140), ("1hqconv", 140), ("quanv-hqconv", 128)])
 def test_whole_models(preset, dead):
     model = build_unet(preset, seed=0)

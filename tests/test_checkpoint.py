@@ -428,6 +428,9 @@ def test_a_header_of_another_kind_is_named(tmp_path):
         write_tensors(path, saved, bad)
         with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
             load_checkpoint(tmp_path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\n")  # its first 8 bytes would be a length of exabytes
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
+        read_header(path)
     safetensors.torch.save_file(saved, path)  # of somebody else
     assert read_header(path) is None and read_tensors(path) is None
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):

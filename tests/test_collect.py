@@ -219,6 +219,16 @@ def test_one_table_holds_one_scale(tmp_path):
         path.unlink()
 
 
+def test_one_job_has_one_result(tmp_path):
+    """A copy that somebody kept would replace the new one, or be replaced, without a word."""
+    path = made_up(tmp_path, "short", "unet", 0, 100)
+    old = tmp_path / "short" / "fashion-mnist" / "unet-old" / path.name
+    old.parent.mkdir()
+    old.write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="unet-old/seed-0.json and .*unet/seed-0.json are both results of unet, seed"):
+        read_results(tmp_path)
+
+
 def test_one_table_holds_pairs_or_none(tmp_path):
     """Hybrids that share the classical model's first weights, or hybrids with their own; the classical fits both."""
     made_up(tmp_path, "short", "unet", 0, 100)

@@ -25,7 +25,7 @@ from study import run as experiment_run
 from study.cost import plan
 from study.figures import is_other_draw
 from study.handover import target_model
-from study.job_files import claim, epoch_losses, note_time, read_picture, seconds_per_step
+from study.job_files import claim, epoch_losses, note_time, read_picture, seconds_per_step, trained_on
 from study.results import SCORES, read_result
 from study.run import Runner
 from study.spec import Cell, Experiment, Transfer, load_experiment
@@ -354,9 +354,11 @@ def test_the_subset_is_a_protocol_of_its_own():
 
 def test_seconds_of_a_step_over_all_parts_of_a_run(tmp_path):
     assert seconds_per_step(tmp_path) is None
-    note_time(tmp_path, 0, 10, 20.0, 10.0)
-    note_time(tmp_path, 10, 40, 20.0, 14.0)
+    note_time(tmp_path, 0, 10, 20.0, 10.0, {"cpu": "a"})
+    note_time(tmp_path, 10, 40, 20.0, 14.0, {"cpu": "a"})
     assert seconds_per_step(tmp_path) == {"seconds": 1.0, "cpu_seconds": 0.6}
+    note_time(tmp_path, 40, 50, 30.0, 30.0, {"cpu": "b"})  # went on elsewhere: times of two machines have no mean
+    assert seconds_per_step(tmp_path) == {"seconds": 3.0, "cpu_seconds": 3.0} and trained_on(tmp_path) == {"cpu": "b"}
     assert [duration(s) for s in (40, 720, 3900, 7500)] == ["40 s", "12 min", "65 min", "2 h 05 min"]
 
 
@@ -698,6 +700,50 @@ def test_who_waits_for_a_source_says_so(tmp_path):
     here.say = lambda text: (said.append(text), other.communicate("\n"))  # only then it lets go
     with here._wait_for(tmp_path / "held"):
         assert said == [f"Waiting for {tmp_path / 'held'}, which another process holds …"]
+
+
+def test_scores_of_two_runs_do_not_get_into_one_result(tmp_path):
+    """The losses tell runs apart; where they cannot, what is known of the first run stays."""
+    experiment = tiny(Cell("unet", (0,)), epochs=2)
+    (job,) = experiment.jobs()
+    path, loss = job.result(tmp_path / "results"), job.folder(tmp_path / "runs") / "loss.csv"
+    runner(experiment, tmp_path).run()
+    whole, both = path.read_text(), replace(experiment, evaluate_at=(1, 2))
+    content = json.loads(whole)
+
+    def rewritten(**other):
+        path.write_text(json.dumps(content | other))
+
+    other = {epoch: entry | {"loss": 0.5} for epoch, entry in content["by_epoch"].items()}
+    rewritten(by_epoch=other, machine={"cpu": "first", "threads": 1, "gpu": None}, losses={"1": 0.5, "2": 0.5})
+    scorer = runner(both, tmp_path, train=False)
+    scorer.state_at = lambda job, epoch: loss.parent  # the last weights stand for those of epoch 1
+    with pytest.raises(ValueError, match="seed-0.json tells of another run than the one in .*: their losses differ"):
+        scorer.run()
+    loss.write_text("".join(loss.read_text().splitlines(keepends=True)[:3]))  # a run that went to epoch 1 only
+    scorer.run()
+    mixed = read_result(path)
+    assert sorted(mixed.by_epoch) == [1, 2] and mixed.by_epoch[1].loss != 0.5
+    assert mixed.machine["cpu"] == "first" and mixed.losses == {1: 0.5, 2: 0.5}
+
+
+def test_a_transfer_is_not_scored_at_the_hand_over(tmp_path):
+    """Its run begins with that state, whose vertex nobody has trained."""
+    cell = Cell("1hqconv", (0,), transfer=Transfer(1))
+    experiment = tiny(Cell("unet", (0,)), cell, epochs=2, evaluate_at=(1,), keep_at=(1,))
+    runner(experiment, tmp_path).run()
+    job = experiment.jobs()[1]
+    assert (job.folder(tmp_path / "runs") / "epoch-1").is_dir()
+    assert list(read_result(job.result(tmp_path / "results")).by_epoch) == [2]
+
+
+def test_a_run_on_other_data_is_not_scored_as_the_cells(tmp_path):
+    experiment = tiny(Cell("unet", (0,)))
+    (job,) = experiment.jobs()
+    folder, images = job.folder(tmp_path / "runs"), TINY["fashion-mnist", "train"]
+    train_run(job.config(2, 16), folder, images=replace(images, source="a part"), progress=False, device="cpu")
+    with pytest.raises(ValueError, match=f"was trained on a part, not on {images.source}"):
+        runner(experiment, tmp_path).run()
 
 
 def test_a_run_trained_otherwise_is_not_scored_as_the_cells(tmp_path):

@@ -61,6 +61,8 @@ def text() -> str:
     groups: dict[tuple, dict] = defaultdict(lambda: defaultdict(dict))
     for name, card in cards():
         scored = card["scores"]
+        if not isinstance(scored, dict):  # shipped without scores
+            continue
         key = (-scored["scores"]["fid"]["n"], scored["sampler"].upper(), scored["sampler_steps"])
         groups[key][card["dataset"], row_of(name, card)][card["epochs"]] = field(name, card)
     lines = []

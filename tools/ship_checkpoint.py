@@ -52,7 +52,7 @@ def find_job(run: Path, about: Settings | None, experiments: Path) -> tuple[Job,
             for job, scored in zip(experiment.jobs(), drawn.jobs(), strict=True):
                 command = f"python -m qdm_lib experiment run experiments/{path.name}{option}"
                 found = job, f"{command} --only {job.name}", f"{command}{options} --only {scored.name}"
-                if here.endswith(f"/{job.folder().as_posix()}"):
+                if not experiment.runs_of and here.endswith(f"/{job.folder().as_posix()}"):
                     of_folder = found
                 if about is not None and about == scored.settings():
                     of_result = found
