@@ -349,7 +349,7 @@ def _grid_mistakes(v: Conventions, T: int, steps: int):
 
 @time_grid.has("visits the right steps", 1)
 def _(answer, v, draw):
-    for T, steps in ((1000, 50), _sizes(v, draw, (500, 500), (7, 20)), _sizes(v, draw, (90, 200), (5, 5))):
+    for T, steps in ((1000, 40), _sizes(v, draw, (500, 500), (7, 20)), _sizes(v, draw, (90, 200), (5, 5))):
         value = answer(T, steps)
         want = torch.tensor(visited(v, T, steps))
         usual = _grid_mistakes(v, T, steps)

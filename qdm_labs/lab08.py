@@ -1,4 +1,4 @@
-"""Lab 08: FID from means and covariances, intervals, a margin, and a verdict on two sets of results.
+"""Lab 08: FID from means and covariances, intervals, the reach of chance, and a verdict on two sets of results.
 
 Right answers come from `qdm_lib.metrics` and `qdm_lib.statistics`, and from SciPy where the variant asks for another
 level than 95 %. The two sets of results are drawn with the variant: in one the model truly differs, in the other not.
@@ -21,6 +21,7 @@ from qdm_lib.metrics import frechet_distance
 from qdm_lib.statistics import classical_null
 
 LEVELS = (0.90, 0.95, 0.99)
+MARGINS = (0.8, 2.4, 3.2)  # 2, 6 and 8 % of the classical score
 WORDS = ("better", "worse", "equivalent", "undecided")
 Scores = dict[int, float]
 
@@ -35,6 +36,7 @@ class Conventions:
     lower_is_better: bool  # a score such as FID, or such as IS
     model_first: bool  # differences are model − classical, or classical − model
     sure_wins: bool  # an interval beside 0 and within the margin: better or worse; else equivalent
+    margin: float  # for the two sets of results: the smallest difference of interest
     sets: tuple[tuple[tuple[tuple[int, float], ...], ...], ...]  # two times (classical, model), each (seed, score)
 
     @property
@@ -52,7 +54,8 @@ def conventions(variant: Variant) -> Conventions:
     v = Conventions(
         correction=variant.choice("correction", [0, 1]), root=variant.choice("root", [False, True]),
         level=variant.choice("level", LEVELS), lower_is_better=variant.choice("lower", [True, False]),
-        model_first=variant.choice("first", [True, False]), sure_wins=variant.choice("both", [True, False]), sets=(),
+        model_first=variant.choice("first", [True, False]), sure_wins=variant.choice("both", [True, False]),
+        margin=variant.choice("margin", MARGINS), sets=(),
     )  # fmt: skip
     random = variant.random("sets")
     sets = [true_set(v, random), null_set(v, random)]
@@ -98,6 +101,7 @@ def text(v: Conventions) -> dict[str, str]:
         "direction": "higher" if not v.lower_is_better else "lower",
         "difference": "model − classical" if v.model_first else "classical − model",
         "both": "`better` or `worse`" if v.sure_wins else "`equivalent`",
+        "margin": f"{v.margin:g}",
         "power": "2" if v.root else "1",
         **dict(zip(("classical_1", "model_1", "classical_2", "model_2"), tables, strict=True)),
     }  # fmt: skip
@@ -132,7 +136,7 @@ def _ends(level: float) -> Tensor:
     return torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
 
 
-def null_margin(scores: Scores) -> float:
+def reach_of(scores: Scores) -> float:
     """1.96·√2·s."""
     return classical_null({s: (x, 0.0) for s, x in scores.items()}).reach
 
@@ -164,10 +168,10 @@ def word(v: Conventions, low: float, high: float, margin: float) -> str:
     return "undecided"
 
 
-def decided(v: Conventions, model: Scores, classical: Scores) -> str:
-    """The verdict from two sets of scores."""
+def decided(v: Conventions, model: Scores, classical: Scores, margin: float | None = None) -> str:
+    """The verdict from two sets of scores, by the variant's margin or another."""
     _, low, high = paired(v, model, classical)
-    return word(v, low, high, null_margin(classical))
+    return word(v, low, high, v.margin if margin is None else margin)
 
 
 # ------------------------------------------------------------------------------------------- tasks
@@ -176,7 +180,7 @@ moments = Task("moments", "Mean and covariance", "summarise features by two mome
 fid = Task("fid", "The Fréchet distance", "compute FID, also from few images", 25)
 extrapolate = Task("extrapolate", "FID of infinitely many images", "correct the bias of small sets", 15)
 interval = Task("interval", "An interval from a bootstrap", "say how far a score can be trusted", 15)
-margin = Task("margin", "A margin from a null", "say which difference chance makes", 10)
+reach = Task("reach", "The reach of chance", "say how large a difference chance makes", 10)
 paired_difference = Task("paired_difference", "Paired differences", "compare two models seed by seed", 20)
 verdict = Task("verdict", "A verdict rule", "tell “equal” from “not shown to differ”", 15)
 conclusions = Task("conclusions", "Two sets of results", "reach a verdict by a rule fixed before", 15)
@@ -351,27 +355,27 @@ def _seeds(draw, n: int, spread: float = 1.0) -> Scores:
     return {s: 40 + spread * draw.normal().item() for s in sorted(draw.some(range(30), n))}
 
 
-@margin.has("is 1.96·√2·s", 1)
+@reach.has("is 1.96·√2·s", 1)
 def _(answer, v, draw):
     for n in (3, 6):
         scores = _seeds(draw, n, 2.0)
         values = np.array(list(scores.values()))
-        right = null_margin(scores)
-        agree(answer(scores), torch.tensor(right), what="the margin", usual=[
+        right = reach_of(scores)
+        agree(answer(scores), torch.tensor(right), what="the reach", usual=[
             (right / math.sqrt(2), "√2 is missing: the difference of two scores varies more than one score."),
             (right * math.sqrt((n - 1) / n), "s of a few seeds divides by n − 1."),
             (right / 1.959964, "1.96 is missing: this is one standard deviation, beyond which is a third of them."),
-            (right / math.sqrt(n), "This is the error of a mean, which shrinks with n; the margin does not."),
+            (right / math.sqrt(n), "This is the error of a mean, which shrinks with n; the reach does not."),
             (2 * 1.959964 * math.sqrt(2) * values.var(ddof=1) / 2, "s is the standard deviation, not the variance."),
             (values.max() - values.min(), "This is the largest difference, which grows with the number of seeds."),
         ])  # fmt: skip
 
 
-@margin.has("does not depend on the level of the scores", 1)
+@reach.has("does not depend on the level of the scores", 1)
 def _(answer, v, draw):
     scores = _seeds(draw, 5)
     higher = {s: x + 25 for s, x in scores.items()}
-    agree(answer(higher), torch.tensor(null_margin(scores)), what="the margin")
+    agree(answer(higher), torch.tensor(reach_of(scores)), what="the reach")
 
 
 def pair_mistakes(v: Conventions, model: Scores, classical: Scores):
@@ -531,6 +535,9 @@ def _(answer, v, draw):
         raise Mistake("These are the signs of the mean differences; a mean lies on one side of 0 also by chance.")
     if [second, first] == want:
         raise Mistake("The two sets are exchanged.")
+    by_reach = [decided(v, dict(model), dict(classical), reach_of(dict(classical))) for classical, model in v.sets]
+    if [first, second] == by_reach:
+        raise Mistake("These are the words with the reach of chance for a margin: noise must not decide what is equal.")
     if all(a in ("better", "worse") for a in (first, second)):
         raise Mistake("Both sets are said to show a difference; look at the intervals, not at the means.")
     if all(a in ("equivalent", "undecided") for a in (first, second)):
@@ -548,7 +555,7 @@ def _(answer, v, draw):
 
 LAB = Lab(
     "08", "Evaluation", conventions=conventions, text=text,
-    tasks=(moments, fid, extrapolate, interval, margin, paired_difference, verdict, conclusions),
+    tasks=(moments, fid, extrapolate, interval, reach, paired_difference, verdict, conclusions),
     forbidden=("qdm_lib.metrics.frechet_distance", "qdm_lib.metrics.fid", "qdm_lib.metrics.bootstrap_fid",
                "qdm_lib.metrics.interval", "qdm_lib.statistics", "torchmetrics"),
 )  # fmt: skip

@@ -219,9 +219,13 @@ class Group:
         """Those of all its results and epochs."""
         return [entry for result in self.results() for entry in result.by_epoch.values()]
 
-    def floor(self, key: str) -> float:
-        """What real images score; the mean over jobs, whose draws differ a little. NaN for the loss, which has none."""
-        floors = [entry.scores[key]["floor"] for entry in self.all_entries() if key in entry.scores]
+    def floor(self, key: str, cnns: int | None = None) -> float:
+        """What real images score; the mean over jobs, whose draws differ a little. NaN for the loss, which has none.
+
+        cnns: only of entries whose CNN accuracy is the mean of so many CNNs.
+        """
+        entries = [entry for entry in self.all_entries() if cnns in (None, entry.cnns)]
+        floors = [entry.scores[key]["floor"] for entry in entries if key in entry.scores]
         return sum(floors) / len(floors) if floors else math.nan
 
     def floor_name(self) -> str:

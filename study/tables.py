@@ -69,7 +69,7 @@ def score_table(group: Group) -> Table:
             if seeds := sorted(group.scores(cell, "fid", epoch)):
                 means = [mean_text(group, cell, key, epoch) for key in SCORES]
                 rows.append([cell, str(epoch), ", ".join(map(str, seeds)), *means])
-    rows.append([group.floor_name(), "", "", *(number(group.floor(key)) for key in SCORES)])
+    rows.append([group.floor_name(), "", "", *(floor_text(group, key) for key in SCORES)])
     header = ["cell", "epoch", "seeds", *(f"{title} ({better})" for title, better in SCORES.values())]
     return Table(header, rows, note)
 
@@ -85,7 +85,7 @@ def seed_table(group: Group) -> Table:
                 texts = [f"{number(s['value'])} [{number(s['low'])}, {number(s['high'])}]" for s in scores]
                 file = result.path.relative_to(group.folder).as_posix()
                 rows.append([cell, str(seed), str(epoch), str(entry.step), number(entry.loss), *texts, file])
-    rows.append([group.floor_name(), "", "", "", "", *(number(group.floor(key)) for key in SCORES), ""])
+    rows.append([group.floor_name(), "", "", "", "", *(floor_text(group, key) for key in SCORES), ""])
     note = (
         "Intervals over the images alone, cut to possible values; of a share of 0 or 1 Clopper and Pearson's bound. "
         + cnn_note(group)
@@ -103,6 +103,19 @@ def cnn_note(group: Group) -> str:
         return f"{several}."
     old = {r.config.cell for r in group.results() if any(entry.cnns == 1 for entry in r.by_epoch.values())}
     return f"{several}; in older results, among those of {', '.join(sorted(old))}, {one}."
+
+
+def floor_text(group: Group, key: str) -> str:
+    """What real images score; of CNN accuracy for each number of CNNs that the results have."""
+    kinds = sorted({entry.cnns for entry in group.all_entries()})
+    if key != "cnn_accuracy" or len(kinds) < 2:
+        return number(group.floor(key))
+    return ", ".join(f"{number(group.floor(key, n))} ({n} CNN{'s' if n > 1 else ''})" for n in kinds)
+
+
+def _other_cnns(group: Group, cell: str, base: str, epoch: int) -> bool:
+    """Whether the CNN accuracies of two cells are of different numbers of CNNs, which moves them by itself."""
+    return len({entry.cnns for name in (cell, base) for entry in group.entries(name, epoch).values()}) > 1
 
 
 def loss_table(group: Group) -> Table:
@@ -129,7 +142,7 @@ def null_table(group: Group) -> Table:
             if pairs := null.differences:
                 numbers = [number(x) for x in (sum(pairs) / len(pairs), pairs[-1], null.reach)]
                 share = f"{null.coverage:.2f}" if pairs[-1] else "–"  # all seeds alike: nothing to estimate from
-                rows.append([title, str(epoch), str(null.n_seeds), *numbers, share, number(group.floor(key))])
+                rows.append([title, str(epoch), str(null.n_seeds), *numbers, share, floor_text(group, key)])
     header = ["score", "epoch", "seeds", "mean |difference|", "largest", "reach, 1.96·√2·s", "share within it",
               "real images score"]  # fmt: skip
     note = (
@@ -145,17 +158,19 @@ def difference_table(group: Group) -> Table:
 
     "p, Holm" is adjusted for all differences of the table with two seeds or more; the verdict is not.
     """
-    rows, p_values = [], []
+    rows, p_values, left_out = [], [], False
     for cell, base in compared(group):
         for epoch in group.epochs():
             for key in COMPARED:
                 a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
-                if set(a) & set(b):
+                if key == "cnn_accuracy" and _other_cnns(group, cell, base, epoch):
+                    left_out = True
+                elif set(a) & set(b):
                     d = paired_difference(a, b)
                     margin = smallest_effect(group.dataset, group.scores(CLASSICAL, key, epoch))
                     title = (LOSS | SCORES)[key][0]
                     row = [f"{cell} - {base}", title, str(epoch), str(d.n), f"{d.mean:+.4g}", between(d.bootstrap)]
-                    rows.append([*row, between(d.t), number(margin), d.verdict(margin), number(group.floor(key))])
+                    rows.append([*row, between(d.t), number(margin), d.verdict(margin), floor_text(group, key)])
                     p_values.append(d.p)
     for row, p in zip(rows, holm(p_values), strict=True):
         row.insert(-1, "–" if math.isnan(p) else f"{p:.2g}")
@@ -170,6 +185,8 @@ def difference_table(group: Group) -> Table:
         '"higher" or "lower" if it leaves out zero, "equivalent" if it lies within the margin, else "open". '
         f"Differences with two seeds or more: {n}."
     )
+    if left_out:
+        note += " CNN accuracies of one CNN and of several are not subtracted from one another."
     if n:
         note += (
             ' Where nothing differs, up to 1 in 20 of them is called higher or lower by chance. "p, Holm" (Student\'s '
@@ -288,7 +305,7 @@ def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -
             printed = [_printed(numbers, key) for key in keys]
             measured = [mean_text(group, ours, key) if n else "open" for key in keys]
             rows.append([dataset, name, *changes, *printed, *measured, str(n), group.features() if n else ""])
-        floors = [number(group.floor(key)) if group else "open" for key in keys]
+        floors = [floor_text(group, key) if group else "open" for key in keys]
         rows.append([dataset, group.floor_name() if group else "7,000 real images", *[""] * 9, *floors, "", ""])
     note = (
         "The features decide the scale of a score. Where ours are not those of Inception, only the changes against the "

@@ -11,6 +11,7 @@ from torch import nn
 
 from qdm_labs import lab03, lab04, lab05, lab06, lab07, lab08, lab09
 from qdm_labs.draw import Draw
+from qdm_labs.task import Mistake
 from qdm_labs.variant import Variant
 from qdm_lib.audit import audit_circuit
 from qdm_lib.blocks import CircuitConv, LinearAttention, ResnetBlock, SplitConv, TimeEmbedding, WeightStandardizedConv2d
@@ -273,6 +274,19 @@ def test_lab_08_s_intervals_are_the_library_s():
     model, classical = lab08._two(draw, 5)
     library = paired_difference(*({s: (x, 0.0) for s, x in scores.items()} for scores in (model, classical)))
     assert lab08.paired(v, model, classical) == pytest.approx((library.mean, *library.t))
+
+
+def test_lab_08_s_margin_is_not_the_reach_of_chance():
+    """Some variant's null set is undecided, and would be "equivalent" by the reach: the noise would decide."""
+    v = next(v for v in (lab08.conventions(Variant(str(k))) for k in range(50))
+             if v.margin == 0.8 and "equivalent" in _by_reach(v))  # fmt: skip
+    assert _by_reach(v) != lab08.given_verdicts(v) and "undecided" in lab08.given_verdicts(v)
+    with pytest.raises(Mistake, match="noise must not decide"):
+        lab08.conclusions.properties[0].check(lambda: _by_reach(v), v, Draw("d"))
+
+
+def _by_reach(v):
+    return [lab08.decided(v, dict(m), dict(c), lab08.reach_of(dict(c))) for c, m in v.sets]
 
 
 def test_lab_08_s_given_sets_are_one_true_and_one_null():

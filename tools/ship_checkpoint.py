@@ -1,7 +1,8 @@
 """Turn a trained run into a checkpoint that is shipped: averaged weights, a card that says what they are, and samples.
 
-    python tools/ship_checkpoint.py runs/paper/fashion-mnist/unet/seed-0/epoch-10 checkpoints/fashion-mnist/unet \\
-        --result study/results/paper/fashion-mnist/unet/seed-0.json --epoch 10
+    python tools/ship_checkpoint.py runs/paper/fashion-mnist/unet/seed-0/epoch-10 \\
+        checkpoints/fashion-mnist/unet-10-epochs \\
+        --result study/results/paper-ddim-50/fashion-mnist/unet/seed-0.json --epoch 10
     python tools/ship_checkpoint.py --cards          # writes every README.md anew from its model.json
 
 RUN is the folder of a run or a state that a run kept after an epoch. The scores come from --result, the JSON file that

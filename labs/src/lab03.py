@@ -152,8 +152,9 @@ check("light_cone", light_cone)
 # - every weight moves at least one output.
 #
 # It has 12 to **{{budget}}** weights, and the only gate on two wires that you may use is **{{coupler}}** (it takes no
-# angle: `Gate("{{coupler}}", (a, b))`). All gates on one wire are free, and so is the encoding, as long as every input
-# enters. At most 400 gates.
+# angle: `Gate("{{coupler}}", (a, b))`; CNOT flips the target b where the control a is 1, CZ changes the sign of the
+# amplitude where both are 1). All gates on one wire are free, and so is the encoding, as long as every input enters. At
+# most 400 gates.
 #
 # Count first, with your `light_cone`: how far does a layer of your joins carry an input, and how many layers do twelve
 # wires need? Then ask `print(audit_circuit(circuit))`. A cone that holds an input is no promise: look for gates that

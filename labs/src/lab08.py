@@ -93,21 +93,22 @@ def interval(value, replicates):
 check("interval", interval)
 
 # %% [markdown]
-# ## 5 · A margin from a null
+# ## 5 · The reach of chance
 #
 # Train the same classical model from several seeds: all their differences are chance. Were s, the standard deviation
-# of the score from seed to seed, known, 95 of 100 differences of two such models would lie within ±1.96·√2·s.
-# Estimate s from the scores of n seeds.
+# of the score from seed to seed, known, 95 of 100 differences of two such models would lie within ±1.96·√2·s: their
+# *reach*. Estimate it, with s from the scores of n seeds. (It is no margin: the noisier an experiment, the further
+# chance reaches, and the easier two models would be found "equivalent".)
 
 
-# %% task="margin"
-def margin(scores):
-    """{seed: score} of one model → the margin, a number."""
+# %% task="reach"
+def reach(scores):
+    """{seed: score} of one model → 1.96·√2·s, a number."""
     raise NotImplementedError
 
 
-# %% check="margin"
-check("margin", margin)
+# %% check="reach"
+check("reach", reach)
 
 # %% [markdown]
 # ## 6 · Paired differences
@@ -151,8 +152,8 @@ check("verdict", verdict)
 # ## 8 · Two sets of results
 #
 # Here are two sets, each with the scores of a classical model and of another one, by seed. What does your rule say of
-# each? The margin comes from the classical scores of the same set. Plot them too, and ask yourself what you would
-# have said without a rule.
+# each? The margin was fixed before anybody looked: a difference of less than **{{margin}}** is of no interest. Plot the
+# scores too, and ask yourself what you would have said without a rule.
 
 # %%
 classical_1 = {{classical_1}}

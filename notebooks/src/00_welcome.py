@@ -246,14 +246,14 @@ check("00.3", my_weights)
 # | [06 · Training](06_training.ipynb) | train a hybrid model, stop it, go on, draw | 01 |
 # | [07 · Transfer learning](07_transfer_learning.ipynb) | start it from a trained classical model, with controls | 06 |
 # | [08 · Evaluation](08_evaluation.ipynb) | score models by hand, and see how scores mislead | 06 |
-# | [09 · Towards hardware](09_towards_hardware.ipynb) | give the circuits shots and noise; count runs | 02 |
+# | [09 · Towards hardware](09_towards_hardware.ipynb) | give the circuits shots and noise; count runs | 01, 02 |
 #
 # Each opens with its prerequisites and with the time and memory it took, and asks questions on the way.
 # Words of the field and of the paper are in the [glossary](../docs/glossary.md), sources in the
 # [bibliography](../docs/bibliography.md).
 
 # %% jupyter={"source_hidden": true}
-NEEDS = {"03": ["02"], "04": ["03"], "05": ["01", "04"], "06": ["01"], "07": ["06"], "08": ["06"], "09": ["02"]}
+NEEDS = {"03": ["02"], "04": ["03"], "05": ["01", "04"], "06": ["01"], "07": ["06"], "08": ["06"], "09": ["01", "02"]}
 AT = {"01": (0, 1), "02": (0, 0), "03": (1, 0), "04": (2, 0), "05": (3, 0.5), "06": (1, 1.5), "07": (2, 2),
       "08": (2, 1), "09": (1, -0.8)}  # fmt: skip
 figure, ax = plt.subplots(figsize=(9, 3.4), layout="constrained")

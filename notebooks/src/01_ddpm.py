@@ -623,8 +623,8 @@ for text, change in {"+ 0.1": lambda e: e + 0.1, "× 0.9": lambda e: 0.9 * e, "a
     assert worse > floor > 0
 
 # %% [markdown]
-# **The way back (DDPM, ancestral sampling).** Start from noise. At each t: ask for $\hat\varepsilon$, turn it into
-# $\hat x_0$, draw $x_{t-1}$ from the posterior. At t = 0 add nothing: $\hat x_0$ is the sample.
+# **The way back (DDPM, ancestral sampling; Paper, eq. 6).** Start from noise. At each t: ask for $\hat\varepsilon$,
+# turn it into $\hat x_0$, draw $x_{t-1}$ from the posterior. At t = 0 add nothing: $\hat x_0$ is the sample.
 
 
 # %%

@@ -192,6 +192,8 @@ moving_qubit()
 #
 # A **controlled** gate, CRX or CRZ, has a control wire and a target wire: it rotates the target in that part of the
 # state where the control bit is 1, and does nothing where it is 0. Controlled gates let wires influence one another.
+# Two of them have no angle: **CNOT** flips the target where the control is 1, and **CZ** changes the sign of the
+# amplitude where both bits are 1.
 
 # %%
 quarter_turn, half_turn = torch.tensor(math.pi / 2, dtype=torch.float64), torch.tensor(math.pi, dtype=torch.float64)
@@ -272,8 +274,8 @@ paper.equation(9)
 
 # %% [markdown]
 # For $Z$, the matrix with +1 and −1 on its diagonal, that average is P(0) − P(1), which is why we can read it from
-# bits. Both forms, for one qubit with RX(x) as the encoding and $\mathrm{RX}(\theta)$ as the ansatz; and an observable
-# that is not diagonal:
+# bits. Both forms, for one qubit with RX(x) as the encoding and $\mathrm{RX}(\theta)$, then $\mathrm{RZ}(\theta)$, as
+# the ansatz; and an observable that is not diagonal:
 
 # %%
 Z = torch.diag(torch.tensor([1, -1], dtype=torch.complex128))
@@ -675,15 +677,16 @@ check("02.3", my_coefficients)
 moving_shift()
 
 # %% [markdown]
-# *Figure: f, the expectation value of wire 0, against the angle of one gate, over four turns of $\pi$ to each side.
-# Black: the angle and the slope there. Red: the points of the two-term rule. Green: the two more of the four-term
-# rule.*
+# *Figure: f, the expectation value of wire 0, against the angle of one gate, from $-4\pi$ to $4\pi$, two full turns to
+# each side. Black: the angle and the slope there. Red: the points of the two-term rule. Green: the two more of the
+# four-term rule.*
 #
 # ## 7 · How wrong is the two-term rule on HQConv?
 #
 # All 84 weights of the paper's three-layer HQConv sit in CRZ and CRX gates. A loss is some function of its 12 outputs;
 # near a point it is a weighted sum $\sum_w v_w \langle Z_w\rangle$, so take random v. Angles are $2\pi\theta$, so a
-# shift s of the angle is a shift $s/2\pi$ of $\theta$. We compare all three gradients at several random points.
+# shift s of the angle is a shift $s/2\pi$ of $\theta$. We compare all three gradients at several random points: exact,
+# by the two-term rule (Paper, eq. 10) and by the four-term one.
 
 # %%
 hq = hqconv(3)
@@ -981,7 +984,8 @@ print(f"noise and bias are equal at {noise / bias**2:.0f} shots a run")
 # - In each input, encoded once, it is a constant and one sine wave. Re-uploading adds frequencies.
 # - Equation 10 is exact for RX and RZ. The paper's circuits are made of CRX and CRZ, which need four terms: with two,
 #   64 of 84 weights of HQConv get a wrong derivative.
-# - On a quantum computer a gradient costs hundreds of runs an image; on a simulator it costs two.
+# - On a quantum computer a gradient costs hundreds of runs for one circuit and thousands for one image of a model; on a
+#   simulator it costs two passes.
 #
 # **A little history.** In 2018 Mitarai et al. trained circuits as functions and found that derivatives can be measured
 # with shifted angles; the same year's Schuld et al. said for which gates. In 2020 the Fourier picture of section 5

@@ -165,7 +165,7 @@ check("04.1", my_level)
 # 6. plus the input x (through a 1×1 convolution where $c_\text{in} \ne c$).
 #
 # **Which convolution is an argument.** That is the whole trick: a classical, a hybrid and a quanvolutional block are
-# the same class with another convolution put in. The drawing is made from the model that it shows:
+# the same class with another convolution put in (Paper, Fig. 4). The drawing is made from the model that it shows:
 
 # %%
 show_described(draw_resnet_block("unet"), describe_resnet_block("unet"))

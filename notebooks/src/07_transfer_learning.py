@@ -371,8 +371,8 @@ show_described(figure, "Test loss after the hand-over for no hand-over, control 
 # Three things to see.
 #
 # - At the hand-over itself nothing is lost: with a fresh, random vertex the loss is the same, 0.040. After 200 steps
-#   the source had not learned to use its vertex; the skips around it carry everything. (Notebook 05 shows that a
-#   model trained for two epochs of the full set uses it.)
+#   the source had not learned to use its vertex; the skips around it carry everything. (Notebook 05
+#   measures how little even models of 20 epochs of the full set lean on it.)
 # - Within ten steps the loss *rises*, in both hand-overs alike. The end of this section finds the culprit.
 # - After 60 steps both hand-overs stand **below** the run without one, 0.033 against 0.034. Somebody who compares
 #   "classical → hybrid" with "no hand-over" only would report that the circuits have brought a gain. The control has
@@ -646,8 +646,9 @@ for dataset in paper["scores"]:
 # - The hand-over gains at this length, too: FID 9.7 without one, 6.9 and 7.0 into the circuits. Seen alone, that would
 #   be a triumph of quantum transfer learning.
 # - The control has 6.7. Without any circuit the hand-over gains as much, and a little more.
-# - It is a trade: FID, KID and recall gain; IS, precision and density lose, with circuits and without (the whole row is
-#   in [REPORT](../study/REPORT.md)).
+# - It is a trade: FID, KID and recall (the share of real images that have a drawn one near) gain; IS, precision (the
+#   share of drawn images that have a real one near) and density (how crowded with real images the places of the drawn
+#   ones are) lose, with circuits and without (the whole row is in [REPORT](../study/REPORT.md)).
 # - In the paper the same control *loses* 1.2 on this data set. Ours has other features and another sampler, and each of
 #   these numbers is one run: neither sign is settled.
 # - The training loss of the control is again no lower. Whether the average makes the gain here, too, was not taken

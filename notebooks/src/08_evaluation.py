@@ -146,8 +146,9 @@ show_described(figure, "Left: features of real and generated images in the plane
 # $$ \mathrm{FID} = \|\mu-\mu'\|^2 + \mathrm{Tr}\big(S + S' - 2\,(S S')^{1/2}\big). $$
 #
 # In one dimension it is $(\mu - \mu')^2 + (\sigma - \sigma')^2$, with standard deviations $\sigma$: how far to move,
-# and how much to stretch. The square root of SS' is awkward, as SS' is not symmetric. But its trace is the sum of the
-# square roots of its eigenvalues, and SS' has the eigenvalues of the symmetric matrix $S^{1/2} S' S^{1/2}$.
+# and how much to stretch. The square root of SS' is awkward, as SS' is not symmetric. But the trace of the root is the
+# sum of the square roots of the eigenvalues of SS', and these are also the eigenvalues of the symmetric matrix
+# $S^{1/2} S' S^{1/2}$.
 
 
 # %%
@@ -338,8 +339,8 @@ assert means["real", sizes[0]] > 2 * means["real", sizes[-1]]
 
 # %% [markdown]
 # *Figure: FID of N real images (left) and N generated ones (right) against 2,000 real ones; dots are five random
-# choices, the line their mean. Both fall with N; at the right the last step is smaller than the scatter. At the largest
-# N all choices are the same, the whole set.*
+# choices, the line their mean. Both fall at first; at the right the line levels off, and its last step lies within the
+# scatter. At the largest N all choices are the same, the whole set.*
 #
 # **Compare only at equal N**, and put the floor at that N beside it. The paper uses 7,000.
 
@@ -526,7 +527,8 @@ for text in sorted({f"{e['n']:,} images, features of {e['extractor']}" for e in 
 # in brackets takes only the seeds that a row shares with `unet`, and says how many they are.
 #
 # `short-raw`, if your copy has it, are the models of `short` again, drawn with their last weights instead of the
-# average of the weights (notebook 06). `short-unpaired` is explained in section 9. `paper-ddim-50` are models trained
+# average of the weights (notebook 06). `short-ddim-10`, `-20` and `-100` are `unet` of `short`, drawn in so many steps.
+# `short-unpaired` is explained in section 9. `paper-ddim-50` are models trained
 # as long as the paper's, drawn by DDIM in 50 steps instead of DDPM, and `paper-raw-ddim-50` are some of them, drawn
 # with their last weights. Rows compare within a block only.
 #
@@ -563,7 +565,7 @@ for path in sorted(SHIPPED.rglob("model.json")):
 # | classical | a classical layer with as many live weights | are the weights enough? |
 # | frozen | a random circuit, never trained | does training the circuit matter? |
 # | uncontrolled | the circuit's rotations without their controls | does coupling the wires matter? |
-# | hqconv_released | the circuit as the released code runs it | what did the published numbers measure? |
+# | hqconv_released | the circuit as the released code runs it | does it matter that block A does not run? |
 # | HQConv, FQConv | the circuits of the paper | |
 #
 # A claim for the circuit needs it to beat *every* rung above it in this table. Training all rungs takes hours; those
@@ -789,7 +791,7 @@ print("not written yet: " + ", ".join(missing) if missing else "complete: show i
 # **A little history.** IS is of Salimans et al. 2016, FID of Heusel et al. 2017, KID of Bińkowski et al. 2018, all made
 # for generative adversarial networks. Barratt and Sharma 2018 ([1801.01973](https://arxiv.org/abs/1801.01973)) listed
 # what is wrong with IS; Chong and Forsyth 2019 ([1911.07023](https://arxiv.org/abs/1911.07023)) took the bias out of
-# FID and IS by a line in 1/N, as question 08.3 does, and found that it differs from model to model, so that even equal
+# FID and IS by a line in 1/N, as question 08.4 does, and found that it differs from model to model, so that even equal
 # N is not quite fair; Parmar et al. 2021 ([2104.11222](https://arxiv.org/abs/2104.11222)) showed how much resizing
 # alone does. For quantum models Bowles, Ahmed and Schuld 2024 ([2403.07059](https://arxiv.org/abs/2403.07059)) compared
 # twelve of them with plain classical ones, and with themselves without entanglement: a control ladder by another name.

@@ -13,7 +13,7 @@
 # 4. count circuit runs for drawing and for training, and turn them into a time under named assumptions;
 # 5. tell "the model tolerates noise" from "the model hardly listens to its circuits".
 #
-# **Prerequisites.** Notebook 02 (circuits, shots, parameter-shift). Notebook 01 helps with the sampler.
+# **Prerequisites.** Notebooks 01 (steps t, DDIM) and 02 (circuits, shots, parameter-shift).
 #
 # **Measured** on one CPU core, including the start of Python: 48 s of processor time and 1.0 GB of memory; with
 # `QDM_SIZE=test` 28 s and 0.9 GB. A busy machine takes longer. No network is needed, and no quantum computer.
@@ -43,6 +43,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pennylane as qml
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 
 import qdm_lib
@@ -307,9 +308,10 @@ show_described(figure, "Five rows of the same images: exact, 100 shots, 1 shot, 
 # shots do no harm here because *this model hardly listens to its circuits*.
 #
 # With circuits on all of its channels, `fullhqconv` does listen, a little: silence moves its guess by up to one per
-# cent, a single shot by half to two thirds of that. But **random angles** move it by less than a single shot does: what
-# reaches the rest of the network is hardly what the circuits learnt. (Notebook 05 measures another thing, by how much
-# the *error* grows. A guess can move without getting worse.)
+# cent, a single shot by half to two thirds of that. **Random angles** move it by less than a single shot does, by a
+# third to a half of what silence does: the rest of what the circuits contribute does not depend on what they learnt.
+# (Notebook 05 measures another thing, by how much the *error* grows, and finds that random angles do not raise it. A
+# guess can move without getting worse.)
 #
 # Where does the circuits' signal get lost? In `1hqconv`, here:
 
@@ -318,7 +320,8 @@ block, maps = model.vertex_block1, []
 hook = block.conv1.register_forward_hook(lambda _, __, out: maps.append(out))
 model(x_t, t)
 hook.remove()
-out, after = maps[0], block.norm1(maps[0])
+out, norm = maps[0], block.norm1
+after = F.group_norm(out, norm.num_groups, norm.weight, norm.bias, norm.eps)  # the module goes on with scale and SiLU
 print("standard deviation over images and pixels, first block of the vertex, channels 0 to 3")
 for name, h in {"convolution": out, "after the norm": after}.items():
     print(f"{name:15}", " ".join(f"{h[:, c].std():7.3f}" for c in range(4)), "  (0, 1, 2: circuit; 3: convolution)")

@@ -32,7 +32,7 @@ def right(v):
         "extrapolate": lab08.limit,
         "interval": lambda value, r: tuple(np.quantile((r - r.mean() + value).numpy(), [(1 - v.level) / 2,
                                                                                       (1 + v.level) / 2])),
-        "margin": lab08.null_margin,
+        "reach": lab08.reach_of,
         "paired_difference": lambda model, classical: lab08.paired(v, model, classical),
         "verdict": lambda low, high, margin: lab08.word(v, low, high, margin),
         "conclusions": lambda: [" " + word.title() for word in lab08.given_verdicts(v)],
@@ -89,10 +89,10 @@ def wrong(v):
             (interval_mistake(6), "is wanted"),
             (lambda value, r: lab08.moved(v, float(r.mean()) - 2, r), "interval"),
         ],
-        "margin": [
-            (lambda s: lab08.null_margin(s) / math.sqrt(2), "√2 is missing"),
-            (lambda s: lab08.null_margin(s) * math.sqrt(1 - 1 / len(s)), "n − 1"),
-            (lambda s: lab08.null_margin(s) / math.sqrt(len(s)), "error of a mean"),
+        "reach": [
+            (lambda s: lab08.reach_of(s) / math.sqrt(2), "√2 is missing"),
+            (lambda s: lab08.reach_of(s) * math.sqrt(1 - 1 / len(s)), "n − 1"),
+            (lambda s: lab08.reach_of(s) / math.sqrt(len(s)), "error of a mean"),
             (lambda s: max(s.values()) - min(s.values()), "largest difference"),
         ],
         "paired_difference": [
