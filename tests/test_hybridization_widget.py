@@ -17,10 +17,11 @@ from PIL import Image
 from speed import quickest, slowest
 
 from qdm_course.widgets import hybridization
-from qdm_course.widgets.columns import Column, curve
+from qdm_course.widgets.columns import Column, curve, interval
 from qdm_course.widgets.evidence import (
     FULL,
     ROOT,
+    about_scores,
     card,
     fid_change,
     make_config,
@@ -29,6 +30,7 @@ from qdm_course.widgets.evidence import (
     parameter_count,
     shipped_models,
     step_time,
+    studied,
 )
 from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, ablate, difference, draw_film, read_film, start_noise
 from qdm_course.widgets.hybrid import COMPARE, PICKED
@@ -213,10 +215,29 @@ def test_a_model_without_scores_says_so(tmp_path):
     assert rows["Scores"] == "not scored yet" and rows["FID vs 0 %"].startswith("paper") and "FID ↓" not in rows
 
 
+def test_scores_of_models_whose_weights_are_not_here_are_the_study_s(box):
+    """The control of the hand-over on Fashion-MNIST: without it the circuits would seem to gain."""
+    box.controls["compare"].value = "hand-over"
+    file = ROOT / "study/results/paper-ddim-50/fashion-mnist/transfer-unet-18-restart/seed-0.json"
+    fid = json.loads(file.read_text())["by_epoch"]["20"]["scores"]["fid"]
+    rows = dict(box.evidence(1).rows())
+    if box.folder("unet-transfer") is None:
+        assert "its scores are the study’s" in box.columns[1].captions[0].value
+        assert "18 epochs as unet" in box.columns[1].head.value
+    assert rows["FID ↓"] == interval(fid) and "beyond" in rows["FID vs 0 %"]
+    assert "within drawing noise" in dict(box.evidence(3).rows())["FID vs control"]
+    said = studied(ROOT, "fashion-mnist")
+    for (name, epochs), folder in CLOTHES.items():  # where both are there, they say the same
+        about = about_scores(folder)
+        assert all(said[name, epochs][key] == about[key] for key in ("file", "epoch", "sampler", "scores"))
+    assert all(name in box.settings for name, _ in said if "-transfer" in name)
+
+
 def test_a_hand_over_says_how_it_was_made_and_is_compared_with_its_control(box):
     box.controls["dataset"].value, box.controls["compare"].value = "mnist", "hand-over"
     assert "19 epochs as unet, then its weights (raw)" in box.columns[3].head.value
-    control, hybrid = (shipped_models(ROOT, "mnist")[name, 20] for name in ("unet-transfer", "1fqconv-transfer"))
+    models = shipped_models(ROOT, "mnist")
+    control, hybrid = (about_scores(models[name, 20]) for name in ("unet-transfer", "1fqconv-transfer"))
     change = fid_change(hybrid, control)
     rows = dict(box.evidence(3).rows())
     assert f"{100 * change.value:+.1f}".replace("-", "−") in rows["FID vs control"]
@@ -253,14 +274,14 @@ def test_a_control_says_what_it_is_and_has_no_circuits_to_replace(tmp_path):
 
 
 def test_the_change_of_fid_is_computed_from_two_cards_that_were_scored_alike():
-    unet, hybrid = CLOTHES["unet", 20], CLOTHES["1hqconv", 20]
+    unet, hybrid, other = (about_scores(CLOTHES[name]) for name in (("unet", 20), ("1hqconv", 20), ("7hqconv", 2)))
     change = fid_change(hybrid, unet)
-    fids = [cards(folder)["fid"] for folder in (hybrid, unet)]
+    fids = [about["scores"]["fid"] for about in (hybrid, unet)]
     assert change.value == pytest.approx(fids[0]["value"] / fids[1]["value"] - 1)
     worst = fids[0]["high"] / fids[1]["low"] - fids[0]["low"] / fids[1]["high"]  # both ends at once: wider than likely
     assert 0.4 * worst < 2 * change.half < worst
-    assert fid_change(unet, unet) is None and fid_change(hybrid, None) is None
-    assert fid_change(CLOTHES["7hqconv", 2], unet) is None  # of other numbers of images
+    assert fid_change(unet, unet) is None and fid_change(hybrid, {}) is None
+    assert fid_change(other, unet) is None  # of other numbers of images
 
 
 def test_the_papers_fid_is_that_of_its_tables():
@@ -388,7 +409,8 @@ def test_columns_show_models_of_equal_length_and_say_where_there_is_none(box):
             assert box.folder(box.setting(k).name) == folder
             if folder is None:
                 assert f"of {epochs} epochs is here" in column.captions[0].value and not column.pictures[0].png
-                assert "FID ↓" not in column.numbers.value
+                known = bool(studied(ROOT, "fashion-mnist").get((box.setting(k).name, epochs)))
+                assert ("FID ↓" in column.numbers.value) == ("the study’s" in column.captions[0].value) == known
             else:
                 picture = np.array(Image.open(BytesIO(column.pictures[0].png)))
                 assert np.array_equal(picture[:28, :28], read_film(folder / "film.png")[-1][0])

@@ -20,7 +20,6 @@ from qdm_course.widgets.evidence import (
     paper_fid_change,
     parameter_count,
     percent,
-    scores_of,
     scoring,
     step_time,
 )
@@ -97,9 +96,9 @@ def strip(config: UNetConfig) -> str:
     )
 
 
-def head(setting: Setting, folder: Path | None) -> str:
+def head(setting: Setting, hand_over: str) -> str:
     """The strip, in words how much of the vertex is quantum (the paper's 10 % is 7.5 %), and how it was handed over."""
-    texts = [setting.share, handed_over(folder) if folder else ""]
+    texts = [setting.share, hand_over]
     lines = "".join(f'<div style="line-height:1.3;font-size:12px">{escape(text)}</div>' for text in texts if text)
     return strip(setting.config) + lines
 
@@ -132,13 +131,13 @@ def time_text(setting: Setting, root: Path) -> str:
     return f"1 {spread}" if setting.name == "unet" else f"{time.relative:.2f} × {spread}"
 
 
-def change_text(folder: Path, other: Path | None) -> str:
+def change_text(about: dict, other: dict | None) -> str:
     """FID against that of another model trained as long, and whether the change is more than the noise of drawing."""
-    if folder == other:
+    if about == other:
         return "the one to compare with"
-    if other is None:
+    if not other:
         return "no such model of this length"
-    change = fid_change(folder, other)
+    change = fid_change(about, other)
     if change is None:
         return "not scored in the same way"
     size = f"{percent(change.value, 1).removesuffix(' %')} ± {100 * change.half:.1f} %"
@@ -173,37 +172,46 @@ def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) ->
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where a column's numbers come from: the folders of its model, of the classical one, and of the control hand-over.
+    """Where a column's numbers come from: the folder of its model, and what is said of its scores and of others'.
 
-    All of one length; each is None where there is none.
+    Of the classical model and of the control hand-over, all of one length. folder is None, the others are empty, where
+    there is none.
     """
 
     setting: Setting
     folder: Path | None
-    classical: Path | None
-    control: Path | None
+    about: dict
+    classical: dict
+    control: dict
     dataset: str
     epochs: float
     root: Path
 
     def rows(self) -> list[tuple[str, str]]:
         """(name, text) of every number under a column."""
-        setting, scores = self.setting, scores_of(self.folder) if self.folder else {}
+        setting, scores = self.setting, self.about.get("scores", {})
         rows = [("Params", parameter_text(setting)), ("Step", time_text(setting, self.root))]
         paper = paper_text(setting, self.dataset, self.epochs)
         if not scores:
             rows += [("Scores", "not scored yet")] if self.folder else []
             return [*rows, ("FID vs 0 %", paper)] if paper else rows
-        rows += [(name, interval(scores[key])) for key, name in NAMES.items() if key in scores]
-        rows.append(("FID vs 0 %", "; ".join(filter(None, (change_text(self.folder, self.classical), paper)))))
-        if handed_over(self.folder) and self.folder != self.control:
-            rows.append(("FID vs control", change_text(self.folder, self.control)))
+        changes = [("FID vs 0 %", "; ".join(filter(None, (change_text(self.about, self.classical), paper))))]
+        if self.hand_over and self.about != self.control:
+            changes.append(("FID vs control", change_text(self.about, self.control)))
+        for key, name in NAMES.items():
+            rows += [(name, interval(scores[key]))] if key in scores else []
+            rows += changes if key == "fid" else []
         return rows
 
     @property
     def losses(self) -> dict[int, float]:
         """{epoch: training loss} of the model's run, empty where none is kept."""
-        return losses_of(self.root, self.folder) if self.folder else {}
+        return losses_of(self.root, self.about) if self.about else {}
+
+    @property
+    def hand_over(self) -> str:
+        """How its model was handed over, in words; empty for another."""
+        return handed_over(self.folder) if self.folder else self.about.get("hand-over", "")
 
 
 def table(rows: list[tuple[str, str]]) -> str:
@@ -217,9 +225,9 @@ def table(rows: list[tuple[str, str]]) -> str:
     return f'<table style="font-size:12px;line-height:1.3;border-spacing:0;margin:2px 0">{lines}</table>'
 
 
-def footer(shown: list[Path], root: Path) -> str:
-    """How the numbers are to be read, from the cards of the models shown and the benchmark's file."""
-    texts, ways = [], {scoring(folder): scores_of(folder) for folder in shown}
+def footer(shown: list[dict], root: Path) -> str:
+    """How the numbers are to be read, from what is said of the scores shown and from the benchmark's file."""
+    texts, ways = [], {scoring(about): about.get("scores", {}) for about in shown}
     for ((n, extractor, _), sampler, steps), scores in ways.items():
         if n:
             floors = ", ".join(f"{NAMES[key][:-2]} {short(scores[key]['floor'])}" for key in NAMES if key in scores)

@@ -1,7 +1,8 @@
 """What the hybridization widget says about a model: counts, scores, times and losses, each read where it was measured.
 
-Counts are counted, scores come from the model's card (model.json), the time of a step from the committed benchmark,
-losses from the study's results, the paper's numbers from its tables. What is not there is None, and shown as missing.
+Counts are counted, scores come from the model's card (model.json) or, where its weights are not here, from the study's
+results, the time of a step from the committed benchmark, losses from the study's results, the paper's numbers from its
+tables. What is not there is None, and shown as missing.
 """
 
 from __future__ import annotations
@@ -137,9 +138,39 @@ def handed_over(folder: Path) -> str:
     return found[0].replace("`", "").replace("of them", "epochs") if found else ""
 
 
-def scoring(folder: Path) -> tuple:
+@cache
+def studied(root: Path, dataset: str) -> dict[tuple[str, float], dict]:
+    """{(name, epochs): what a card would say of its scores} of every model that the study scored, seed 0.
+
+    Only by the protocols of the shipped models, so that they compare. For settings whose weights are not here.
+    """
+    protocols = {about_scores(folder).get("protocol") for folder in shipped_models(root, dataset).values()}
+    found = {}
+    for path in sorted((root / "study/results").glob(f"*/{dataset}/*/seed-0.json")):
+        if path.parents[2].name in protocols:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            config, file = content["config"], path.relative_to(root / "study").as_posix()
+            about = {key: config[key] for key in ("sampler", "sampler_steps")} | {"file": file}
+            if move := config["transfer"]:
+                how = f"(Adam: {move['optimizer']}, average: {move['ema']})"
+                moved = f"its weights ({move['weights']}) without the vertex as {config['preset']} {how}"
+                about["hand-over"] = f"{move['epochs']} epochs as {move['source']}, then {moved}"
+            for epoch, entry in content["by_epoch"].items():
+                found[_name_of(config), float(epoch)] = about | {"epoch": int(epoch), "scores": entry["scores"]}
+    return found
+
+
+def _name_of(config: dict) -> str:
+    """What a checkpoint of a result is called; the result's own cell for a kind that is not shipped."""
+    move, control = config["transfer"], config["control"]
+    if config.get("nudge") or (move and not move["optimizer"] == move["ema"] == "restart"):
+        return config["cell"]
+    return config["preset"] + (f"-{control}" if control else "") + ("-transfer" if move else "")
+
+
+def scoring(about: dict) -> tuple:
     """How a model was scored. Two models compare only where this is equal: images, features, reference, sampler."""
-    about, score = about_scores(folder), scores_of(folder).get("fid", {})
+    score = about.get("scores", {}).get("fid", {})
     keys = ("n", "extractor", "reference")
     return tuple(score.get(key) for key in keys), about.get("sampler"), about.get("sampler_steps")
 
@@ -157,11 +188,11 @@ class Change:
         return abs(self.value) > self.half
 
 
-def fid_change(folder: Path, classical: Path | None) -> Change | None:
-    """FID against the classical model's; None without one that was trained as long and scored the same way."""
-    if classical is None or folder == classical or scoring(folder) != scoring(classical):
+def fid_change(about: dict, other: dict | None) -> Change | None:
+    """FID against another model's, from what is said of both; None without one that was scored the same way."""
+    if not other or about == other or scoring(about) != scoring(other):
         return None
-    ours, base = scores_of(folder).get("fid"), scores_of(classical).get("fid")
+    ours, base = about.get("scores", {}).get("fid"), other.get("scores", {}).get("fid")
     if not ours or not base:
         return None
     return Change(*relative_change(score_and_noise(ours), score_and_noise(base)))
@@ -225,16 +256,15 @@ def step_time(root: Path, preset: str) -> StepTime | None:
         return None
 
 
-def losses_of(root: Path, folder: Path) -> dict[int, float]:
+def losses_of(root: Path, about: dict) -> dict[int, float]:
     """{epoch: mean training loss} of the run a model comes from, up to the model's epoch; empty where none is kept."""
-    file = about_scores(folder).get("file", "")
+    file = about.get("file", "")
     path = root / "study" / file[max(0, file.find("results/")) :]
     try:
         losses = json.loads(path.read_text(encoding="utf-8")).get("losses") or {}
     except (OSError, ValueError):
         return {}
-    last = card(folder)["epochs"]
-    return {int(epoch): loss for epoch, loss in losses.items() if int(epoch) <= last}
+    return {int(epoch): loss for epoch, loss in losses.items() if int(epoch) <= about["epoch"]}
 
 
 def paper_epochs() -> float:

@@ -21,10 +21,12 @@ from qdm_course.widgets.drawings import HybridizationFigure, describe_circuit
 from qdm_course.widgets.evidence import (
     ROOT,
     Setting,
+    about_scores,
     all_settings,
     datasets_with_models,
     paper_epochs,
     shipped_models,
+    studied,
 )
 from qdm_course.widgets.evidence import parameter_count as parameter_count
 from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, STEPS, ablate, draw_film, png_of, read_film, tile
@@ -161,8 +163,15 @@ class _Hybridization(LastingWidget):
     def evidence(self, k: int) -> Evidence:
         """Where the numbers of column k come from."""
         setting, c = self.setting(k), self.controls
-        folders = self.folder(setting.name), self.folder("unet"), self.folder("unet-transfer")
-        return Evidence(setting, *folders, c["dataset"].value, c["epochs"].value, self.root)
+        said = [self.about(name) for name in (setting.name, "unet", "unet-transfer")]
+        return Evidence(setting, self.folder(setting.name), *said, c["dataset"].value, c["epochs"].value, self.root)
+
+    def about(self, name: str) -> dict:
+        """What is said of a setting's scores at the chosen length: by its model's card, else by the study's results."""
+        if folder := self.folder(name):
+            return about_scores(folder)
+        dataset, epochs = self.controls["dataset"].value, self.controls["epochs"].value
+        return studied(self.root, dataset).get((name, epochs), {})
 
     def _offer_epochs(self) -> None:
         """The lengths that the data set has models of; the one chosen stays if it is among them, else the longest."""
@@ -222,7 +231,7 @@ class _Hybridization(LastingWidget):
     def show(self) -> None:
         """Bring columns, drawing and footer up to what the controls say."""
         used = {k: self.evidence(k) for k in range(4) if self.setting(k)}
-        losses = {k: evidence.losses for k, evidence in used.items() if evidence.folder}
+        losses = {k: evidence.losses for k, evidence in used.items() if evidence.folder or evidence.about}
         values = [loss for curve_ in losses.values() for loss in curve_.values()]
         last = max((epoch for curve_ in losses.values() for epoch in curve_), default=0)
         for k, column in enumerate(self.columns):
@@ -230,9 +239,9 @@ class _Hybridization(LastingWidget):
             if k in used:
                 drawn = curve(losses[k], (min(values), max(values)), last) if losses.get(k) else ""
                 missing = NO_LOSSES if k in losses and not losses[k] else ""
-                column.head.value = head(used[k].setting, used[k].folder)
+                column.head.value = head(used[k].setting, used[k].hand_over)
                 column.numbers.value = table(used[k].rows()) + (drawn or missing)
-        self.footer.value = footer([evidence.folder for evidence in used.values() if evidence.folder], self.root)
+        self.footer.value = footer([evidence.about for evidence in used.values() if evidence.about], self.root)
         self.show_pictures()
         self._show_drawing()
 
@@ -281,7 +290,8 @@ class _Hybridization(LastingWidget):
             return "not drawn yet: press Draw"
         others = sorted(epochs for name, epochs in self.models[c["dataset"].value] if name == setting.name)
         text = f"no trained {setting.name} of {c['epochs'].value:g} epochs is here"
-        return text + (f" (only of {', '.join(f'{epochs:g}' for epochs in others)})" if others else "")
+        text += f" (only of {', '.join(f'{epochs:g}' for epochs in others)})" if others else ""
+        return text + ("; its scores are the study’s" if self.about(setting.name) else "")
 
     def _same_noise(self) -> str:
         """Whether all films on the screen start from the same noise, compared and not just promised."""
