@@ -313,14 +313,17 @@ def test_losses_are_drawn_where_results_keep_them_and_said_to_be_missing_elsewhe
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"losses": {str(epoch): 0.1 / epoch for epoch in range(1, 21)}}))
     box = hybridization(root=root)
-    assert "<svg" in box.columns[0].numbers.value and "0.00500 (epoch 20)" in box.columns[0].numbers.value
+    assert (
+        "<svg" in box.columns[0].numbers.value
+        and "loss 0.100 → 0.00500, epochs 1 to 20" in box.columns[0].numbers.value
+    )
     assert "<svg" not in box.columns[1].numbers.value and "no losses by epoch" in box.columns[1].numbers.value
     box.controls["epochs"].value = 10  # the same run, up to here
-    assert "0.0100 (epoch 10)" in box.columns[0].numbers.value
+    assert "→ 0.0100, epochs 1 to 10" in box.columns[0].numbers.value
     low, high = (curve({1: 0.2, 2: loss}, (0.1, 0.2), 2) for loss in (0.1, 0.2))
     assert 'points="50.00,2.00 100.00,38.00"' in low and 'points="50.00,2.00 100.00,2.00"' in high
     alone = curve({20: 0.01}, (0.01, 0.2), 20)  # a hand-over's run holds the epoch after it
-    assert "<svg" not in alone and "training loss 0.0100 in epoch 20" in alone
+    assert "<svg" not in alone and "loss 0.0100 in epoch 20" in alone
 
 
 # ---------------------------------------------------------------------------------- films, and what replaces circuits

@@ -266,8 +266,10 @@ for name, (x, y) in AT.items():
         ax.annotate("", (2.6 * x - 0.85, y), (2.6 * AT[other][0] + 0.85, AT[other][1]), arrowprops={"arrowstyle": "->"})
 ax.set(xlim=(-1.2, 9.2), ylim=(-1.3, 2.5), title="What needs what")
 ax.axis("off")
-text = ("Map of the course: 02 leads to 03, to 04, and with 01 to 05; 01 and 02 lead to 09; 01 leads to 06, and that to "
-        "07 and 08.")  # fmt: skip
+text = (
+    "Map of the course: 02 leads to 03, to 04, and with 01 to 05; 01 and 02 lead to 09; 01 leads to 06, and that to 07 "
+    "and 08."
+)
 plots.show_described(figure, text)
 
 # %% [markdown]

@@ -61,7 +61,7 @@ class Column(widgets.VBox):
             shown.append((caption, png, what))
         if many:
             apart, mean = difference(*(film[frame][:many] for _, film in films))
-            caption = f"difference (grey: none): {short(100 * mean)} % of the range on average"
+            caption = f"difference: {short(100 * mean)} % of the range (grey: none)"
             shown.append((caption, png_of([tile(apart)]), f"{self.choice.label}: {caption}, frame {frame}"))
         self._show(shown)
 
@@ -158,13 +158,13 @@ def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) ->
         for epoch, loss in sorted(losses.items())
     )
     first, last = min(losses), max(losses)
-    words = f"training loss from {losses[first]:#.3g} (epoch {first}) to {losses[last]:#.3g} (epoch {last}), log scale"
+    words = f"loss {losses[first]:#.3g} → {losses[last]:#.3g}, epochs {first} to {last}, log scale"
     if first == last:  # the one epoch after a hand-over
-        words = f"training loss {losses[last]:#.3g} in epoch {last}, its only one of its own"
+        words = f"loss {losses[last]:#.3g} in epoch {last}, its only own one"
         return f'<div style="font-size:11px;line-height:1.2">{words}</div>'
     return (
         f'<svg role="img" aria-label="{words}" viewBox="0 0 100 40" preserveAspectRatio="none" '
-        'style="width:100%;height:36px;border-left:1px solid;border-bottom:1px solid">'
+        'style="display:block;width:100%;height:32px;border-left:1px solid;border-bottom:1px solid">'
         f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5" '
         f'vector-effect="non-scaling-stroke"/></svg><div style="font-size:11px;line-height:1.2">{words}</div>'
     )
