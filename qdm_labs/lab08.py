@@ -537,7 +537,8 @@ def _(answer, v, draw):
         raise Mistake("The two sets are exchanged.")
     by_reach = [decided(v, dict(model), dict(classical), reach_of(dict(classical))) for classical, model in v.sets]
     if [first, second] == by_reach:
-        raise Mistake("These are the words with the reach of chance for a margin: noise must not decide what is equal.")
+        raise Mistake("“Equivalent” is an interval within the fixed margin. That it holds 0 is not enough, and the "
+                      "reach of chance is no margin: noise must not decide what is equal.")  # fmt: skip
     if all(a in ("better", "worse") for a in (first, second)):
         raise Mistake("Both sets are said to show a difference; look at the intervals, not at the means.")
     if all(a in ("equivalent", "undecided") for a in (first, second)):

@@ -121,7 +121,7 @@ QUESTIONS.word(
         "same": "With little noise the outer levels see all that is needed; with much noise only the coarse shape of "
                 "the garment is left to go by. Which level works on that?",
     },
-    right="Up to t = 800 it rises: there only the coarse shape of the garment is left to go by, and that is what the "
+    right="It is largest at t = 800: there only the coarse shape of the garment is left to go by, and that is what the "
           "small maps hold. At 950 hardly that is left, and the sign turns.",
     way="At small t the noise is fine grain, which the outer levels see. At large t only the coarse shape is left (and "
         "at 950 hardly that: there the sign turns).",

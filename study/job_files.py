@@ -71,10 +71,11 @@ def recent_loss(folder: Path, step: int) -> float | None:
 
 
 def is_run_of(folder: Path, losses: Mapping[int, float | None]) -> bool | None:
-    """Whether a run had these `recent_loss`es, {step: loss}; None where its loss.csv has none of the steps."""
-    pairs = [(loss, recent_loss(folder, step)) for step, loss in losses.items()]
-    known = [loss == here for loss, here in pairs if loss is not None and here is not None]
-    return all(known) if known else None
+    """Whether a run had these `recent_loss`es, {step: loss}; None where its loss.csv lacks one and the others agree."""
+    pairs = [(loss, recent_loss(folder, step)) for step, loss in losses.items() if loss is not None]
+    if any(here is not None and loss != here for loss, here in pairs):
+        return False
+    return True if pairs and all(here is not None for _, here in pairs) else None
 
 
 def epoch_losses(folder: Path, last_steps: Mapping[int, int]) -> dict[int, float]:

@@ -46,14 +46,14 @@ def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = (
     note = (
         f"Protocol {e.protocol}: {e.epochs} epochs, scores after {', '.join(map(str, e.evaluate_at))}, {e.n_images:,} "
         f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Done: scored after the last epoch. Times: CPU "
-        "time of a training step and clock time of drawing, the least that any run here noted; of kinds that have not "
-        "been run, as measured over three steps on an otherwise idle core."
+        "time of a training step (of one thread; on a GPU by the clock) and clock time of drawing, the least that any "
+        "run here noted; of kinds that have not been run, as measured over three steps on an otherwise idle core."
     )
     return Table(header, rows, note)
 
 
 def costs_of_runs(path: Path, groups: Iterable[Group]) -> dict[str, dict[str, dict[str, float]]]:
-    """{machine: {kind of model: {"step": CPU seconds of a training step, "call": seconds of a model call an image}}}.
+    """{machine: {kind of model: {"step": seconds of a training step, "call": seconds of a model call an image}}}.
 
     The least that any result noted, as other programs on the machine and older versions only add to it; else what the
     file results/seconds.json says. Kinds of which one of the two is not known are left out.

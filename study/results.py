@@ -200,11 +200,20 @@ class Group:
         return {seed: entry for seed, entry in found.items() if entry is not None}
 
     def scores(self, cell: str, key: str, epoch: int | None = None) -> dict[int, tuple[float, float]]:
-        """{seed: (value, noise)} of one score, or of the loss, after an epoch, the last by default."""
+        """{seed: (value, noise)} of one score, or of the loss, after an epoch, the last by default.
+
+        Of CNN accuracy only the seeds with the most CNNs: one CNN and several differ by more than models do.
+        """
         entries = self.entries(cell, epoch)
         if key == "loss":
             return {seed: (entry.loss, 0.0) for seed, entry in entries.items() if entry.loss is not None}
+        if key == "cnn_accuracy":
+            entries = {seed: entry for seed, entry in entries.items() if entry.cnns == self.cnns(cell, epoch)}
         return {seed: score_and_noise(entry.scores[key]) for seed, entry in entries.items()}
+
+    def cnns(self, cell: str, epoch: int | None = None) -> int:
+        """The most CNNs that a CNN accuracy of a cell is the mean of; 0 where there is none."""
+        return max((entry.cnns for entry in self.entries(cell, epoch).values()), default=0)
 
     def ordered(self) -> list[str]:
         """Its cells: the classical model and its nudged twin, the ladder, then the others by name."""

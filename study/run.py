@@ -313,23 +313,28 @@ class Runner:
         drawn = self._draw(job, epoch, model)
         sampling, clock = time.perf_counter() - clock, time.perf_counter()
         scores = self.scorer(job.cell.dataset).scores(drawn, job.seed)
-        here, there = describe_machine(self.device), trained_on(run)
+        here, known = describe_machine(self.device), self.scored(job)
+        machine, seconds, made, losses = trained_on(run), seconds_per_step(run), versions(), self._losses(job)
+        if before is not None and same is None:  # perhaps another run: what is known of the first one stays
+            machine, seconds, made, losses = before.machine, before.seconds_per_step, before.versions, before.losses
+        elif machine is None:  # not noted by this run
+            machine = before.machine if before else here
+            seconds = seconds or (before and before.seconds_per_step)
+        if before is not None and before.machine != machine:  # one machine a result: no times of another
+            known = {e: replace(one, sampling_seconds=None) for e, one in known.items()}
         picture = path.with_name(f"{path.stem}-epoch-{epoch}.png")
         entry = Entry(
             step=self.steps(job, epoch), loss=recent_loss(run, self.steps(job, epoch)),
             scores={key: score.to_json() for key, score in scores.items()},
-            sampling_seconds=None if begun or here != (there or here) else round(sampling, 1),
+            sampling_seconds=None if begun or here != machine else round(sampling, 1),
             scoring_seconds=round(time.perf_counter() - clock, 1), samples=picture.name,
             cnns=self.scorer(job.cell.dataset).cnn_seeds,
         )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(drawn[:SHOWN], picture)
-        about = (there or here, seconds_per_step(run)), versions(), self._losses(job)
-        if before is not None and same is None:  # perhaps another run: what is known of the first one stays
-            about = (before.machine, before.seconds_per_step), before.versions, before.losses
         Result(
-            job.settings(), count_parameters(model), *about[0], self.scored(job) | {epoch: entry},
-            data=self.images(job.cell.dataset).source, versions=about[1], losses=about[2],
+            job.settings(), count_parameters(model), machine, seconds, known | {epoch: entry},
+            data=self.images(job.cell.dataset).source, versions=made, losses=losses,
         ).write(path)  # fmt: skip
         self.say(f"{job.name}, epoch {epoch}: " + ", ".join(f"{k} {s.value:.4g}" for k, s in scores.items()))
 

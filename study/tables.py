@@ -113,11 +113,6 @@ def floor_text(group: Group, key: str) -> str:
     return ", ".join(f"{number(group.floor(key, n))} ({n} CNN{'s' if n > 1 else ''})" for n in kinds)
 
 
-def _other_cnns(group: Group, cell: str, base: str, epoch: int) -> bool:
-    """Whether the CNN accuracies of two cells are of different numbers of CNNs, which moves them by itself."""
-    return len({entry.cnns for name in (cell, base) for entry in group.entries(name, epoch).values()}) > 1
-
-
 def loss_table(group: Group) -> Table:
     """Mean training loss of every epoch, a row for each job."""
     epochs = sorted({epoch for result in group.results() for epoch in result.losses or ()})
@@ -163,7 +158,7 @@ def difference_table(group: Group) -> Table:
         for epoch in group.epochs():
             for key in COMPARED:
                 a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
-                if key == "cnn_accuracy" and _other_cnns(group, cell, base, epoch):
+                if key == "cnn_accuracy" and a and b and group.cnns(cell, epoch) != group.cnns(base, epoch):
                     left_out = True
                 elif set(a) & set(b):
                     d = paired_difference(a, b)

@@ -39,6 +39,7 @@ from study.tables import (
     compared,
     cost_table,
     difference_table,
+    floor_text,
     loss_table,
     mean_text,
     null_table,
@@ -217,6 +218,22 @@ def test_one_table_holds_one_scale(tmp_path):
             read_results(tmp_path)
         assert next(iter(other)) in str(error.value)
         path.unlink()
+
+
+def test_accuracies_of_one_cnn_and_of_several_are_kept_apart(tmp_path):
+    for cell, seed in (("unet", 0), ("unet", 1), ("1hqconv", 1), ("fullhqconv", 0)):
+        path = made_up(tmp_path, "short", cell, seed, 100)
+        content = json.loads(path.read_text())
+        if seed:  # the newer ones; their floor is another, too
+            entry = content["by_epoch"]["2"]
+            entry["cnns"], entry["scores"]["cnn_accuracy"]["floor"] = 5, 3.0
+            path.write_text(json.dumps(content))
+    (group,) = read_results(tmp_path)
+    assert list(group.scores("unet", "cnn_accuracy")) == [1] and list(group.scores("unet", "fid")) == [0, 1]
+    assert floor_text(group, "cnn_accuracy") == "1 (1 CNN), 3 (5 CNNs)" and floor_text(group, "fid") == "1"
+    table = difference_table(group)
+    accuracies = [row[0] for row in table.rows if row[1] == "CNN accuracy"]
+    assert accuracies == ["1hqconv - unet"] and "are not subtracted" in table.note
 
 
 def test_one_job_has_one_result(tmp_path):

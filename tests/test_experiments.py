@@ -704,27 +704,29 @@ def test_who_waits_for_a_source_says_so(tmp_path):
 
 def test_scores_of_two_runs_do_not_get_into_one_result(tmp_path):
     """The losses tell runs apart; where they cannot, what is known of the first run stays."""
-    experiment = tiny(Cell("unet", (0,)), epochs=2)
+    experiment = tiny(Cell("unet", (0,)), epochs=3)
     (job,) = experiment.jobs()
     path, loss = job.result(tmp_path / "results"), job.folder(tmp_path / "runs") / "loss.csv"
     runner(experiment, tmp_path).run()
-    whole, both = path.read_text(), replace(experiment, evaluate_at=(1, 2))
+    whole, more = path.read_text(), replace(experiment, evaluate_at=(1, 2, 3))
     content = json.loads(whole)
 
     def rewritten(**other):
         path.write_text(json.dumps(content | other))
 
     other = {epoch: entry | {"loss": 0.5} for epoch, entry in content["by_epoch"].items()}
-    rewritten(by_epoch=other, machine={"cpu": "first", "threads": 1, "gpu": None}, losses={"1": 0.5, "2": 0.5})
-    scorer = runner(both, tmp_path, train=False)
+    rewritten(by_epoch=other, machine={"cpu": "first", "threads": 1, "gpu": None}, losses=None)
+    scorer = runner(more, tmp_path, train=False)
     scorer.state_at = lambda job, epoch: loss.parent  # the last weights stand for those of epoch 1
     with pytest.raises(ValueError, match="seed-0.json tells of another run than the one in .*: their losses differ"):
         scorer.run()
-    loss.write_text("".join(loss.read_text().splitlines(keepends=True)[:3]))  # a run that went to epoch 1 only
+    loss.write_text("".join(loss.read_text().splitlines(keepends=True)[:5]))  # a run that went to epoch 2 only
     scorer.run()
+    scorer.run()  # the losses of epochs 1 and 2 agree now; that of epoch 3 is still the first run's
     mixed = read_result(path)
-    assert sorted(mixed.by_epoch) == [1, 2] and mixed.by_epoch[1].loss != 0.5
-    assert mixed.machine["cpu"] == "first" and mixed.losses == {1: 0.5, 2: 0.5}
+    assert sorted(mixed.by_epoch) == [1, 2, 3] and mixed.by_epoch[2].loss != 0.5 == mixed.by_epoch[3].loss
+    assert mixed.machine["cpu"] == "first" and mixed.losses is None
+    assert mixed.by_epoch[1].sampling_seconds is mixed.by_epoch[2].sampling_seconds is None  # drawn here
 
 
 def test_a_transfer_is_not_scored_at_the_hand_over(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +38,7 @@ from qdm_course.widgets.hybrid import COMPARE, PICKED
 from qdm_lib import paper
 from qdm_lib.checkpoint import load_model, save_model
 from qdm_lib.circuits import ANSATZE
-from qdm_lib.plots import describe_unet, draw_unet, unet_blocks
+from qdm_lib.plots import channel_colour, describe_unet, draw_unet, unet_blocks
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.unet import PRESETS, UNet, UNetConfig, build_unet, count_parameters
 
@@ -105,6 +106,17 @@ def test_every_preset_draws_and_reads(name):
     text = describe_unet(name)
     assert ("slides" in text) == PRESETS[name].quanv and "28×28×10" in text
     plt.close(ax.figure)
+
+
+def test_a_control_is_white_and_stands_in_for_the_circuits_of_the_vertex_only():
+    for preset, circuits in (("fullhqconv", False), ("quanv-hqconv", True)):
+        config = replace(PRESETS[preset], control="zero")
+        ax = draw_unet(config)
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert "channels given by the control “zero”" in labels and not any("Basic" in label for label in labels)
+        assert any("HQConv circuits" in label for label in labels) == circuits
+        assert channel_colour(config)[0] == "#FFFFFF" != channel_colour(PRESETS[preset])[0]
+        plt.close(ax.figure)
 
 
 def test_own_ansatz_and_unknown_presets():
@@ -463,6 +475,10 @@ def test_comparisons_and_columns_follow_one_another(box):
 def test_a_comparison_moves_to_a_length_that_has_models_of_it(box):
     box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
     assert box.controls["epochs"].value == 2 and sum(bool(box.wanted(k)) for k in range(4)) > 1
+    assert "Fewer than two of these have models of 20 epochs" in box.status.value
+    box.controls["compare"].value = "0, 10, 50, 100 % HQConv"  # and back to what was asked for
+    assert box.controls["epochs"].value == 20 and "Fewer" not in box.status.value
+    box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
     box.controls["epochs"].value = 20  # what one asks for by hand is kept, and said
     assert sum(bool(box.wanted(k)) for k in range(4)) < 2 and "of 20 epochs is here" in box.columns[1].captions[0].value
     assert "Images from noise (seed 0" in box.status.value  # one column alone shares nothing
@@ -606,7 +622,7 @@ def test_a_failing_job_says_so(tmp_path):
     (root / "checkpoints/mnist/unet/model.safetensors").write_bytes(b"broken")
     box.controls["draw"].click()
     finish(box)
-    assert "unet could not be drawn: " in box.status.value and not box.controls["draw"].disabled
+    assert ">unet could not be drawn: " in box.status.value and not box.controls["draw"].disabled
 
 
 def test_the_other_models_are_drawn_where_one_fails(tmp_path):

@@ -281,7 +281,7 @@ def test_lab_08_s_margin_is_not_the_reach_of_chance():
     v = next(v for v in (lab08.conventions(Variant(str(k))) for k in range(50))
              if v.margin == 0.8 and "equivalent" in _by_reach(v))  # fmt: skip
     assert _by_reach(v) != lab08.given_verdicts(v) and "undecided" in lab08.given_verdicts(v)
-    with pytest.raises(Mistake, match="noise must not decide"):
+    with pytest.raises(Mistake, match="the reach of chance is no margin"):
         lab08.conclusions.properties[0].check(lambda: _by_reach(v), v, Draw("d"))
 
 

@@ -255,7 +255,7 @@ def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None 
     write_grid(target)
     size = (target / "model.safetensors").stat().st_size
     print(f"{path}: {card['preset']} after {card['steps']:,} steps, {size / 1e6:.2f} MB")
-    print("python tools/model_table.py puts it into docs/models.md.")
+    print("python tools/model_table.py puts it, once scored, into docs/models.md.")
     return card
 
 

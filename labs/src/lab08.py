@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Lab 08 · Evaluation
 #
-# You build what notebook 08 explains: FID from two moments, an interval and a limit beside it, a margin from what
-# chance does, and a rule that turns an interval into a verdict. At the end your rule judges two sets of results. In
-# one of them the model truly differs from the classical one; in the other it does not.
+# You build what notebook 08 explains: FID from two moments, an interval and a limit beside it, the reach of chance, and
+# a rule that turns an interval into a verdict. At the end your rule judges two sets of results. In one of them the
+# model truly differs from the classical one; in the other it does not.
 #
 # **{{points}} points, about {{minutes}} minutes.** Variant `{{variant}}`: divisors, levels, directions, words and
 # results are drawn for it, so read them here and not elsewhere. Each task is one function; below it `check` tries it
@@ -98,7 +98,7 @@ check("interval", interval)
 # Train the same classical model from several seeds: all their differences are chance. Were s, the standard deviation
 # of the score from seed to seed, known, 95 of 100 differences of two such models would lie within ±1.96·√2·s: their
 # *reach*. Estimate it, with s from the scores of n seeds. (It is no margin: the noisier an experiment, the further
-# chance reaches, and the easier two models would be found "equivalent".)
+# chance reaches, and the more easily two models would be found "equivalent".)
 
 
 # %% task="reach"

@@ -15,9 +15,9 @@
 # 4. count the parameters of any hybrid, and say where the paper's −1.66 %, −8.76 % and −11.03 % come from;
 # 5. measure what the vertex, and the circuits in it, do in a trained model.
 #
-# **Prerequisites.** Notebook 01 for $x_t$, t, $\varepsilon$ and $\bar\alpha$. Notebooks 02 and 03 tell what is inside a
-# circuit; here a circuit is a box that maps 12 numbers to 12 numbers and has 84 (HQConv) or 72 (FQConv) weights.
-# Notebook 04 builds the ResNet block and its hybrid convolution; here they are used as they are.
+# **Prerequisites.** Notebook 01 for $x_t$, t, $\varepsilon$ and $\bar\alpha$, and notebook 04 for the ResNet block and
+# its hybrid convolution, which are used here as they are. What is inside a circuit (notebooks 02 and 03) is not needed:
+# here it is a box that maps 12 numbers to 12 numbers and has 84 (HQConv) or 72 (FQConv) weights.
 #
 # **Measured** on one CPU core, including the start of Python: 57 s of processor time and 1.0 GB of memory; with
 # `QDM_SIZE=test` 16 s and 0.9 GB. A busy machine takes longer. No network is needed.
@@ -440,10 +440,11 @@ check("05.5", my_weights_each)
 # Models side by side, each column with the same start noise and trained equally long: none, 10, 50 or 100 % of the
 # vertex's channels through circuits, or any settings that you pick in the columns. Where no model of that length is at
 # hand, the column says so. Below each picture stand the parameters beside the paper's number, the time of a training
-# step against `unet` as benchmarked, and the scores of the model's card. **Epochs** chooses the length of training,
+# step against `unet` as benchmarked, and the scores of the model's card, or the study's where its weights are not here.
+# **Epochs** chooses the length of training (a comparison with fewer than two models of it moves it, and says so),
 # **Circuits** puts random weights, zeros or cos(x) in the place of the trained circuits and draws again from the same
-# noise, and **Play** shows how the noise became pictures. With the keyboard: Tab goes to the next control, Space opens
-# a list or presses a button.
+# noise, **Play** shows how the noise became pictures, and **Draw** draws them afresh. With the keyboard: Tab goes to
+# the next control, Space opens a list or presses a button.
 
 # %%
 hybridization("1hqconv")

@@ -135,7 +135,7 @@ def scores_of(folder: Path) -> dict[str, dict]:
 def handed_over(folder: Path) -> str:
     """How a hand-over was made, in the words of the model's card; empty for another model."""
     found = re.search(r"\d+ of them as [^;]*", card(folder).get("protocol", ""))
-    return found[0].replace("`", "").replace("of them", "epochs") if found else ""
+    return found[0].replace("`", "").replace("1 of them", "1 epoch").replace("of them", "epochs") if found else ""
 
 
 @cache
@@ -154,7 +154,8 @@ def studied(root: Path, dataset: str) -> dict[tuple[str, float], dict]:
             if move := config["transfer"]:
                 how = f"(Adam: {move['optimizer']}, average: {move['ema']})"
                 moved = f"its weights ({move['weights']}) without the vertex as {config['preset']} {how}"
-                about["hand-over"] = f"{move['epochs']} epochs as {move['source']}, then {moved}"
+                length = f"{move['epochs']} epoch{'s' * (move['epochs'] != 1)}"
+                about["hand-over"] = f"{length} as {move['source']}, then {moved}"
             for epoch, entry in content["by_epoch"].items():
                 found[_name_of(config), float(epoch)] = about | {"epoch": int(epoch), "scores": entry["scores"]}
     return found
@@ -163,7 +164,8 @@ def studied(root: Path, dataset: str) -> dict[tuple[str, float], dict]:
 def _name_of(config: dict) -> str:
     """What a checkpoint of a result is called; the result's own cell for a kind that is not shipped."""
     move, control = config["transfer"], config["control"]
-    if config.get("nudge") or (move and not move["optimizer"] == move["ema"] == "restart"):
+    released = {"source": "unet", "weights": "raw", "optimizer": "restart", "ema": "restart"}
+    if config.get("nudge") or (move and not released.items() <= move.items()):
         return config["cell"]
     return config["preset"] + (f"-{control}" if control else "") + ("-transfer" if move else "")
 

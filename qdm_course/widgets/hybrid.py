@@ -30,7 +30,7 @@ from qdm_course.widgets.evidence import (
 )
 from qdm_course.widgets.evidence import parameter_count as parameter_count
 from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, STEPS, ablate, draw_film, png_of, read_film, tile
-from qdm_course.widgets.jobs import Job
+from qdm_course.widgets.jobs import Job, JobError
 from qdm_course.widgets.tools import LastingWidget, Picture, image_tag, row
 from qdm_lib.checkpoint import load_model
 from qdm_lib.checks import choice
@@ -81,6 +81,7 @@ class _Hybridization(LastingWidget):
         self.models = {name: shipped_models(root, name) for name in datasets_with_models(root) or [dataset]}
         self.settings = all_settings({key: path for models in self.models.values() for key, path in models.items()})
         self.films: dict[tuple[Path, str, int], np.ndarray] = {}
+        self.asked: float | None = None  # the length of training that was chosen by hand, or the first one
         self.lock = threading.RLock()
         options = [(setting.label, name) for name, setting in self.settings.items()]
         self.columns = [Column(k + 1, [*options, ("(not used)", NOTHING)] if k > 1 else options) for k in range(4)]
@@ -141,7 +142,8 @@ class _Hybridization(LastingWidget):
         c["compare"].observe(self._change_compare, "value")
         for column in self.columns:
             column.choice.observe(self._change_column, "value")
-        for name in ("epochs", "seed", "circuits"):
+        c["epochs"].observe(self._change_epochs, "value")
+        for name in ("seed", "circuits"):
             c[name].observe(lambda _: self._changed(), "value")
         c["frame"].observe(lambda _: self.busy or self.show_pictures(), "value")
         for name in ("drawing", "of"):
@@ -174,26 +176,32 @@ class _Hybridization(LastingWidget):
         return studied(self.root, dataset).get((name, epochs), {})
 
     def _offer_epochs(self) -> None:
-        """The lengths that the data set has models of; the one chosen stays if it is among them, else the longest."""
+        """The lengths that the data set has models of: the one asked for, if it is among them, else the longest."""
         control = self.controls["epochs"]
         lengths = sorted({epochs for _, epochs in self.models[self.controls["dataset"].value]}) or [paper_epochs()]
-        kept = control.value if control.value in lengths else lengths[-1]
+        kept = self.asked if self.asked in lengths else lengths[-1]
         control.options = [(f"{epochs:g}", epochs) for epochs in lengths]
-        control.value = kept
+        self.asked = control.value = kept
 
     def _compare(self) -> None:
-        """Let the columns follow the comparison, and the length too where fewer than two columns have models of it."""
+        """Let the columns follow the comparison, and the length, where fewer than two have models of the one wanted."""
         names, models = COMPARE[self.controls["compare"].value], self.models[self.controls["dataset"].value]
         for column, name in zip(self.columns, names, strict=True):
             column.choice.value = name
         count = {epochs: sum((name, epochs) in models for name in names) for _, epochs in models}
-        here = self.controls["epochs"].value
-        if count.get(here, 0) < 2 <= max(count.values(), default=0):
+        if count.get(self.asked, 0) >= 2:
+            self.controls["epochs"].value = self.asked
+        elif max(count.values(), default=0) >= 2:
             self.controls["epochs"].value = max(count, key=lambda epochs: (count[epochs], epochs))
 
     def _change_dataset(self, _) -> None:
         self._quietly(self._offer_epochs)
         self._changed()
+
+    def _change_epochs(self, change) -> None:
+        if not self.busy:
+            self.asked = change["new"]
+            self._changed()
 
     def _change_compare(self, change) -> None:
         if not self.busy and change["new"] in COMPARE:
@@ -303,7 +311,9 @@ class _Hybridization(LastingWidget):
         if len([k for k in range(4) if self.wanted(k)]) == 1:
             return f"Images from noise {seed}"
         same = all(np.array_equal(starts[0], start) for start in starts)
-        return f"{'All columns start from the same' if same else 'The columns start from different'} noise {seed}"
+        moved = self.controls["epochs"].value != self.asked
+        return (f"{'All columns start from the same' if same else 'The columns start from different'} noise {seed}"
+                + (f" Fewer than two of these have models of {self.asked:g} epochs." if moved else ""))  # fmt: skip
 
     def _show_drawing(self) -> None:
         setting, what = self.setting(self.controls["of"].value), self.controls["drawing"].value
@@ -399,7 +409,7 @@ class _Hybridization(LastingWidget):
 def draw_all(films: list[tuple[Path, str]], seed: int) -> Iterator[tuple]:
     """Draw films one after the other; yields (share done, text or "", (folder, ablation, seed), film or None).
 
-    RuntimeError at the end, where a model could not be loaded or drawn with: the others are drawn all the same.
+    `JobError` at the end, where a model could not be loaded or drawn with: the others are drawn all the same.
     """
     failed = []
     for k, (folder, ablation) in enumerate(films):
@@ -411,4 +421,4 @@ def draw_all(films: list[tuple[Path, str]], seed: int) -> Iterator[tuple]:
         except Exception as problem:  # whatever is wrong with the files of one model
             failed.append(f"{folder.name} could not be drawn: {type(problem).__name__}: {problem}")
     if failed:
-        raise RuntimeError("; ".join(failed))
+        raise JobError("; ".join(failed))

@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator
 import torch
 
 
+class JobError(Exception):
+    """What a job says of itself in words for people, to be shown without the exception's name."""
+
+
 class Job(threading.Thread):
     """Runs a generator until it ends or is stopped; hands each item on, and at the end what went wrong ("" if nothing).
 
@@ -27,6 +31,8 @@ class Job(threading.Thread):
                 if self.stopped.is_set():
                     break
                 self.on_item(self, item)
+        except JobError as problem:
+            error = str(problem)
         except Exception as problem:  # shown in the widget: a thread has nowhere else to say it
             error = f"{type(problem).__name__}: {problem}"
         self.on_end(self, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -18,6 +18,7 @@ CIRCUIT_COLOURS = {"hqconv": OKABE_ITO["orange"], "fqconv": OKABE_ITO["vermilion
 OTHER_ANSATZ = OKABE_ITO["green"]  # an ansatz of your own
 HATCH = {"hqconv": "////", "fqconv": "\\\\\\\\", "basic": "xxxx"}  # the same information without colour
 PIXEL, CHANNEL = 0.052, 0.0108  # inches: of height for a pixel, of width for a channel
+BELOW = {"ha": "center", "va": "top", "fontsize": 9}  # of a text under its place
 BOX_GAP, GROUP_GAP, ROW_GAP = 0.05, 0.2, 0.3  # inches
 
 
@@ -148,7 +149,7 @@ def _layout(groups: list[list[Block]]) -> tuple[list[tuple[tuple[float, float, f
 
 
 def channel_colour(config: UNetConfig, ansatz: str | None = None) -> tuple[str, str]:
-    """Colour and hatch of the channels that an ansatz processes, by default the model's own; a control's are white."""
+    """Colour and hatch of the vertex channels that an ansatz, by default the model's, processes; a control's: white."""
     known = next((name for name in CIRCUIT_COLOURS if (ansatz or config.ansatz).startswith(name)), "")
     colour, hatch = CIRCUIT_COLOURS.get(known, OTHER_ANSATZ), HATCH.get(known, "....")
     return ("#FFFFFF", "") if config.control else (colour, hatch)
@@ -158,7 +159,7 @@ def _draw_block(ax: Axes, config: UNetConfig, block: Block, x, y, width, height)
     edge = {"edgecolor": "#333333", "lw": 0.8}
     ax.add_artist(Rectangle((x, y), width, height, facecolor=KIND_COLOURS[block.kind], **edge))
     if block.quantum:
-        colour, hatch = channel_colour(config)
+        colour, hatch = channel_colour(config if block.name.startswith("vertex") else replace(config, control=None))
         share = width * block.quantum / block.channels
         ax.add_artist(Rectangle((x, y), share, height, facecolor=colour, hatch=hatch, **edge))
 
@@ -201,17 +202,15 @@ def _draw_channels(ax: Axes, config: UNetConfig, right: float, y: float, vertex)
     """Two strips of channels: one convolution of level two on the left, one of the vertex on the right."""
     cell, wide, height, gap = 0.135, 0.185, 0.3, 0.7
     start = (right - (40 * cell + 10 * wide + gap)) / 2
-    quanv = [(config.ansatz, 3, "1")] if config.quanv else []
-    _strip(ax, config, start, y, wide, height, quanv, 10)
-    ax.text(start + 5 * wide, y - 0.36, "one convolution of the encoder\nat 14×14: 10 channels",
-            ha="center", va="top", fontsize=9)  # fmt: skip
+    quanv = [(config.ansatz, 3, "1")] * config.quanv
+    _strip(ax, replace(config, control=None), start, y, wide, height, quanv, 10)
+    ax.text(start + 5 * wide, y - 0.36, "one convolution of the encoder\nat 14×14: 10 channels", **BELOW)
     groups = [(config.ansatz, 3, "" if config.control else str(k + 1)) for k in range(config.n_circuits)]
     groups += [("basic", 1, "" if config.control else "B")] if config.full else []
     x = start + 10 * wide + gap
     _strip(ax, config, x, y, cell, height, groups, VERTEX_CHANNELS)
     note = "; white: the control" if config.control else "; numbers: the circuits" if groups else ""
-    text = f"one of the four vertex convolutions: 40 channels{note}"
-    ax.text(x + 20 * cell, y - 0.36, text, ha="center", va="top", fontsize=9)
+    ax.text(x + 20 * cell, y - 0.36, f"one of the four vertex convolutions: 40 channels{note}", **BELOW)
     left, low, width, _ = vertex
     for corner, at in ((left, x), (left + width, x + VERTEX_CHANNELS * cell)):
         line = ConnectionPatch((corner, low), (at, y + height), "data", "data", color="#AAAAAA", lw=0.8, zorder=0)
@@ -225,30 +224,31 @@ def _strip(ax: Axes, config: UNetConfig, x: float, y: float, cell: float, height
         colour, hatch = channel_colour(config, ansatz)
         place = ((x + first * cell, y), channels * cell, height)
         ax.add_artist(Rectangle(*place, facecolor=colour, hatch=hatch, edgecolor="black", lw=1.6, hatch_linewidth=0.5))
-        ax.text(x + (first + channels / 2) * cell, y - 0.04, label, ha="center", va="top", fontsize=9)
+        ax.text(x + (first + channels / 2) * cell, y - 0.04, label, **BELOW)
         first += channels
     if first < n:
         place = ((x + first * cell, y), (n - first) * cell, height)
         ax.add_artist(Rectangle(*place, facecolor=KIND_COLOURS["resnet"], edgecolor="#333333", lw=0.8))
-        middle = x + (first + n) / 2 * cell
-        ax.text(middle, y - 0.04, f"3×3 convolution, {n - first}", ha="center", va="top", fontsize=9)
+        ax.text(x + (first + n) / 2 * cell, y - 0.04, f"3×3 convolution, {n - first}", **BELOW)
     edges = [x + k * cell for k in range(1, n)]
     ax.add_artist(LineCollection([((at, y), (at, y + height)) for at in edges], colors="#333333", lw=0.6))
 
 
 def _legend(config: UNetConfig) -> list[Patch]:
-    handles = [
-        Patch(facecolor=KIND_COLOURS["resnet"], edgecolor="#333333", label="ResNet block, two convolutions"),
-        Patch(facecolor=KIND_COLOURS["attention"], edgecolor="#333333", label="attention"),
-    ]
-    if config.n_circuits or config.quanv:
-        colour, hatch = channel_colour(config)
+    def entry(label: str, colour: str, hatch: str = "") -> Patch:
+        return Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", label=label)
+
+    kinds = {"resnet": "ResNet block, two convolutions", "attention": "attention"}
+    handles = [entry(label, KIND_COLOURS[kind]) for kind, label in kinds.items()]
+    if config.n_circuits and config.control:
+        handles.append(entry(f"channels given by the control “{config.control}”", *channel_colour(config)))
+    if config.quanv or (config.n_circuits and not config.control):
         name = {"hqconv": "HQConv", "fqconv": "FQConv"}.get(config.ansatz, config.ansatz)
-        by = f"given by the control “{config.control}”" if config.control else f"through {name} circuits of 12 qubits"
-        handles.append(Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", label=f"channels {by}"))
+        handles.append(
+            entry(f"channels through {name} circuits of 12 qubits", *channel_colour(replace(config, control=None)))
+        )
     if config.full and not config.control:
-        colour, hatch = channel_colour(config, "basic")
-        handles.append(Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", label="B: Basic circuit of 4 qubits"))
+        handles.append(entry("B: Basic circuit of 4 qubits", *channel_colour(config, "basic")))
     return handles
 
 
