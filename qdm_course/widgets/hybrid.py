@@ -81,7 +81,7 @@ class _Hybridization(LastingWidget):
         self.models = {name: shipped_models(root, name) for name in datasets_with_models(root) or [dataset]}
         self.settings = all_settings({key: path for models in self.models.values() for key, path in models.items()})
         self.films: dict[tuple[Path, str, int], np.ndarray] = {}
-        self.asked: float | None = None  # the length of training that was chosen by hand, or the first one
+        self.wished: float | None = None  # the length of training that was chosen by hand, or the first one
         self.lock = threading.RLock()
         options = [(setting.label, name) for name, setting in self.settings.items()]
         self.columns = [Column(k + 1, [*options, ("(not used)", NOTHING)] if k > 1 else options) for k in range(4)]
@@ -179,9 +179,9 @@ class _Hybridization(LastingWidget):
         """The lengths that the data set has models of: the one asked for, if it is among them, else the longest."""
         control = self.controls["epochs"]
         lengths = sorted({epochs for _, epochs in self.models[self.controls["dataset"].value]}) or [paper_epochs()]
-        kept = self.asked if self.asked in lengths else lengths[-1]
+        kept = self.wished if self.wished in lengths else lengths[-1]
         control.options = [(f"{epochs:g}", epochs) for epochs in lengths]
-        self.asked = control.value = kept
+        self.wished = control.value = kept
 
     def _compare(self) -> None:
         """Let the columns follow the comparison, and the length, where fewer than two have models of the one wanted."""
@@ -189,8 +189,8 @@ class _Hybridization(LastingWidget):
         for column, name in zip(self.columns, names, strict=True):
             column.choice.value = name
         count = {epochs: sum((name, epochs) in models for name in names) for _, epochs in models}
-        if count.get(self.asked, 0) >= 2:
-            self.controls["epochs"].value = self.asked
+        if count.get(self.wished, 0) >= 2:
+            self.controls["epochs"].value = self.wished
         elif max(count.values(), default=0) >= 2:
             self.controls["epochs"].value = max(count, key=lambda epochs: (count[epochs], epochs))
 
@@ -200,7 +200,7 @@ class _Hybridization(LastingWidget):
 
     def _change_epochs(self, change) -> None:
         if not self.busy:
-            self.asked = change["new"]
+            self.wished = change["new"]
             self._changed()
 
     def _change_compare(self, change) -> None:
@@ -311,9 +311,9 @@ class _Hybridization(LastingWidget):
         if len([k for k in range(4) if self.wanted(k)]) == 1:
             return f"Images from noise {seed}"
         same = all(np.array_equal(starts[0], start) for start in starts)
-        moved = self.controls["epochs"].value != self.asked
+        moved = self.controls["epochs"].value != self.wished
         return (f"{'All columns start from the same' if same else 'The columns start from different'} noise {seed}"
-                + (f" Fewer than two of these have models of {self.asked:g} epochs." if moved else ""))  # fmt: skip
+                + (f" Fewer than two of these have models of {self.wished:g} epochs." if moved else ""))  # fmt: skip
 
     def _show_drawing(self) -> None:
         setting, what = self.setting(self.controls["of"].value), self.controls["drawing"].value
