@@ -593,9 +593,9 @@ show_described(
 # Fashion-MNIST the five models fall together: by more than 230 from epoch 1 to 10, by 12 to 21 from 10 to 20, and at
 # the end they lie within 2.6. In between, after 10 epochs, the four hybrids are 3.7 to 7.6 ahead of `unet`; after 20
 # one of them still is. On MNIST two of the three hybrids are behind `unet` after 10 epochs. Our `1hqconv` is ahead on
-# clothes after 1, 10 and 20 epochs, by 3.0, 1.7 and 1.2; on digits it is behind after 10 (4.5 against 4.0) and a
-# little ahead after 20, where `7hqconv` is behind. As far as the paper says, each number is of one run, and so is each
-# of ours.
+# clothes after 1, 10 and 20 epochs, by 3.0, 1.7 and 1.2; after 1 epoch `7hqconv` is ahead by 4.4 and `fullhqconv`
+# behind by 1.8. On digits `1hqconv` is behind after 10 (4.5 against 4.0) and a little ahead after 20, where `7hqconv`
+# is behind. As far as the paper says, each number is of one run, and so is each of ours.
 #
 # "Hybrid models converge faster" is a sentence about the loss, too. The mean training loss of each epoch, in the runs
 # that kept it:
