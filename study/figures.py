@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,15 +42,17 @@ def figures(group: Group, folder: Path) -> list[Path]:
 def grids(group: Group) -> dict[str, tuple[int, int] | None]:
     """{name of a figure of samples: its seed and epoch}: "samples" for the last epoch, "samples-epoch-1" for earlier.
 
-    The last is the last that two cells have with the seed of `in_common`: a cell that is not there yet does not hide
-    the others. Without such a seed there is one figure, of each cell's own (None).
+    The last is the last that two cells have with the seed of `in_common`, else with the smallest seed that two have: a
+    cell that is not there yet does not hide the others. Without any there is one figure, of each cell's own (None).
     """
-    if not (shared := in_common(group)):
+    several = Counter((seed, e) for runs in group.cells.values() for seed, one in runs.items() for e in one.by_epoch)
+    common = in_common(group)
+    shared = common or sorted(pair for pair, cells in several.items() if cells > 1)
+    if not shared:
         return {"samples": None}
-    seed = shared[-1][0]
-    have = [set(runs[seed].by_epoch) for runs in group.cells.values() if seed in runs]
-    epochs = sorted(set.union(*have))
-    last = max([shared[-1][1], *(epoch for epoch in epochs if sum(epoch in one for one in have) > 1)])
+    seed = common[-1][0] if common else shared[0][0]
+    epochs = sorted({epoch for one, epoch in several if one == seed})
+    last = max(epoch for epoch in epochs if (seed, epoch) in shared or several[seed, epoch] > 1)
     return {"samples": (seed, last)} | {f"samples-epoch-{e}": (seed, e) for e in epochs if e < last}
 
 

@@ -367,6 +367,7 @@ def test_rows_of_samples_share_seed_and_epoch_where_they_can(tmp_path):
     made_up(tmp_path, "paper", "fullhqconv", 2, 40, (20,))
     (group,) = read_results(tmp_path)
     assert in_common(group) == [] and "do not compare" in samples(group, None).get_suptitle()
+    assert grids(group) == {"samples": (1, 10), "samples-epoch-1": (1, 1)}  # the figures keep to what two cells share
     labels = [ax.get_ylabel() for ax in samples(group, None).axes]
     assert labels[1:] == ["unet\nseed 0, epoch 20", "fullhqconv\nseed 2, epoch 20", "1hqconv\nseed 1, epoch 10"]
     transfer = {"epochs": 18, "source": "unet", "weights": "raw", "optimizer": "restart", "ema": "restart"}
