@@ -604,7 +604,7 @@ def test_damaged_drawn_images_are_drawn_again(tmp_path):
     here.run()
     (path,) = job.folder(here.runs).glob("drawn-*.npz")
     model, kept = load_model(job.folder(here.runs)), path.read_bytes()
-    wanted = here._draw(job, 1, None)  # without a model: they are there
+    wanted = here._draw(job, 1, model)  # they are there
     for damaged in (b"", kept[:-30]):
         path.write_bytes(damaged)
         assert torch.equal(here._draw(job, 1, model), wanted) and path.stat().st_size == len(kept)
