@@ -117,7 +117,7 @@ def draw_unet(config: UNetConfig | str, ax: Axes | None = None, *, title: str | 
     ax.text(-0.08, middle, "$x_t$", ha="right", va="center", fontsize=12)
     ax.text(right + 0.08, middle, "ε", ha="left", va="center", fontsize=12)
     ax.legend(handles=_legend(config), loc="upper center", bbox_to_anchor=(0.5, 0.93), fontsize=9, frameon=False)
-    ax.set_title(_title(config) if title is None else title, fontsize=11)
+    ax.set_title(_title(config) if title is None else title, fontsize=11, y=1.0)  # y: no search for a free place
     ax.set(xlim=(-0.3, right + 0.3), ylim=(bottom - 1.55, 0.12))
     ax.set_axis_off()
     return ax
