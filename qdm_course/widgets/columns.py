@@ -159,8 +159,8 @@ def curve(losses: dict[int, float], limits: tuple[float, float], epochs: int) ->
     )
     first, last = min(losses), max(losses)
     words = f"loss {losses[first]:#.3g} → {losses[last]:#.3g}, epochs {first} to {last}, log scale"
-    if first == last:  # the one epoch after a hand-over
-        words = f"loss {losses[last]:#.3g} in epoch {last}, the only one of its own"
+    if first == last:  # of one epoch, or the one after a hand-over
+        words = f"loss {losses[last]:#.3g} in epoch {last}{', the only one of its own' if last > 1 else ''}"
         return f'<div style="font-size:11px;line-height:1.2">{words}</div>'
     return (
         f'<svg role="img" aria-label="{words}" viewBox="0 0 100 40" preserveAspectRatio="none" '

@@ -297,7 +297,7 @@ class _Hybridization(LastingWidget):
         if self.wanted(k):
             return "not drawn yet: press Draw"
         others = sorted(epochs for name, epochs in self.models[c["dataset"].value] if name == setting.name)
-        text = f"no trained {setting.name} of {c['epochs'].value:g} epochs is here"
+        text = f"no trained {setting.name} of {in_epochs(c['epochs'].value)} is here"
         text += f" (only of {', '.join(f'{epochs:g}' for epochs in others)})" if others else ""
         return text + ("; its scores are the study’s" if self.about(setting.name) else "")
 
@@ -313,7 +313,7 @@ class _Hybridization(LastingWidget):
         same = all(np.array_equal(starts[0], start) for start in starts)
         moved = self.controls["epochs"].value != self.wished
         return (f"{'All columns start from the same' if same else 'The columns start from different'} noise {seed}"
-                + (f" Fewer than two of these have models of {self.wished:g} epochs." if moved else ""))  # fmt: skip
+                + (f" Fewer than two of these have models of {in_epochs(self.wished)}." if moved else ""))  # fmt: skip
 
     def _show_drawing(self) -> None:
         setting, what = self.setting(self.controls["of"].value), self.controls["drawing"].value
@@ -404,6 +404,11 @@ class _Hybridization(LastingWidget):
                 job.stopped.set()
                 self._running(False)
                 self._say("Stopped.")
+
+
+def in_epochs(length: float) -> str:
+    """A length of training in words: 1 epoch, 20 epochs."""
+    return f"{length:g} epoch{'s' * (length != 1)}"
 
 
 def draw_all(films: list[tuple[Path, str]], seed: int) -> Iterator[tuple]:
