@@ -302,41 +302,49 @@ class Runner:
 
     def _evaluate(self, job: Job, epoch: int) -> None:
         folder, path, run = self.state_at(job, epoch), job.result(self.results), job.folder(self.runs)
-        before = read_result(path) if path.is_file() else None
-        same = None if before is None else is_run_of(run, {e.step: e.loss for e in before.by_epoch.values()})
-        if same is False:
-            raise ValueError(f"{path} tells of another run than the one in {run}: their losses differ. Move the result "
-                             "away, or give --results another folder.")  # fmt: skip
+        about = self._about_run(job)
         begun = any(path.exists() for path in self._image_files(job, epoch))  # by a process whose time is not known
         clock = time.perf_counter()
         model = load_model(folder, ema=self.experiment.weights == "ema")
         drawn = self._draw(job, epoch, model)
         sampling, clock = time.perf_counter() - clock, time.perf_counter()
         scores = self.scorer(job.cell.dataset).scores(drawn, job.seed)
-        here, known = describe_machine(self.device), self.scored(job)
-        machine, seconds, made, losses = trained_on(run), seconds_per_step(run), versions(), self._losses(job)
-        if before is not None and same is None:  # perhaps another run: what is known of the first one stays
-            machine, seconds, made, losses = before.machine, before.seconds_per_step, before.versions, before.losses
-        elif machine is None:  # not noted by this run
-            machine = before.machine if before else here
-            seconds = seconds or (before and before.seconds_per_step)
-        if before is not None and before.machine != machine:  # one machine a result: no times of another
-            known = {e: replace(one, sampling_seconds=None) for e, one in known.items()}
+        begun |= describe_machine(self.device) != about["machine"]  # one machine a result: no times of another
         picture = path.with_name(f"{path.stem}-epoch-{epoch}.png")
         entry = Entry(
             step=self.steps(job, epoch), loss=recent_loss(run, self.steps(job, epoch)),
             scores={key: score.to_json() for key, score in scores.items()},
-            sampling_seconds=None if begun or here != machine else round(sampling, 1),
+            sampling_seconds=None if begun else round(sampling, 1),
             scoring_seconds=round(time.perf_counter() - clock, 1), samples=picture.name,
             cnns=self.scorer(job.cell.dataset).cnn_seeds,
         )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(drawn[:SHOWN], picture)
-        Result(
-            job.settings(), count_parameters(model), machine, seconds, known | {epoch: entry},
-            data=self.images(job.cell.dataset).source, versions=made, losses=losses,
-        ).write(path)  # fmt: skip
+        about["by_epoch"][epoch] = entry
+        data = self.images(job.cell.dataset).source
+        Result(job.settings(), count_parameters(model), data=data, **about).write(path)
         self.say(f"{job.name}, epoch {epoch}: " + ", ".join(f"{k} {s.value:.4g}" for k, s in scores.items()))
+
+    def _about_run(self, job: Job) -> dict:
+        """What a job's result says of its run: machine, seconds_per_step, versions, losses and the entries so far.
+
+        ValueError where the result is of another run. Where nothing tells, what it says of its own run stays.
+        """
+        run, path = job.folder(self.runs), job.result(self.results)
+        about = {"machine": trained_on(run), "seconds_per_step": seconds_per_step(run), "versions": versions(),
+                 "losses": self._losses(job), "by_epoch": {}}  # fmt: skip
+        if not path.is_file():
+            return about | {"machine": about["machine"] or describe_machine(self.device)}
+        before = read_result(path)
+        same = is_run_of(run, {entry.step: entry.loss for entry in before.by_epoch.values()})
+        if same is False:
+            raise ValueError(f"{path} tells of another run than the one in {run}: their losses differ. Move the result "
+                             "away, or give --results another folder.")  # fmt: skip
+        noted = {name: about[name] or getattr(before, name) for name in about} if same else {}
+        about = {name: getattr(before, name) for name in about} | noted
+        if about["machine"] != before.machine:  # one machine a result: no times of another
+            about["by_epoch"] = {e: replace(one, sampling_seconds=None) for e, one in before.by_epoch.items()}
+        return about
 
     def _add_losses(self, job: Job) -> None:
         """Give a result from before losses were kept those of its run, where that is still here."""

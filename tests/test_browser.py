@@ -23,7 +23,7 @@ import pytest
 from axe import needs_axe, serious
 
 from qdm_course.widgets.columns import interval
-from qdm_course.widgets.evidence import scores_of, shipped_models
+from qdm_course.widgets.evidence import about_scores, shipped_models
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "tests" / "output"
@@ -315,12 +315,12 @@ def test_the_comparison_by_keyboard(page):
     models = shipped_models(ROOT, "fashion-mnist")
     for epochs in ("20", "10"):
         choose(page, field("Epochs"), epochs)
-        read(widget, f"FID ↓\t{interval(scores_of(models['unet', float(epochs)])['fid'])}")
+        read(widget, f"FID ↓\t{interval(about_scores(models['unet', float(epochs)])['scores']['fid'])}")
     choose(page, field("Epochs"), "20")
     choose(page, field("Data set"), "mnist")
     digits = shipped_models(ROOT, "mnist")
     for name in ("unet", "1hqconv"):
-        read(widget, f"FID ↓\t{interval(scores_of(digits[name, 20.0])['fid'])}")
+        read(widget, f"FID ↓\t{interval(about_scores(digits[name, 20.0])['scores']['fid'])}")
     page.screenshot(path=OUTPUT / "hybridization-digits-1280.png")
     choose(page, field("Data set"), "fashion")
     choose(page, field("Epochs"), "20")
@@ -507,7 +507,7 @@ def test_the_app_fits_a_projector(browser, app, zoom):
     widget = page.locator(".qdm-widget")
     for dataset in ("mnist", "fashion-mnist"):
         choose(page, page.get_by_label("Data set"), dataset[:2])
-        fid = interval(scores_of(shipped_models(ROOT, dataset)["unet", 20.0])["fid"])
+        fid = interval(about_scores(shipped_models(ROOT, dataset)["unet", 20.0])["scores"]["fid"])
         widget.get_by_text(fid).first.wait_for(timeout=60_000)
         page.screenshot(path=OUTPUT / f"app-{dataset}-{zoom:g}.png")
         for needed in [widget.get_by_label("Circuits"), widget.get_by_text("Scores of"),

@@ -122,20 +122,20 @@ def card(folder: Path) -> dict:
 
 
 def about_scores(folder: Path) -> dict:
-    """What a model's card says of its scores: file, sampler, the scores; empty where it was not scored."""
+    """What a model's card says of its scores: file, sampler, {name: value, low, high, floor …}; empty without any."""
     about = card(folder).get("scores")
     return about if isinstance(about, dict) else {}  # an unscored card has words in its place
 
 
-def scores_of(folder: Path) -> dict[str, dict]:
-    """{name: value, low, high, floor, n, extractor …} of a model's card; empty where it was not scored."""
-    return about_scores(folder).get("scores") or {}
+def in_epochs(length: float) -> str:
+    """A length of training in words: 1 epoch, 20 epochs."""
+    return f"{length:g} epoch{'s' * (length != 1)}"
 
 
 def handed_over(folder: Path) -> str:
     """How a hand-over was made, in the words of the model's card; empty for another model."""
-    found = re.search(r"\d+ of them as [^;]*", card(folder).get("protocol", ""))
-    return found[0].replace("`", "").replace("1 of them", "1 epoch").replace("of them", "epochs") if found else ""
+    found = re.search(r"(\d+) of them as ([^;]*)", card(folder).get("protocol", ""))
+    return f"{in_epochs(int(found[1]))} as {found[2]}".replace("`", "") if found else ""
 
 
 @cache
@@ -154,8 +154,7 @@ def studied(root: Path, dataset: str) -> dict[tuple[str, float], dict]:
             if move := config["transfer"]:
                 how = f"(Adam: {move['optimizer']}, average: {move['ema']})"
                 moved = f"its weights ({move['weights']}) without the vertex as {config['preset']} {how}"
-                length = f"{move['epochs']} epoch{'s' * (move['epochs'] != 1)}"
-                about["hand-over"] = f"{length} as {move['source']}, then {moved}"
+                about["hand-over"] = f"{in_epochs(move['epochs'])} as {move['source']}, then {moved}"
             for epoch, entry in content["by_epoch"].items():
                 found[_name_of(config), float(epoch)] = about | {"epoch": int(epoch), "scores": entry["scores"]}
     return found
@@ -206,7 +205,8 @@ def fid_change(about: dict, other: dict | None) -> Change | None:
 @cache
 def parameter_count(config: UNetConfig) -> int:
     """The trainable parameters of `UNet(config)`."""
-    return count_parameters(UNet(config, torch.Generator()))
+    with torch.device("meta"):  # shapes are enough
+        return count_parameters(UNet(config, torch.Generator()))
 
 
 def percent(value: float, digits: int = 2) -> str:

@@ -24,6 +24,7 @@ from qdm_course.widgets.evidence import (
     about_scores,
     all_settings,
     datasets_with_models,
+    in_epochs,
     paper_epochs,
     shipped_models,
     studied,
@@ -308,7 +309,7 @@ class _Hybridization(LastingWidget):
         seed = f"(seed {self.controls['seed'].value}; frame 0 shows it); DDIM with {STEPS} steps."
         if not starts:
             return "No images to show."
-        if len([k for k in range(4) if self.wanted(k)]) == 1:
+        if sum(bool(self.wanted(k)) for k in range(4)) == 1:
             return f"Images from noise {seed}"
         same = all(np.array_equal(starts[0], start) for start in starts)
         moved = self.controls["epochs"].value != self.wished
@@ -404,11 +405,6 @@ class _Hybridization(LastingWidget):
                 job.stopped.set()
                 self._running(False)
                 self._say("Stopped.")
-
-
-def in_epochs(length: float) -> str:
-    """A length of training in words: 1 epoch, 20 epochs."""
-    return f"{length:g} epoch{'s' * (length != 1)}"
 
 
 def draw_all(films: list[tuple[Path, str]], seed: int) -> Iterator[tuple]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.patches import ConnectionPatch, Patch, Rectangle
+from matplotlib.patches import ConnectionPatch, FancyArrowPatch, Patch, Rectangle
 
 from qdm_lib.checks import choice
 from qdm_lib.plots.style import OKABE_ITO, new_axes
@@ -169,8 +169,8 @@ def _draw_arrows(ax: Axes, groups) -> None:
     for before, after in zip(groups, groups[1:], strict=False):
         (x, y, width, height), _ = before[-1]
         (x2, y2, _, height2), _ = after[0]
-        arrow = {"arrowstyle": "-|>", "color": "#333333", "lw": 1, "shrinkA": 1, "shrinkB": 1, "mutation_scale": 8}
-        ax.annotate("", (x2, y2 + height2 / 2), (x + width, y + height / 2), arrowprops=arrow)
+        ends = (x + width, y + height / 2), (x2, y2 + height2 / 2)
+        ax.add_artist(FancyArrowPatch(*ends, arrowstyle="-|>", color="#333333", shrinkA=1, shrinkB=1, mutation_scale=8))
     for group in groups[1:-1]:  # the size stands where no arrow passes
         (x, y, _, height), block = group[0]
         (x2, _, width, _), _ = group[-1]
