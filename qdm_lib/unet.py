@@ -143,13 +143,12 @@ class UNet(nn.Module):
     works on 2×2×40. The decoder mirrors the encoder and concatenates the skips, last in first out.
 
     generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1). When called, ValueError
-    for other shapes and for what `check_times` refuses; TypeError where, outside of autocast, x_t does not have the
-    weights' dtype.
+    for other shapes and for what `check_times` refuses; TypeError where, outside of autocast, x_t has another dtype.
     """
 
     def __init__(self, config: UNetConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.config, self.generator = config, generator
+        self.config = config
         widths, sizes, time_dim = (10, 10, 20, 30, 40), (28, 14, 7, 2), 40
         norm, attention = FORMS[config.forms]
         block = partial(ResnetBlock, time_dim=time_dim, norm=norm)
@@ -158,15 +157,15 @@ class UNet(nn.Module):
 
         self.encoder = nn.ModuleList()
         for level, (c, c_next) in enumerate(zip(widths, widths[1:], strict=False)):
-            conv = self._quanvolutions() if config.quanv and level == 1 else [WeightStandardizedConv2d] * 2
+            conv = _quanvolutions(config, generator) if config.quanv and level == 1 else [WeightStandardizedConv2d] * 2
             blocks = {"block1": block(c, c, conv=conv[0]), "block2": block(c, c, conv=conv[1])}
             rest = {"attention": attention(c), "down": nn.Conv2d(c, c_next, *_DOWN[level])}
             self.encoder.append(nn.ModuleDict(blocks | rest))
 
-        vertex_conv = self._hybrid if config.n_circuits else WeightStandardizedConv2d
-        self.vertex_block1 = block(40, 40, conv=vertex_conv)
+        conv = partial(vertex_conv, config=config, generator=generator)
+        self.vertex_block1 = block(40, 40, conv=conv)
         self.vertex_attention = VertexAttention(40, normalize=config.normalize)
-        self.vertex_block2 = block(40, 40, conv=vertex_conv)
+        self.vertex_block2 = block(40, 40, conv=conv)
 
         self.decoder = nn.ModuleList()
         for level in (3, 2, 1, 0):
@@ -182,42 +181,6 @@ class UNet(nn.Module):
                 lecun_normal_(module.weight, generator)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-    def _circuits(self, circuit: Circuit, n: int = 1) -> QuantumLayer:
-        return QuantumLayer(circuit, n, self.config.backend, generator=self.generator)
-
-    def _ansatz(self, layers: int) -> Circuit:
-        """The chosen ansatz; ValueError where it does not fit patches of three channels and four pixels."""
-        circuit = ANSATZE[self.config.ansatz](layers)
-        if (circuit.n_wires, circuit.n_inputs) != (12, 12):
-            got = f"{circuit.n_wires} and {circuit.n_inputs} from {self.config.ansatz!r}"
-            raise ValueError(f"Wanted an ansatz of 12 wires and 12 inputs, got {got}.")
-        return circuit
-
-    def _hybrid(self, channels_in: int, channels: int) -> nn.Module:
-        """The vertex convolution: n circuits on 3n channels, a classical (or Basic) one on the rest."""
-        n, k = self.config.n_circuits, 3 * self.config.n_circuits
-        control = CONTROLS[self.config.control] if self.config.control else lambda layer: layer
-        quantum = CircuitConv(control(self._circuits(self._ansatz(self.config.layers), n)), n)
-        if self.config.full:
-            rest = CircuitConv(control(self._circuits(basic())), 1, channels=1)
-        else:
-            rest = WeightStandardizedConv2d(channels_in - k, channels - k)
-        return SplitConv(quantum, k, rest)
-
-    def _quanvolutions(self) -> list:
-        """Convolution builders for the two blocks of level two (see `UNetConfig.paper_count`)."""
-
-        def released(c_in: int, c_out: int) -> SplitConv:
-            circuit = CircuitConv(self._circuits(self._ansatz(self.config.layers)), 1)
-            return SplitConv(circuit, 3, WeightStandardizedConv2d(c_in - 3, c_out - 3))
-
-        def paper(shared: CircuitConv, c_in: int, c_out: int) -> SplitConv:
-            return SplitConv(shared, 3, WeightStandardizedConv2d(c_in, c_out - 3), rest_sees_all=True)
-
-        if not self.config.paper_count:
-            return [released, released]
-        return [partial(paper, CircuitConv(self._circuits(self._ansatz(1)), 1)) for _ in range(2)]
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         self._check(x_t, t)
@@ -254,6 +217,45 @@ class UNet(nn.Module):
         autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if x_t.dtype != wanted and not autocast:
             raise TypeError(f"Wanted x_t of the weights' dtype {wanted}, got {x_t.dtype}.")
+
+
+def vertex_conv(c_in: int, c_out: int, *, config: UNetConfig, generator: torch.Generator | None = None) -> nn.Module:
+    """The vertex convolution of a config: n circuits on 3n channels, a classical (or Basic) one on the rest."""
+    n, k = config.n_circuits, 3 * config.n_circuits
+    if not n:
+        return WeightStandardizedConv2d(c_in, c_out)
+    layer = partial(QuantumLayer, backend=config.backend, generator=generator)
+    control = CONTROLS[config.control] if config.control else lambda layer: layer
+    quantum = CircuitConv(control(layer(_ansatz(config, config.layers), n)), n)
+    if config.full:
+        rest = CircuitConv(control(layer(basic(), 1)), 1, channels=1)
+    else:
+        rest = WeightStandardizedConv2d(c_in - k, c_out - k)
+    return SplitConv(quantum, k, rest)
+
+
+def _quanvolutions(config: UNetConfig, generator: torch.Generator | None) -> list:
+    """Convolution builders for the two blocks of level two (see `UNetConfig.paper_count`)."""
+
+    def circuit(layers: int) -> CircuitConv:
+        return CircuitConv(QuantumLayer(_ansatz(config, layers), 1, config.backend, generator=generator), 1)
+
+    def released(c_in: int, c_out: int) -> SplitConv:
+        return SplitConv(circuit(config.layers), 3, WeightStandardizedConv2d(c_in - 3, c_out - 3))
+
+    def paper(shared: CircuitConv, c_in: int, c_out: int) -> SplitConv:
+        return SplitConv(shared, 3, WeightStandardizedConv2d(c_in, c_out - 3), rest_sees_all=True)
+
+    return [partial(paper, circuit(1)) for _ in range(2)] if config.paper_count else [released] * 2
+
+
+def _ansatz(config: UNetConfig, layers: int) -> Circuit:
+    """The chosen ansatz; ValueError where it does not fit patches of three channels and four pixels."""
+    circuit = ANSATZE[config.ansatz](layers)
+    if (circuit.n_wires, circuit.n_inputs) != (12, 12):
+        got = f"{circuit.n_wires} and {circuit.n_inputs} from {config.ansatz!r}"
+        raise ValueError(f"Wanted an ansatz of 12 wires and 12 inputs, got {got}.")
+    return circuit
 
 
 # Kernel, stride and padding of each level's way down: 28 → 14 → 7 → 2 → 2 pixels.

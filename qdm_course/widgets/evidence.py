@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from qdm_course.widgets.films import ABLATIONS
 from qdm_lib import paper
 from qdm_lib.circuits import ANSATZE
 from qdm_lib.statistics import relative_change, score_and_noise
-from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNet, UNetConfig, count_parameters
+from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNet, UNetConfig, count_parameters, vertex_conv
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = MAX_CIRCUITS + 1  # thirteen circuits, and a Basic circuit on the fortieth channel
@@ -205,8 +205,13 @@ def fid_change(about: dict, other: dict | None) -> Change | None:
 @cache
 def parameter_count(config: UNetConfig) -> int:
     """The trainable parameters of `UNet(config)`."""
+    classical = replace(config, preset="unet", n_circuits=0, full=False, control=None)
     with torch.device("meta"):  # shapes are enough
-        return count_parameters(UNet(config, torch.Generator()))
+        if config == classical:
+            return count_parameters(UNet(config, torch.Generator()))
+        size = 2 * (VERTEX_CHANNELS,)
+        new, old = (count_parameters(vertex_conv(*size, config=each)) for each in (config, classical))
+    return parameter_count(classical) + 4 * (new - old)  # only the four convolutions of the vertex differ
 
 
 def percent(value: float, digits: int = 2) -> str:

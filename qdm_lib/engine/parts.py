@@ -72,10 +72,7 @@ class UnitaryPart:
     Components of the same size run together.
     """
 
-    def __init__(
-        self,
-        components: Sequence[tuple[Sequence[int], Sequence[Encoding], Sequence[Gate]]],
-    ) -> None:
+    def __init__(self, components: Sequence[tuple[Sequence[int], Sequence[Encoding], Sequence[Gate]]]) -> None:
         wires, encodings, gates = zip(*components, strict=True)
         k = len(wires[0])
         self.wires = [w for group in wires for w in group]
