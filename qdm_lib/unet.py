@@ -83,9 +83,8 @@ class UNetConfig:
         choice("backend", self.backend, BACKENDS)
         choice("forms", self.forms, FORMS)
         choice("normalize", self.normalize, ("features", "positions"))
-        if self.control is not None and (self.control not in CONTROLS or not self.n_circuits):
-            known = ", ".join(CONTROLS)
-            raise ValueError(f"control replaces the vertex's circuits, one of {known}; got {self.control!r}.")
+        if self.control is not None and choice("control", self.control, CONTROLS) and not self.n_circuits:
+            raise ValueError(f"control={self.control!r} replaces circuits: it needs n_circuits of at least 1, got 0.")
 
     @property
     def quantum_channels(self) -> int:

@@ -13,14 +13,14 @@ from pathlib import Path
 from qdm_lib.paper import scores
 from study.remaining import open_table
 from study.results import read_results
-from study.spec import load_experiment
+from study.spec import HERE, RESULTS, load_experiment
 from study.tables import paper_table, tables, write_table
 
 
 def collect(
-    folder: str | os.PathLike = "results",
+    folder: str | os.PathLike = RESULTS,
     out: str | os.PathLike | None = None,
-    experiments: str | os.PathLike = "experiments",
+    experiments: str | os.PathLike = HERE / "experiments",
 ) -> list[Path]:
     """Write every table and figure; returns their paths. FileNotFoundError where there is no results folder.
 

@@ -13,7 +13,7 @@ from qdm_lib.files import write_json
 from qdm_lib.machine import describe_machine, duration
 from qdm_lib.training import EMA, make_optimizer, train
 from study.job_files import claim
-from study.results import Settings
+from study.results import Settings, place_of
 from study.run import Runner
 from study.spec import Cell, Experiment, Job
 
@@ -66,8 +66,7 @@ def kind(cell: Cell | Settings) -> str:
 
 def place(device: torch.device) -> str:
     """The machine, as far as speed goes."""
-    about = describe_machine(device)
-    return about["gpu"] or f"{about['cpu']}, {about['threads']} thread(s)"
+    return place_of(describe_machine(device))
 
 
 def costs(runner: Runner) -> dict[str, dict[str, float]]:

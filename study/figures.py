@@ -42,8 +42,9 @@ def figures(group: Group, folder: Path) -> list[Path]:
 def grids(group: Group) -> dict[str, tuple[int, int] | None]:
     """{name of a figure of samples: its seed and epoch}: "samples" for the last epoch, "samples-epoch-1" for earlier.
 
-    The last is the last that two cells have with the seed of `in_common`, else with the smallest seed that two have: a
-    cell that is not there yet does not hide the others. Without any there is one figure, of each cell's own (None).
+    The last epoch is the latest that two cells share, for the seed of `in_common` or else the smallest seed that two
+    share: a cell that is not there yet does not hide the others. Without any there is one figure of each cell's own
+    (None).
     """
     several = Counter((seed, e) for runs in group.cells.values() for seed, one in runs.items() for e in one.by_epoch)
     common = in_common(group)
@@ -109,8 +110,8 @@ def ladder_figure(group: Group) -> Figure:
 
     What you see: the scores themselves, thin lines for their 95 % intervals over the images, and by the grey band how
     far those of the classical model reach over its seeds. The same mark is the same seed in every row. The bars are
-    means over the seeds that all rungs have, so that they compare; without such seeds there are none. Whether a rung
-    differs is for the figure `null` to show, where seeds are paired.
+    means over the seeds that all rungs have, so that they compare; without two such seeds there are none. Whether a
+    rung differs is for the figure `null` to show, where seeds are paired.
     """
     rungs = [cell for cell in (CLASSICAL, *ladder()) if group.scores(cell, "fid")]
     figure = Figure(figsize=(10, 1.6 + 0.3 * len(rungs)), layout="constrained")

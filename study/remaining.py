@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qdm_lib.machine import duration
-from study.cost import job_seconds, kind
+from study.cost import TIMED, job_seconds, kind
 from study.results import Group, Result, read_result
 from study.spec import Experiment, Job
 from study.tables import Table
@@ -47,7 +47,7 @@ def open_table(experiment: Experiment, folder: Path, groups: Iterable[Group] = (
         f"Protocol {e.protocol}: {e.epochs} epochs, scores after {', '.join(map(str, e.evaluate_at))}, {e.n_images:,} "
         f"images by {e.sampler.upper()} in {e.sampler_steps:,} steps. Done: scored after the last epoch. Times: CPU "
         "time of a training step (of one thread; on a GPU by the clock) and clock time of drawing, the least that any "
-        "run here noted; of kinds that have not been run, as measured over three steps on an otherwise idle core."
+        f"run here noted; of kinds that have not been run, as measured over {TIMED} steps on an otherwise idle core."
     )
     return Table(header, rows, note)
 

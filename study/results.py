@@ -1,7 +1,7 @@
 """A result: what a job of an experiment measured, as a dataclass and as a JSON file; and the files of `results/`.
 
-`study.run` writes results, all others read them here: tables, figures, tools. To read them needs no torch; to
-write one does, and the order of the ladder's rungs.
+`study.run` writes results, all others read them here: tables, figures, tools. Reading them needs no torch;
+writing one does, and so does `ladder`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ def ladder() -> list[str]:
     from qdm_lib.controls import CONTROLS  # needs torch
 
     return [*(f"control-{name}" for name in CONTROLS), "fullhqconv", "fullfqconv"]
+
+
+def place_of(machine: dict) -> str:
+    """A machine as `qdm_lib.machine.describe_machine` describes it, as far as speed goes."""
+    return machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread(s)"
 
 
 # ------------------------------------------------------------------------------------------- one result
@@ -111,7 +116,7 @@ class Result:
     @property
     def place(self) -> str:
         """The machine it ran on, as far as speed goes."""
-        return self.machine["gpu"] or f"{self.machine['cpu']}, {self.machine['threads']} thread(s)"
+        return place_of(self.machine)
 
     @property
     def last(self) -> Entry | None:

@@ -173,7 +173,7 @@ class Runner:
                     if made := at_first - len(left):  # by all processes
                         pace = (time.perf_counter() - began) / made
                         rest = f", {duration(pace * len(left))} for the rest at the pace so far"
-                    self.say(f"{job.name}: {len(self.jobs) - len(left)} of {len(self.jobs)} jobs done{rest}")
+                    self.say(f"{job.name}: {sum(map(self.done, self.jobs))} of {len(self.jobs)} jobs done{rest}")
                     try:
                         self.run_job(job)
                     except FolderInUseError as error:  # by somebody's own `train`: others are to be done meanwhile

@@ -140,8 +140,8 @@ class Draw:
 class Cell:
     """One cell of a table: a model, trained one way, with several seeds.
 
-    nudge: change its first weights by so small a share (see `qdm_lib.runs.RunConfig`): another null, of
-        runs that are paired.
+    nudge: multiply its first weights by 1 + nudge·z, z ~ N(0, 1) (see `qdm_lib.runs.RunConfig`): a second null, of
+        paired runs.
     """
 
     preset: _one_of("preset", PRESETS)

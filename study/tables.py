@@ -172,10 +172,10 @@ def difference_table(group: Group) -> Table:
     header = ["difference", "score", "epoch", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
               "margin", "verdict", "p, Holm", "real images score"]  # fmt: skip
     n, tested = sum(int(row[3]) > 1 for row in rows), sum(not math.isnan(p) for p in p_values)
-    share = SMALLEST_EFFECT.get(group.dataset)
+    share, known = smallest_effect(group.dataset, {0: (1, 0)}), group.dataset in SMALLEST_EFFECT
     note = (
-        f"Margin: the smallest effect of interest, {share or 0.02:.0%} of the mean classical score"
-        + (", the largest gain in FID that the paper reports on this data set" if share else "")
+        f"Margin: the smallest effect of interest, {share:.0%} of the mean classical score"
+        + (", the largest gain in FID that the paper reports on this data set" if known else "")
         + ". From few common seeds a bootstrap covers far less than 95 %; the wider of the two intervals decides: "
         '"higher" or "lower" if it leaves out zero, "equivalent" if it lies within the margin, else "open". '
         f"Differences with two seeds or more: {n}."
@@ -301,7 +301,16 @@ def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -
             measured = [mean_text(group, ours, key) if n else "open" for key in keys]
             rows.append([dataset, name, *changes, *printed, *measured, str(n), group.features() if n else ""])
         floors = [floor_text(group, key) if group else "open" for key in keys]
-        rows.append([dataset, group.floor_name() if group else "7,000 real images", *[""] * 9, *floors, "", ""])
+        rows.append(
+            [
+                dataset,
+                group.floor_name() if group else f"{paper['protocol']['n']:,} real images",
+                *[""] * 9,
+                *floors,
+                "",
+                "",
+            ]
+        )
     note = (
         "The features decide the scale of a score. Where ours are not those of Inception, only the changes against the "
         f"classical model compare, in sign and rough size. {ONE_SEED} Of a change it is over the images of both models."

@@ -102,6 +102,9 @@ def test_models_with_controls(name, preset, tmp_path):
 
 
 def test_control_needs_a_circuit_and_a_known_name():
-    for options in ({"preset": "unet", "control": "zero"}, {"preset": "1hqconv", "control": "none"}):
-        with pytest.raises(ValueError, match="control replaces the vertex's circuits, one of zero, "):
+    for options, message in (
+        ({"preset": "unet", "control": "zero"}, "control='zero' replaces circuits: it needs n_circuits of at least 1"),
+        ({"preset": "1hqconv", "control": "none"}, "Unknown control 'none'.*Known are zero, "),
+    ):
+        with pytest.raises(ValueError, match=message):
             build_unet(**options)

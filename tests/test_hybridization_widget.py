@@ -304,6 +304,8 @@ def test_the_papers_fid_is_that_of_its_tables():
     assert (
         paper_fid_change("fashion-mnist", "1fqconv-transfer", 20) == table["transfer"]["fid"] / table["unet"]["fid"] - 1
     )
+    table = printed["scores"]["mnist"]
+    assert paper_fid_change("mnist", "quanv-hqconv", 20) == table["quanv-hqconv"]["fid"] / table["unet"]["fid"] - 1
     control = printed["classical_transfer"]["mnist"]["fid"] / printed["scores"]["mnist"]["unet"]["fid"] - 1
     assert paper_fid_change("mnist", "unet-transfer", 20) == control > 0  # worse than without a hand-over
     for nothing in (
@@ -473,12 +475,38 @@ def test_comparisons_and_columns_follow_one_another(box):
     assert box.controls["compare"].value == "hand-over"
 
 
+def test_the_length_outlasts_a_visit_to_the_other_data_set_and_a_second_run_of_the_cell(box):
+    box.controls["epochs"].value = 2
+    for dataset in ("mnist", "fashion-mnist"):  # MNIST has no models of 2 epochs
+        box.controls["dataset"].value = dataset
+    assert box.controls["epochs"].value == 2
+    box.controls["epochs"].value = 20
+    box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
+    shown = [sum(bool(box.wanted(k)) for k in range(4))]
+    for dataset in ("mnist", "fashion-mnist"):
+        box.controls["dataset"].value = dataset
+    shown.append(sum(bool(box.wanted(k)) for k in range(4)))
+    assert shown[0] == shown[1] > 1
+    box.controls["compare"].value = "hand-over"
+    box.controls["epochs"].value = 10
+    again = hybridization()
+    again.take_over(box.kept())
+    assert again.controls["epochs"].value == again.wished == 10 and again.controls["compare"].value == "hand-over"
+    box.controls["epochs"].value = 20
+    box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
+    again.take_over(box.kept())
+    assert (again.controls["epochs"].value, again.wished) == (2, 20) and "Fewer than two" in again.status.value
+
+
 def test_a_comparison_moves_to_a_length_that_has_models_of_it(box):
     box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
     assert box.controls["epochs"].value == 2 and sum(bool(box.wanted(k)) for k in range(4)) > 1
     assert "Fewer than two of these have models of 20 epochs" in box.status.value
     box.controls["compare"].value = "0, 10, 50, 100 % HQConv"  # and back to what was asked for
     assert box.controls["epochs"].value == 20 and "Fewer" not in box.status.value
+    box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
+    box.controls["column2"].value = "1hqconv"  # now two have models of what was asked for, and nothing false is said
+    assert "Fewer than two" not in box.status.value
     box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
     box.controls["epochs"].value = 20  # what one asks for by hand is kept, and said
     assert sum(bool(box.wanted(k)) for k in range(4)) < 2 and "of 20 epochs is here" in box.columns[1].captions[0].value

@@ -5,7 +5,7 @@
 
 Each fault is one small change: a wrong sign, an index off by one, a swapped axis, a dropped term. It is planted in a
 copy of the repository, where the tests of that file run until the first one fails. Exit code 1 if a fault survives: a
-test is missing then. Not part of `make test`: it takes as long as those tests, twenty times.
+test is missing then. Not part of `make test`: it takes as long as those tests, once for each fault.
 """
 
 import os

@@ -23,6 +23,7 @@ from make_sample_grids import write_grid
 
 from qdm_lib.checkpoint import Checkpoint, load_checkpoint, load_model, read_info, save_model
 from qdm_lib.files import replacing
+from qdm_lib.paper import scores
 from qdm_lib.training import TrainConfig
 from study.results import Result, Settings, read_result
 from study.run import check_run
@@ -30,7 +31,7 @@ from study.spec import TRAINING_IMAGES, Experiment, Job, load_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "study"  # cards name experiments and results from here
-PAPER_EPOCHS = 20
+PAPER_EPOCHS = scores()["protocol"]["epochs"]
 LARGEST = 2e6  # bytes
 
 
@@ -185,7 +186,7 @@ def in_study(command: str) -> str:
 def card_text(card: dict, name: str) -> str:
     """The model card as Markdown; name: as `load_pretrained` takes it."""
     recipe, scored, command = card["recipe"], card["scores"], in_study(card["command"])
-    longer = "" if card.get("epochs", 0) >= PAPER_EPOCHS else ", and not as well as longer training would"
+    longer = "" if card.get("epochs", 0) >= PAPER_EPOCHS else "; its training was shorter than the paper’s"
     lines = [
         f"# {name}",
         "",
@@ -244,7 +245,7 @@ def write_card(folder: Path) -> None:
 
 def ship(run: Path, target: Path, result: Path | None = None, epoch: int | None = None,
          experiments: Path = STUDY / "experiments") -> dict:  # fmt: skip
-    """Write the four files of a shipped checkpoint; its card. Everything is checked before anything is written."""
+    """Write a shipped checkpoint, its samples and their film; its card. All is checked before anything is written."""
     checkpoint, model = load_checkpoint(run), load_model(run, ema=True)
     card = make_card(run, checkpoint, result, epoch, experiments)
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

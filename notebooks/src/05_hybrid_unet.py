@@ -53,7 +53,7 @@ from torch.testing import assert_close
 import qdm_lib
 from qdm_course.size import show_size
 from qdm_course.widgets import hybridization
-from qdm_course.widgets.hybrid import parameter_count
+from qdm_course.widgets.evidence import parameter_count
 from qdm_labs.reading import check, solution  # noqa: F401  solution("05.1") shows one way to answer
 from qdm_lib import paper
 from qdm_lib.blocks import LinearAttention, TimeEmbedding, VertexAttention

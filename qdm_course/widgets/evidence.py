@@ -1,8 +1,8 @@
-"""What the hybridization widget says about a model: counts, scores, times and losses, each read where it was measured.
+"""What the hybridization widget says about a model: counts, scores, times and losses, each from its source.
 
-Counts are counted, scores come from the model's card (model.json) or, where its weights are not here, from the study's
-results, the time of a step from the committed benchmark, losses from the study's results, the paper's numbers from its
-tables. What is not there is None, and shown as missing.
+Parameters are counted. Scores come from the model's card (model.json) or, where its weights are not here, from the
+study's results, the time of a step from the committed benchmark, losses from the study's results, the paper's numbers
+from its tables. What is not there is None or empty, and shown as missing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from qdm_course.widgets.films import ABLATIONS
 from qdm_lib import paper
+from qdm_lib.checkpoint import SHIPPED
 from qdm_lib.circuits import ANSATZE
 from qdm_lib.statistics import relative_change, score_and_noise
 from qdm_lib.unet import MAX_CIRCUITS, PRESETS, VERTEX_CHANNELS, UNet, UNetConfig, count_parameters, vertex_conv
@@ -96,10 +97,15 @@ def all_settings(models: dict[tuple[str, float], Path]) -> dict[str, Setting]:
 # ---------------------------------------------------------------------------------- models and their cards
 
 
+def models_folder(root: Path) -> Path:
+    """Where trained models are: those of this clone or, installed, of the wheel; of another root its checkpoints/."""
+    return SHIPPED if root == ROOT else root / "checkpoints"
+
+
 def shipped_models(root: Path, dataset: str) -> dict[tuple[str, float], Path]:
     """The folder of every model of a data set by (name, epochs): 1hqconv-10-epochs is ("1hqconv", 10)."""
     found = {}
-    for path in sorted((root / "checkpoints" / dataset).glob("*/model.json")):
+    for path in sorted((models_folder(root) / dataset).glob("*/model.json")):
         epochs = card(path.parent).get("epochs")
         if epochs is not None:
             found[re.sub(r"-\d+-epochs?$", "", path.parent.name), float(epochs)] = path.parent
@@ -108,7 +114,7 @@ def shipped_models(root: Path, dataset: str) -> dict[tuple[str, float], Path]:
 
 def datasets_with_models(root: Path) -> list[str]:
     """The data sets that have at least one shipped model."""
-    return sorted({path.parents[1].name for path in (root / "checkpoints").glob("*/*/model.json")})
+    return sorted({path.parents[1].name for path in models_folder(root).glob("*/*/model.json")})
 
 
 @cache
@@ -289,6 +295,8 @@ def paper_fid_change(dataset: str, name: str, epochs: float) -> float | None:
         fid = given.get(name) if epochs == printed["protocol"]["epochs"] else None
     else:
         fids = {n: by.get(length) for n, by in printed["fid_after_epochs"].get(dataset, {}).items()}
+        if epochs == printed["protocol"]["epochs"]:  # its tables have more models
+            fids = {n: scores["fid"] for n, scores in printed["scores"].get(dataset, {}).items()}
         fid = fids.get(name)
     base = fids.get("unet")
     return None if name == "unet" or fid is None or base is None else fid / base - 1

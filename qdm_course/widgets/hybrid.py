@@ -3,7 +3,7 @@
 Up to four columns, 0, 10, 50 and 100 % at first. Each shows images of the model trained as long as the others, and
 under them its parameters, the time of a step, its scores beside the classical model's and the paper's. "Circuits"
 puts something else in the place of the circuits and draws again from the same noise, in the background: a bar shows
-how far it is, "Stop" stops it. Everything else is read, not computed.
+how far it is, "Stop" stops it. No other control starts a model.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from qdm_course.widgets.evidence import (
     all_settings,
     datasets_with_models,
     in_epochs,
+    models_folder,
     paper_epochs,
     shipped_models,
     studied,
 )
-from qdm_course.widgets.evidence import parameter_count as parameter_count
-from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, STEPS, ablate, draw_film, png_of, read_film, tile
+from qdm_course.widgets.films import ABLATIONS, AS_TRAINED, EVERY, STEPS, ablate, draw_film, png_of, read_film, tile
 from qdm_course.widgets.jobs import Job, JobError
 from qdm_course.widgets.tools import LastingWidget, Picture, image_tag, row
 from qdm_lib.checkpoint import load_model
@@ -38,7 +38,7 @@ from qdm_lib.checks import choice
 from qdm_lib.plots import describe_unet
 from qdm_lib.unet import PRESETS
 
-FRAMES = STEPS // 2  # the number of the last frame
+FRAMES = STEPS // EVERY  # the number of the last frame
 PICKED = "as picked below"
 COMPARE = {
     "0, 10, 50, 100 % HQConv": ("unet", "1hqconv", "7hqconv", "fullhqconv"),
@@ -50,7 +50,7 @@ COMPARE = {
 }
 NOTHING = ""  # of a column that is not used
 DRAWINGS = ("U-Net", "circuit", "nothing")
-NO_LOSSES = '<div style="font-size:11px;line-height:1.2">no losses by epoch were kept</div>'
+NO_LOSSES = '<div style="font-size:11px;line-height:1.2">no losses by epoch are kept</div>'
 
 
 def hybridization(
@@ -68,6 +68,8 @@ def hybridization(
     choice("preset", preset, PRESETS)
     root = ROOT if root is None else Path(root)
     known = datasets_with_models(root)
+    if dataset is not None and not known:
+        raise ValueError(f"There are no trained models in {models_folder(root)}, so none of {dataset!r}.")
     if dataset is not None:
         choice("data set with trained models", dataset, known)
     default = "fashion-mnist" if "fashion-mnist" in known or not known else known[0]
@@ -180,15 +182,20 @@ class _Hybridization(LastingWidget):
         """The lengths that the data set has models of: the one asked for, if it is among them, else the longest."""
         control = self.controls["epochs"]
         lengths = sorted({epochs for _, epochs in self.models[self.controls["dataset"].value]}) or [paper_epochs()]
-        kept = self.wished if self.wished in lengths else lengths[-1]
         control.options = [(f"{epochs:g}", epochs) for epochs in lengths]
-        self.wished = control.value = kept
+        control.value = self.wished if self.wished in lengths else lengths[-1]
+        if self.wished is None:
+            self.wished = control.value
 
     def _compare(self) -> None:
-        """Let the columns follow the comparison, and the length, where fewer than two have models of the one wanted."""
-        names, models = COMPARE[self.controls["compare"].value], self.models[self.controls["dataset"].value]
-        for column, name in zip(self.columns, names, strict=True):
+        """Let the columns follow the comparison, and the length follow them."""
+        for column, name in zip(self.columns, COMPARE[self.controls["compare"].value], strict=True):
             column.choice.value = name
+        self._fit_length()
+
+    def _fit_length(self) -> None:
+        """Leave the wanted length where fewer than two of the columns have models of it, and two have of another."""
+        names, models = [column.choice.value for column in self.columns], self.models[self.controls["dataset"].value]
         count = {epochs: sum((name, epochs) in models for name in names) for _, epochs in models}
         if count.get(self.wished, 0) >= 2:
             self.controls["epochs"].value = self.wished
@@ -197,6 +204,8 @@ class _Hybridization(LastingWidget):
 
     def _change_dataset(self, _) -> None:
         self._quietly(self._offer_epochs)
+        if self.controls["compare"].value in COMPARE:
+            self._quietly(self._fit_length)
         self._changed()
 
     def _change_epochs(self, change) -> None:
@@ -234,6 +243,17 @@ class _Hybridization(LastingWidget):
             self.stop()
             self.show()
             self.draw()
+
+    def kept(self) -> dict[str, object]:
+        return {**super().kept(), "wished": self.wished}
+
+    def take_over(self, kept: dict[str, object]) -> None:
+        """Lengths last, since a comparison moves them."""
+        controls, lengths = dict(kept), ("epochs", "wished")
+        epochs, wished = (controls.pop(name, None) for name in lengths)
+        super().take_over(controls | ({"epochs": epochs} if epochs else {}))
+        self.wished = wished or self.wished
+        self.show_pictures()
 
     # ------------------------------------------------------------------------------ showing
 
@@ -312,7 +332,9 @@ class _Hybridization(LastingWidget):
         if sum(bool(self.wanted(k)) for k in range(4)) == 1:
             return f"Images from noise {seed}"
         same = all(np.array_equal(starts[0], start) for start in starts)
-        moved = self.controls["epochs"].value != self.wished
+        models = self.models[self.controls["dataset"].value]
+        few = sum((column.choice.value, self.wished) in models for column in self.columns) < 2
+        moved = few and self.controls["epochs"].value != self.wished
         return (f"{'All columns start from the same' if same else 'The columns start from different'} noise {seed}"
                 + (f" Fewer than two of these have models of {in_epochs(self.wished)}." if moved else ""))  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Where the random numbers of one seed come from: each use adds its own number, so that no two uses share a stream.
 
-The first weights are drawn from the seed itself, and batches from (seed, epoch) by a generator of another kind.
+First weights, and the noise of the widgets' pictures, are drawn from the seed itself, and batches from (seed, epoch) by
+a generator of another kind. The widgets' random weights have 5_000_011 (`qdm_course.widgets.films`).
 """
 
 NOISE_STREAM = 1_000_003  # of training: time steps and noise
