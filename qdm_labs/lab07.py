@@ -56,7 +56,9 @@ def text(v: Conventions) -> dict[str, str]:
 
 def _words(v: Conventions) -> tuple[str, ...]:
     """What a vertex is called by this rule, in the example of the notebook."""
-    return ("bias",) if v.rule.startswith("ends") else ("vertex",)
+    if v.rule.startswith("ends"):
+        return ("bias",)
+    return ("vertex",) if v.rule.startswith("begins") else ("vertex_block1", "vertex_attention", "vertex_block2")
 
 
 # ------------------------------------------------------------------------------------ right answers

@@ -9,6 +9,7 @@ been trained equally long. An empty field says that nobody has trained that mode
 
 import argparse
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -30,10 +31,10 @@ def cards() -> list[tuple[str, dict]]:
 def row_of(name: str, card: dict) -> str:
     """What a row is called: the preset, and how it was made where that is more than training it."""
     ending = name.partition("/")[2].removeprefix(card["preset"])
-    for kind in ("-transfer", "-zero"):
-        if ending.startswith(kind):
-            return f"`{card['preset']}`, {'handed over from `unet`' if kind == '-transfer' else 'zeros for circuits'}"
-    return f"`{card['preset']}`"
+    if ending.startswith("-transfer"):
+        epochs = re.search(r"(\d+) of them as `unet`", card["protocol"])[1]
+        return f"`{card['preset']}`, handed over from `unet` after {epochs} epochs"
+    return f"`{card['preset']}`" + (", zeros for circuits" if ending.startswith("-zero") else "")
 
 
 def field(name: str, card: dict) -> str:

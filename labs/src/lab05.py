@@ -140,8 +140,9 @@ check("ablation", ablation)
 # %% [markdown]
 # ## 6 · Your own ansatz at work
 #
-# No points here. Change `mine` as you like: keep 12 wires and 12 inputs. How many parameters does the U-Net have with
-# it, and how much does a small network with random weights lean on it? What would a trained one say?
+# No points here. Change `mine` as you like: keep 12 wires and 12 inputs. How many parameters does a U-Net of this
+# variant's rules have with it (the course's own, by its rules, has 440,985 with HQConv and n = 7)? And how much does a
+# small network with random weights lean on it? What would a trained one say?
 
 # %% tags=["demo"]
 encoding = [Gate("RX", (w,), ("input", w)) for w in range(12)]

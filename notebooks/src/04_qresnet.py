@@ -14,7 +14,8 @@
 # 3. explain what a GroupNorm does to channels of very different scale, and measure it;
 # 4. audit a layer: the gradient of every parameter, entry by entry, and what a zero means.
 #
-# **Prerequisites.** Notebook 03: the two circuits and the wire map. PyTorch modules.
+# **Prerequisites.** Notebook 03: the two circuits and the wire map. PyTorch modules. Section 6 asks trained models for
+# the noise in noisy images, as in notebook 01, sections 1 to 3 and 6; all else does without.
 #
 # **Measured** on one CPU core, including the start of Python: 39 s of processor time and 1.1 GB of memory; with
 # `QDM_SIZE=test` 19 s and 1.1 GB. A busy machine takes longer. No network is needed.
@@ -474,10 +475,10 @@ check("04.4", my_conv)
 # ## 6 · Large and small channels under one norm
 #
 # A circuit returns $\langle Z\rangle$, between −1 and 1. The convolution beside it is weight-standardized and returns
-# numbers of size $\sqrt{\text{fan}}$, more than ten (section 1). GroupNorm divides a whole group by **one** standard
-# deviation. In the model with one circuit, group 0 holds quantum channels 0, 1, 2 and classical channel 3. What happens
-# to the small ones? We measure, with noisy Fashion-MNIST images at random steps t, in a fresh model and in two that
-# come with the course, from one training: after 10 epochs, and after 20, the paper's number.
+# numbers of size $\sqrt{\text{fan}}$, around ten and more (section 1). GroupNorm divides a whole group by **one**
+# standard deviation. In the model with one circuit, group 0 holds quantum channels 0, 1, 2 and classical channel 3.
+# What happens to the small ones? We measure, with noisy Fashion-MNIST images at random steps t, in a fresh model and in
+# two that come with the course, from one training: after 10 epochs, and after 20, the paper's number.
 
 
 # %%
@@ -635,10 +636,9 @@ for name, model in models.items():
 # %% [markdown]
 # So at 10 % hybridization (the paper's name for one circuit on 3 of 40 channels), circuits can sit in a model, be
 # trained, have a gradient in every weight (section 7), and hardly take part: after 10 epochs and after 20, freezing
-# them moves the answer by a small fraction of what freezing three classical channels does. The vertex itself matters;
-# these channels of it do not, because of the norm that they share. (That is a measurement of these models, one seed
-# each, not of every hybrid model.) It is not that the trained circuits return constants: their outputs vary, as the
-# first table shows. It is the group's scale that drowns them.
+# them moves the answer by a small fraction of what freezing three classical channels does. (That is a measurement of
+# these models, one seed each, not of every hybrid model.) It is not that the trained circuits return constants: their
+# outputs vary, as the first table shows. The likely reason is the norm that they share: the group's scale drowns them.
 #
 # What of a vertex that is *all* quantum, `fullhqconv`, where no classical channel shares a group? There the yardstick
 # is the classical U-Net with all 40 channels of its vertex convolutions frozen, trained for as long:
@@ -655,7 +655,7 @@ assert changes["fullhqconv"] > 5 * changes["20 epochs"][0]
 # predicted noise depend much on the vertex: four levels of skips carry the image past it. Notebook 05 asks what happens
 # without it.
 #
-# With more circuits most groups are all quantum, and the effect is confined to the one mixed group. The norm's gain
+# With 7 circuits five of the ten groups are all quantum, and one is mixed; with 4, 8 or 12 none is. The norm's gain
 # can learn to make up for the scale, though not for the mixing; the design of a hybrid layer can avoid the problem,
 # by groups that do not mix, or by a factor for each channel, which could be learned. It is the kind of thing that a
 # table of scores does not show.
@@ -795,8 +795,8 @@ show_described(
 # ## Summary
 #
 # - A ResNet block takes its convolution as an argument; QResNet and QuanResNet are the same block with circuits in it.
-# - Circuits return numbers below 1, weight-standardized convolutions numbers above 10. Under one GroupNorm the small
-#   ones are drowned, before and after training.
+# - Circuits return numbers below 1, weight-standardized convolutions numbers around 10 and more. Under one GroupNorm
+#   the small ones are drowned, before and after training.
 # - A change of the answer needs a yardstick: freeze as many classical channels, and compare.
 # - The audit finds weights without effect, entry by entry; in this library every circuit weight acts.
 #

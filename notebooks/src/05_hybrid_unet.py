@@ -441,10 +441,10 @@ check("05.5", my_weights_each)
 # vertex's channels through circuits, or any settings that you pick in the columns. Where no model of that length is at
 # hand, the column says so. Below each picture stand the parameters beside the paper's number, the time of a training
 # step against `unet` as benchmarked, and the scores of the model's card, or the study's where its weights are not here.
-# **Epochs** chooses the length of training (a comparison with fewer than two models of it moves it, and says so),
-# **Circuits** puts random weights, zeros or cos(x) in the place of the trained circuits and draws again from the same
-# noise, **Play** shows how the noise became pictures, and **Draw** draws them afresh. With the keyboard: Tab goes to
-# the next control, Space opens a list or presses a button.
+# **Epochs** chooses the length of training (if fewer than two of the compared models have that length, another is
+# shown, and the widget says so), **Circuits** puts random weights, zeros or cos(x) in the place of the trained circuits
+# and draws again from the same noise, **Play** shows how the noise became pictures, and **Draw** draws them afresh.
+# With the keyboard: Tab goes to the next control, Space opens a list or presses a button.
 
 # %%
 hybridization("1hqconv")
@@ -462,7 +462,8 @@ for name in ("1hqconv", "quanv-fqconv"):
 #
 # What does a step cost? Fewer parameters do not mean less time: a circuit of 12 qubits is simulated with exact
 # arithmetic, a convolution on 2×2 pixels is a small matrix product. Here each model runs forward and backward on 16
-# images, in turns, and the median counts. (Whole training steps, on a quiet machine, are in `study/benchmarks`.)
+# images, in turns, and the median counts. (Steps of the recipe, with 128 images, are in `study/benchmarks`, as measured
+# with version 0.1.)
 
 # %%
 contenders = {name: build_unet(name, seed=0) for name in ("unet", "1hqconv", "7hqconv", "fullhqconv", "quanv-hqconv")}
@@ -627,8 +628,10 @@ assert max(worst.values()) < 0.002
 
 # %% [markdown]
 # Not an accident: in no model does the error move by 0.2 % when its circuits forget all that they learnt, and only the
-# `7hqconv` of digits comes near that. So what the training found for the angles is worth less than that, in models
-# whose circuits were trained for 20 epochs.
+# `7hqconv` of digits comes near that. So what the training found for the angles is worth less than that, in four models
+# whose circuits were trained for 20 epochs. The four handed over (`-transfer`, notebook 07) say less: their circuits
+# were trained for two epochs (on digits for one), and the averaged angles that are loaded here are still for the most
+# part the random ones that they began with.
 #
 # An average hides much, so look at samples too: the same start noise, drawn by `fullhqconv` in the four conditions.
 
@@ -658,7 +661,8 @@ for condition in CONDITIONS[1:]:
 # This is an *ablation* of models that were trained with one seed. It says how much these models lean on what their
 # circuits learnt. It does not say how well a model trained without them would do: that is what controls are for
 # (notebook 08). One came with your copy: `fullhqconv-zero` was trained for 20 epochs with zeros in the place of its
-# circuits, from the same first weights and on the same batches as `fullhqconv`.
+# circuits, from the same first weights and on the same batches as `fullhqconv`, by another version of PyTorch (the
+# cards name them), so that steps differ by rounding, too.
 
 # %%
 for name in ("unet", "fullhqconv", "fullhqconv-zero"):

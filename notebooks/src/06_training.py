@@ -595,7 +595,8 @@ show_described(
 # one of them still is. On MNIST two of the three hybrids are behind `unet` after 10 epochs. Our `1hqconv` is ahead on
 # clothes after 1, 10 and 20 epochs, by 3.0, 1.7 and 1.2; after 1 epoch `7hqconv` is ahead by 4.4 and `fullhqconv`
 # behind by 1.8. On digits `1hqconv` is behind after 10 (4.5 against 4.0) and a little ahead after 20, where `7hqconv`
-# is behind. As far as the paper says, each number is of one run, and so is each of ours.
+# is behind. As far as the paper says, each number is of one run, and so is each of ours (not all by one version of
+# PyTorch and on one processor: steps of one seed differ by rounding).
 #
 # "Hybrid models converge faster" is a sentence about the loss, too. The mean training loss of each epoch, in the runs
 # that kept it:
@@ -617,7 +618,7 @@ show_described(figure, "Mean training loss of each epoch: steep in the first epo
 
 # %% [markdown]
 # *Figure: the mean training loss of each epoch. On digits the curves of `unet`, `1hqconv` and `7hqconv` lie within
-# 1.2 % of each other in every epoch; these models' runs on clothes did not keep theirs.*
+# 1.2 % of each other in every epoch; on clothes only the first epoch of `7hqconv` was kept.*
 
 # %% [markdown]
 # ## 8 · Your own run

@@ -517,7 +517,8 @@ for dataset, scores in paper["scores"].items():
 # - But the control differs from the plain classical model by 1.2 and 3.6, in a comparison **without any circuit**. So a
 #   hand-over, another seed, or chance alone moves FID by as much as the gain over the classical model. On
 #   Fashion-MNIST it moves it by more, on MNIST by about the same.
-# - FID is one score of three. The paper prints the control's KID and IS as well, in Figures 13b and 14b. On
+# - FID is one score of three. The paper prints the control's KID (another distance to the real images) and IS (how sure
+#   of each image and how varied over all a classifier is; both in notebook 08) as well, in Figures 13b and 14b. On
 #   Fashion-MNIST the control has KID 0.0273 ± 0.0008 and IS 4.0764 ± 0.0945, where the plain classical model has 0.0275
 #   and 3.9783: **better in both** (smaller KID, larger IS), and its IS is above every model of the paper's Table 1, the
 #   transfer's 4.0527 included. So by two scores of three a hand-over without any circuit gains, by the third it loses.
