@@ -69,7 +69,8 @@ QUESTIONS.numbers(
          "place."),
     ],
     hint="168 places, each hit with probability p: the mean numbers add up.",
-    right="So at p = 0.1 % about five of six runs see no accident at all, and from 0.6 % on there is one in each.",
+    right="So at p = 0.1 % about five of six runs see no accident at all; at 0.6 % a run sees one on average, and some "
+          "third of the runs still none.",
     way="168 · 0.001, and 1/168 ≈ 0.6 %. There are two places after each of 84 controlled rotations.",
 )  # fmt: skip
 

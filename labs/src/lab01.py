@@ -172,7 +172,8 @@ drawn["DDPM, 50 steps"] = x
 x, stops = noise(), torch.linspace(last, first, 10).round().int().tolist()
 for t, u in zip(stops[:-1], stops[1:], strict=True):
     x = ddim_step(model, x.float(), t, u, abar, noise()).detach()
-drawn["DDIM, 10 stops"] = x
+x = clean_image(x.float(), first, model(x.float(), torch.full((len(x),), first)), abar).detach()  # the last of ten
+drawn["DDIM, 10 steps"] = x
 for name, numbers in {"data": data(2000), **drawn}.items():
     plt.hist(torch.as_tensor(numbers).flatten().tolist(), bins=80, range=(-1.2, 1.2), histtype="step", label=name)
 plt.legend()

@@ -28,7 +28,7 @@ check = lab.check
 # ## 1 · Mean and covariance
 #
 # A network turns each of N images into D features. FID keeps two moments of them: the mean of each feature, and the
-# covariance of each two features. In this variant the covariance has the divisor **{{divisor}}**.
+# covariance of each two features. In this variant the covariance, and only it, has the divisor **{{divisor}}**.
 
 
 # %% task="moments"
@@ -79,8 +79,8 @@ check("extrapolate", extrapolate)
 #
 # The images are drawn again with replacement, many times, and each set gets its score: a *replicate*. A set that
 # repeats images scores worse, so the replicates lie beside the score, all by about as much; only their spread is of
-# use. Move them until their mean is the score, and return the two quantiles between which {{level}} of them lie,
-# leaving out as many at each end.
+# use. Move them until their mean is the score, and return the two quantiles between which {{level}} of them lie, as
+# many beyond each end (between two replicates a quantile is interpolated linearly, as PyTorch and NumPy do).
 
 
 # %% task="interval"
@@ -95,10 +95,10 @@ check("interval", interval)
 # %% [markdown]
 # ## 5 · The reach of chance
 #
-# Train the same classical model from several seeds: all their differences are chance. Were s, the standard deviation
-# of the score from seed to seed, known, 95 of 100 differences of two such models would lie within ±1.96·√2·s: their
-# *reach*. Estimate it, with s from the scores of n seeds. (It is no margin: the noisier an experiment, the further
-# chance reaches, and the more easily two models would be found "equivalent".)
+# Train the same classical model from several seeds: all their differences are chance. Were s, the standard deviation of
+# the score from seed to seed, known, 95 of 100 differences of two such models would lie within ±1.96·√2·s: their
+# *reach*. Estimate it, with s from the scores of n seeds, with the divisor n − 1 in every variant. (It is no margin:
+# the noisier an experiment, the further chance reaches, and the more easily two models would be found "equivalent".)
 
 
 # %% task="reach"

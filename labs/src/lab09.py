@@ -131,8 +131,8 @@ check("richardson", richardson)
 # ## 6 · To zero noise
 #
 # A value was measured at the scale factors **{{scale_words}}**. Extrapolate it to λ = 0 twice: by the straight line
-# {{line}}, and by the parabola. Each result is a weighted sum of values whose errors are independent; the given errors
-# are standard errors, and so are yours.
+# {{line}}, and by the parabola. Every value counts alike: the errors do not weigh them. Each result is a weighted sum
+# of values whose errors are independent; the given errors are standard errors, and so are yours.
 
 
 # %% task="zero_noise"

@@ -109,7 +109,7 @@ plots.show_described(figure, text + plots.describe_unet("1hqconv"))
 
 # %% [markdown]
 # **Question 00.1.** At about which step $t$ of this schedule is half of the picture's variance left, $\bar\alpha_t
-# \approx 0.5$? Guess from the figure, or ask `schedule.alphas_cumprod`.
+# \approx 0.5$? Guess from the figure, then ask `schedule.alphas_cumprod`: a few steps more or less are right, too.
 
 # %%
 my_half_way = ...  # a step t: put it in the place of the dots, and run the cell
@@ -228,11 +228,11 @@ check("00.3", my_weights)
 # %% [markdown]
 # ## Does the quantum part help?
 #
-# That is the question to keep in mind. The paper reports small differences from one run of each
-# model, and its own classical controls move by as much. This course gives you the means to judge:
-# exact circuits, controls in which the circuit is switched off, several seeds, and error bars.
-# We do not know the answer in advance, and results that disappoint stay in. One is in this notebook already: the model
-# above draws clothes, and notebook 4 measures how little of that its four circuits do.
+# That is the question to keep in mind. The paper reports small differences from one run of each model, and its gains
+# are no larger than what its own classical controls move by. This course gives you the means to judge: exact circuits,
+# controls in which the circuit is switched off, several seeds, and error bars. We do not know the answer in advance,
+# and results that disappoint stay in. One is in this notebook already: the model above draws clothes, and notebook 4
+# measures how little of that its four circuits do.
 #
 # ## The course
 #

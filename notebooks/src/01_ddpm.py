@@ -485,13 +485,12 @@ for t in (1, 10, 500, 990):
     print(f"t = {t:3}: weight of the bound {weight:.4f}")
 
 # %% [markdown]
-# **Three weights.** The bound gives the two ends of the chain a hundred times the weight of its middle and more: the
-# nearly clean images, where only invisible detail is at stake, and the last steps, which are nearly pure noise (the
-# very last one far more than all others, as the figure below shows). Ho et al.
-# dropped the weight altogether (weight 1, the "simple" loss) and got better images. The recipe of the paper goes
-# further with the **P2 weight** (perception prioritised) of Choi et al.
-# ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227)), $(k + \mathrm{snr}_t)^{-\gamma}$ with $k = \gamma = 1$. Insert
-# $\mathrm{snr}_t = \bar\alpha_t/(1-\bar\alpha_t)$:
+# **Three weights.** The bound gives the two ends of the chain ten times the weight of its middle and more: the nearly
+# clean images, where only invisible detail is at stake, and the last steps, which are nearly pure noise (the very last
+# one far more than all others, as the figure below shows). Ho et al. dropped the weight altogether (weight 1, the
+# "simple" loss) and got better images. The recipe of the paper goes further with the **P2 weight** (perception
+# prioritised) of Choi et al. ([arXiv:2204.00227](https://arxiv.org/abs/2204.00227)), $(k + \mathrm{snr}_t)^{-\gamma}$
+# with $k = \gamma = 1$. Insert $\mathrm{snr}_t = \bar\alpha_t/(1-\bar\alpha_t)$:
 #
 # $$ \frac{1}{1 + \bar\alpha_t/(1-\bar\alpha_t)}
 # = \frac{1-\bar\alpha_t}{(1-\bar\alpha_t)+\bar\alpha_t} = 1-\bar\alpha_t . $$

@@ -88,8 +88,8 @@ def seeded(seed):
 #
 # **State.** A qubit is described by two complex numbers $\psi_0$ and $\psi_1$, its *amplitudes*, with $|\psi_0|^2 +
 # |\psi_1|^2 = 1$. Every circuit starts in the state called $|0\rangle$, which is (1, 0); $|1\rangle$ is (0, 1). A state
-# in which both amplitudes are not zero is a *superposition* of the two; the space of all such vectors is called a
-# *Hilbert space*.
+# in which both amplitudes are not zero is a *superposition* of the two. The space of all pairs of complex numbers, in
+# which states are the vectors of length 1, is called a *Hilbert space*.
 #
 # **Measurement.** One cannot read amplitudes. A measurement returns one bit: 0 with probability $|\psi_0|^2$, 1 with
 # probability $|\psi_1|^2$. One such run is a *shot*.
@@ -170,10 +170,11 @@ show(figure, "Measured values scatter around the cosine; much less with 1000 sho
 # *Figure: $\langle Z\rangle$ after $\mathrm{RX}(\varphi)$. Blue the exact cosine, orange what 20 (left) and 1000 shots
 # (right) measure, grey the expected scatter.*
 #
-# Play with one qubit. Press gates (RX, RY and RZ turn by the angle of the slider), choose the number of shots, measure
-# again. The arrow is the state's point on the **Bloch sphere**: $|0\rangle$ at the top, $|1\rangle$ at the bottom, and
-# $\langle Z\rangle$ is its height. The figure needs no running kernel; where no script runs, a still picture stands in
-# its place.
+# Play with one qubit. Press gates (RX, RY and RZ turn by the angle of the slider; RY has the real rows
+# $(\cos\frac\varphi2, -\sin\frac\varphi2)$ and $(\sin\frac\varphi2, \cos\frac\varphi2)$), choose the number of shots,
+# measure again. The arrow is the state's point on the **Bloch sphere**: $|0\rangle$ at the top, $|1\rangle$ at the
+# bottom, and $\langle Z\rangle$ is its height. The figure needs no running kernel; where no script runs, a still
+# picture stands in its place.
 
 # %%
 moving_qubit()
@@ -413,8 +414,8 @@ show(figure, "Training losses of the circuit and of logistic regression, both fa
 # at a learning rate of its own.*
 #
 # It learns. So does the classical rival, with five weights to its eighteen: it has the lower cross-entropy on the
-# training images, and on the test images the two differ by a few of 100, which is chance. A circuit is one more way to
-# parameterise a function, with no advantage by birth. So the next question is which functions.
+# training images, and on the test images the two differ by one or two of 100, which is chance. A circuit is one more
+# way to parameterise a function, with no advantage by birth. So the next question is which functions.
 #
 # ## 5 · Which functions can a circuit express?
 #

@@ -688,11 +688,12 @@ for layers in (1, 3):
 # - A hybrid model trained with the released code has a vertex in which ten of every twelve circuit outputs are a
 #   cosine. Such a model can train well; the rest of the network has 475,000 weights.
 # - It does not follow that the paper's numbers came from exactly this version; that cannot be seen from outside.
-# - Its FQConv has the gates of the paper. The ResNet block around the circuits adds an effect of its own, which
-#   notebook 04 audits.
+# - Its FQConv runs all gates of the paper, joined in its own direction (section 5). The ResNet block around the
+#   circuits adds an effect of its own, which notebook 04 audits.
 #
-# The presets of this library use the circuits as the paper describes them; `ansatz="hqconv_released"` gives the other,
-# for comparisons. The test that finds such things is four lines long:
+# The presets of this library run all blocks of the paper, joined in the direction of the released code (section 5);
+# `ansatz="hqconv_released"` gives the circuit that it runs, for comparisons. The test that finds such things is four
+# lines long:
 
 # %%
 for circuit in (hqconv(3), fqconv(3)):

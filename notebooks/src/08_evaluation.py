@@ -528,9 +528,11 @@ for text in sorted({f"{e['n']:,} images, features of {e['extractor']}" for e in 
 #
 # `short-raw`, if your copy has it, are the models of `short` again, drawn with their last weights instead of the
 # average of the weights (notebook 06). `short-ddim-10`, `-20` and `-100` are `unet` of `short`, drawn in so many steps.
-# `short-unpaired` is explained in section 9. `paper-ddim-50` are models trained
-# as long as the paper's, drawn by DDIM in 50 steps instead of DDPM, and `paper-raw-ddim-50` are some of them, drawn
-# with their last weights. Rows compare within a block only.
+# `short-unpaired` is explained in section 9. `paper-ddim-50` are models trained as long as the paper's, drawn by DDIM
+# in 50 steps instead of DDPM, and `paper-raw-ddim-50` are some of them, drawn with their last weights. Rows compare
+# within a block only. A hand-over (notebook 07) is named in order by its target, the epochs before it, which weights it
+# hands over (`raw` if named, the last ones), what Adam does and what the average does:
+# `transfer-unet-1-raw-restart-carry`.
 #
 # Beside it, what the cards of the shipped checkpoints say:
 
@@ -758,10 +760,11 @@ if not compared:
 # Two things to notice. A row that says *better* is one of many (section 6, point 5): of rows where nothing differs, one
 # in twenty says *better* or *worse*, whatever its number of seeds. `control-identity`, where no circuit is left at all,
 # had −7.5 and −6.6 on its first two seeds: a narrow interval, and *better*. The third seed, +2.3, took that back. And
-# the `transfer` rows, hand-overs after one epoch as in notebook 07, have much smaller FIDs than `unet`, into hybrids
-# and without any circuit, all but `transfer-unet-1-raw-warm-carry`, where nothing restarts: only hybrid − control is
-# about circuits. The one row that this page's results call *better*, `transfer-unet-1-raw-restart-carry`, has no
-# circuit in it.
+# the `transfer` rows of `short`, hand-overs after one epoch as in notebook 07, have much smaller FIDs than `unet`, into
+# hybrids and without any circuit, all but `transfer-unet-1-raw-warm-carry`, where nothing restarts: only hybrid −
+# control is about circuits. Drawn with the last weights (`short-raw`) the gain is gone, and at the paper's length on
+# MNIST hand-overs lose by ten (notebook 07 says why). The one row that this page's results call *better*,
+# `transfer-unet-1-raw-restart-carry`, has no circuit in it.
 #
 # **Write yours.** Fill in the five entries in your own words, from what this page has shown you. There is no right
 # answer, but there are answers without support; the check only asks that each entry says something.

@@ -85,8 +85,8 @@ def seeded(seed):
 # %% [markdown]
 # ## 1 · What the trained circuits are asked
 #
-# Two shipped models, both after 20 epochs of training from the same seed. Most of this notebook takes `1hqconv` apart,
-# because it can be looked at whole. Its vertex has two ResNet blocks with two convolutions each, and in each
+# Two shipped models, both after 20 epochs of training from the same seed. Most of this notebook looks at `1hqconv`,
+# which is small enough to be seen in full. Its vertex has two ResNet blocks with two convolutions each, and in each
 # convolution one HQConv circuit of 12 wires and 84 weights: four circuits. `fullhqconv`, with 13 of them and a smaller
 # one in each convolution, 56 in all, stands beside it where a verdict is due. We send test images with noise of step t
 # = 300 through the first model and write down what its circuits get and give.
@@ -113,7 +113,7 @@ for name in circuits:
 
 # %% [markdown]
 # The first circuit of each block gets angles of a few radians and answers with all kinds of numbers. The second one
-# gets angles of a fraction of a radian, since it follows a norm, and the norm hands its channels over small. RX(0)
+# gets angles of a fraction of a radian, since the norm before it makes these channels small (section 3). RX(0)
 # leaves a wire in $|0\rangle$; a controlled rotation whose control is $|0\rangle$ does nothing. So with inputs 0 every
 # $\langle Z\rangle$ is 1 whatever the weights are, and near 0 it stays not far from 1: these two circuits say much less
 # than the first two.
