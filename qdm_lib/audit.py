@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from qdm_lib.checks import whole
 from qdm_lib.circuits import Circuit
 from qdm_lib.simulator import simulate
 
@@ -255,7 +256,7 @@ def audit_model(model: nn.Module, *, images: int = 2, draws: int = 2, seed: int 
     """`audit_layer` of a noise predictor eps(x_t, t), on noise images (images, 1, 28, 28) and random steps t."""
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    x_t = torch.randn(images, 1, 28, 28, generator=generator).to(device)
+    x_t = torch.randn(whole("images", images), 1, 28, 28, generator=generator).to(device)
     t = torch.randint(0, getattr(getattr(model, "config", None), "T", 1000), (images,), generator=generator).to(device)
     return audit_layer(model, x_t, t, draws=draws, seed=seed)
 
@@ -296,7 +297,6 @@ def _where(mask: Tensor) -> tuple[int, ...]:
 
 
 def _check(points: int, tolerance: float) -> None:
-    if points < 1:
-        raise ValueError(f"An audit needs at least one random point, got {points}.")
+    whole("points or draws", points)
     if not tolerance > 0:
         raise ValueError(f"The tolerance must be positive, got {tolerance}.")

@@ -287,7 +287,7 @@ def _read_json(folder: Path, kind: str) -> dict:
     path = folder / f"{kind}.json"
     if not path.is_file():
         command = f"train --out {shlex.quote(str(folder))}"
-        raise FileNotFoundError(f"There is no checkpoint in {folder}; '{command}' makes one.")
+        raise FileNotFoundError(f"There is no checkpoint in {folder}; '{command}' makes one (others: docs/models.md).")
     return _parse(path, kind, 1, path.read_bytes())
 
 

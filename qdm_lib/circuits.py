@@ -103,8 +103,9 @@ class Circuit:
         _make_tuple(self, "wire_labels", f"{self.name}: wanted a sequence of wire labels")
         for field, least in (("n_wires", 1), ("n_inputs", 0), ("n_weights", 0)):
             object.__setattr__(self, field, whole(f"{self.name}: {field}", getattr(self, field), least))
-        if self.wire_labels and len(self.wire_labels) != self.n_wires:
-            raise ValueError(f"{self.name}: {len(self.wire_labels)} wire labels for {self.n_wires} wires.")
+        texts = {label for label in self.wire_labels if isinstance(label, str) and label.strip()}
+        if self.wire_labels and not len(texts) == len(self.wire_labels) == self.n_wires:
+            raise ValueError(f"{self.name}: wanted {self.n_wires} different wire labels, got {self.wire_labels}.")
         size = {"input": self.n_inputs, "weight": self.n_weights}
         for gate in self.gates:
             if not isinstance(gate, Gate):
@@ -117,7 +118,7 @@ class Circuit:
         if self.dead_weights and not self.allow_dead_weights:
             raise ValueError(
                 f"{self.name}: weights {list(self.dead_weights)} feed no gate. Use them, lower "
-                "n_weights, or pass allow_dead_weights=True to study such a circuit."
+                "n_weights, or make a Circuit with allow_dead_weights=True to study such a one."
             )
 
     @property

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from qdm_lib.circuits import Circuit, basic, hqconv, hqconv_released
+from qdm_lib.circuits import GATES, Circuit, basic, hqconv, hqconv_released
 from qdm_lib.quantum import QuantumLayer
 
 
@@ -75,7 +75,7 @@ def always_on(circuit: Circuit) -> Circuit:
     for gate in circuit.gates:
         if len(gate.wires) == 1:
             gates.append(gate)
-        elif gate.controls and gate.param is not None:
+        elif gate.controls and GATES[gate.name][1]:
             gates.append(replace(gate, name=gate.name[1:], wires=gate.targets))  # CRX → RX
     return replace(circuit, gates=tuple(gates), name=f"{circuit.name}, controls removed")
 

@@ -90,7 +90,7 @@ def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> tuple[list[t
     found = []
     for op in tape.operations:
         for name, wires, angle in _flatten(op):
-            if not all(isinstance(w, int) for w in wires):
+            if not all(hasattr(w, "__index__") for w in wires):  # NumPy's too
                 raise ValueError(f"Wires must be integers from 0, {name} has wires {wires}.")
             found.append((name, wires, None if angle is None else (angle, inputs, weights)))
     return found, [w for measured in tape.measurements for w in measured.wires.tolist()] or None

@@ -80,7 +80,7 @@ def fid(generated: Tensor, real: Tensor) -> float:
 
 
 def kid(generated: Tensor, real: Tensor, seed: int = 0) -> float:
-    """Unbiased MMD^2 of features (N, D), (M, D), kernel (x.y / D + 1)^3. Lower is better, near 0 for equal sets.
+    """Unbiased MMD^2 of features (N, D), (M, D), kernel (x.y / D + 1)^3. Lower is better, near 0 for one distribution.
 
     The mean over 100 random subsets of 1,000 (or of all, if there are fewer), drawn by the seed.
     """

@@ -68,7 +68,7 @@ class QuantumLayer(nn.Module):
             x = x.to(self.theta.dtype)
             if self.backend == "fast":
                 return fast_simulate(self.circuit, x, self.theta)
-            run = self._run_pennylane if self.backend == "pennylane" else self._run_statevector
+            run = self._run_pennylane if self.backend == "pennylane" and len(x) else self._run_statevector
             return torch.stack([run(x[:, k], self.theta[k]) for k in range(self.n_circuits)], 1)
 
     def _run_statevector(self, x: Tensor, theta: Tensor) -> Tensor:

@@ -124,6 +124,5 @@ def check_arguments(circuit: Circuit, x: Tensor, theta: Tensor) -> None:
     if theta.shape not in (one, each):
         raise ValueError(f"{circuit.name}: wanted weights of shape {one} or {each}, got {tuple(theta.shape)}.")
     if x.dtype not in (torch.float32, torch.float64) or theta.dtype != x.dtype:
-        raise ValueError(
-            f"{circuit.name}: wanted inputs and weights both float32 or both float64, got {x.dtype} and {theta.dtype}."
-        )
+        got = f"{x.dtype} and {theta.dtype}"
+        raise ValueError(f"{circuit.name}: wanted torch tensors, both float32 or both float64, got {got}.")

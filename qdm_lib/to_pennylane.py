@@ -19,7 +19,7 @@ def to_qnode(
     device's wires.
 
     device: a PennyLane device, or a name ("lightning.qubit", "default.mixed", …). shots: runs per expectation value;
-    None is exact. diff_method: as `qml.qnode` takes it; the default is "backprop" on default.qubit without shots,
+    None is exact. diff_method: as `qml.qnode` takes it; by default "backprop" on default.qubit, by name, without shots,
     "parameter-shift" with shots and "best" elsewhere. labels: mark each gate with its block and its angle's source, and
     put a barrier between blocks, so that ``qml.draw_mpl(f)(x, theta)`` shows them. Only default.qubit can run a marked
     gate, so the default is to mark when no device is given.
@@ -45,9 +45,10 @@ def to_qnode(
         diff_method = "backprop" if exact_default else "parameter-shift" if shots else "best"
 
     def f(x, theta):
-        for name, values in (("inputs", x), ("weights", theta)):
-            if "complex" in str(getattr(values, "dtype", "")):
-                raise ValueError(f"{circuit.name}: wanted real {name}, got {values.dtype}.")
+        for name, values, n in (("inputs", x, circuit.n_inputs), ("weights", theta, circuit.n_weights)):
+            shape, kind = qml.math.shape(values), getattr(values, "dtype", type(values).__name__)
+            if "complex" in str(kind) or shape[-1:] != (n,):
+                raise ValueError(f"{circuit.name}: wanted real {name}, got {kind} of shape {shape}, not (…, {n}).")
         previous = None
         for gate in circuit.gates:
             on = [wires[w] for w in gate.wires]

@@ -142,7 +142,7 @@ class UNet(nn.Module):
     works on 2×2×40. The decoder mirrors the encoder and concatenates the skips, last in first out.
 
     generator: source of the initial weights: LeCun-normal kernels, zero biases, θ ~ U[0, 1). When called, ValueError
-    for other shapes and for what `check_times` refuses; TypeError where, outside of autocast, x_t has another dtype.
+    for other shapes, and what `check_times` raises; TypeError where, outside of autocast, x_t has another dtype.
     """
 
     def __init__(self, config: UNetConfig, generator: torch.Generator | None = None) -> None:
@@ -206,10 +206,10 @@ class UNet(nn.Module):
         return self.last(h)
 
     def _check(self, x_t: Tensor, t: Tensor) -> None:
+        check_times(t, self.config.T)
         if x_t.ndim != 4 or x_t.shape[1:] != (1, 28, 28) or t.shape != x_t.shape[:1]:
             got = f"{tuple(x_t.shape)} and {tuple(t.shape)}"
             raise ValueError(f"Wanted x_t of shape (B, 1, 28, 28) and t of shape (B,), got {got}.")
-        check_times(t, self.config.T)
         wanted, kind = self.first.weight.dtype, x_t.device.type
         if wanted not in (torch.float32, torch.float64):
             raise TypeError(f"Wanted weights in float32 or float64, got {wanted}; for less use torch.autocast.")

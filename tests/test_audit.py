@@ -72,7 +72,12 @@ def test_audit_is_frozen_and_repeats():
         first.points = 7
 
 
-@pytest.mark.parametrize("bad", [dict(points=0), dict(tolerance=0.0), dict(tolerance=float("nan"))])
+def test_a_model_is_audited_on_one_image_at_least():
+    with pytest.raises(ValueError, match="images must be a whole number, at least 1; got 0"):
+        audit_model(build_unet("unet"), images=0)
+
+
+@pytest.mark.parametrize("bad", [dict(points=0), dict(points=1.5), dict(tolerance=0.0), dict(tolerance=float("nan"))])
 def test_bad_arguments(bad):
     with pytest.raises(ValueError):
         audit_circuit(basic(), **bad)

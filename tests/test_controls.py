@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qdm_lib.checkpoint import load_model, save_model
-from qdm_lib.circuits import basic, fqconv, hqconv, hqconv_released
+from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.controls import CONTROLS, LowRank, always_on, single_wire_gates
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
@@ -45,6 +45,13 @@ def test_classical_control_refuses_what_does_not_fit():
 def test_without_its_controlled_gates_a_circuit_is_cos(circuit):
     x, theta = torch.randn(4, 12).double(), torch.rand(circuit.n_weights).double()
     torch.testing.assert_close(simulate(single_wire_gates(circuit), x, theta), x.cos())
+
+
+def test_always_on_keeps_a_controlled_rotation_of_a_fixed_angle():
+    gates = (Gate("CRX", (0, 1), ("input", 0)), Gate("CRY", (1, 0), offset=0.3), Gate("CNOT", (0, 1)))
+    assert [(gate.name, gate.wires, gate.offset) for gate in always_on(Circuit(gates, 2, 1, 0)).gates] == [
+        ("RX", (1,), 0), ("RY", (0,), 0.3)
+    ]  # fmt: skip
 
 
 def test_always_on_no_output_depends_on_another_wire():

@@ -145,7 +145,7 @@ def test_gate_labels_stay_legible_on_a_page_of_700_pixels(circuit):
 
 def test_text_of_a_small_circuit_is_exact():
     gates = (
-        Gate("RX", (0,), ("input", 0), block="encoding"),
+        Gate("RX", (0,), ("input", 0), -1, block="encoding"),
         Gate("Hadamard", (1,)),
         Gate("CRZ", (2, 0), ("weight", 0), 2.0),
         Gate("RY", (1,), offset=0.5),
@@ -154,9 +154,9 @@ def test_text_of_a_small_circuit_is_exact():
         "small: 3 wires, 3 gates after the encoding, 1 weight θ (angles scaled by gate)",
         "in order: encoding × 1, gates × 3",
         "",
-        "0: ─RX(x0)─╭RZ(θ0)─────────── ⟨Z⟩",
-        "1: ─H──────│────────RY(0.5)── ⟨Z⟩",
-        "2: ────────╰●──────────────── ⟨Z⟩",
+        "0: ─RX(-1·x0)─╭RZ(2·θ0)─────────── ⟨Z⟩",
+        "1: ─H─────────│──────────RY(0.5)── ⟨Z⟩",
+        "2: ───────────╰●────────────────── ⟨Z⟩",
     ]
 
 

@@ -161,6 +161,20 @@ def test_qnodes_take_numpy_arrays(circuit):
 
 
 @pytest.mark.parametrize("backend", ["fast", "statevector", "pennylane"])
+def test_an_empty_batch_gives_none(backend):
+    assert QuantumLayer(basic(4, 1), 2, backend)(torch.zeros(0, 2, 4)).shape == (0, 2, 4)
+
+
+def test_a_qnode_refuses_other_numbers_of_inputs_and_weights():
+    run = to_qnode(basic())
+    for x, theta in ((torch.zeros(5), torch.zeros(16)), (torch.zeros(4), torch.zeros(17)), (np.zeros(4), np.zeros(15))):
+        with pytest.raises(
+            ValueError, match=r"wanted real (inputs|weights), got .*float.* of shape .*, not \(…, (4|16)\)"
+        ):
+            run(x, theta)
+
+
+@pytest.mark.parametrize("backend", ["fast", "statevector", "pennylane"])
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_complex_inputs_are_refused(backend, dtype):
     with pytest.raises(ValueError, match="wanted real inputs, got torch.complex"):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,12 @@ def test_numbers_of_numpy_are_taken_and_can_be_written(tmp_path, images):
     assert train_run(config, tmp_path, images=images, device="cpu", progress=False).last_step == 1
     assert load_checkpoint(tmp_path).run_config["seed"] == 3
     assert RunConfig(**json.loads(json.dumps({"steps": 1, "seed": 3}))).steps == config.steps
+    recipe = TrainConfig(batch_size=SMALL.batch_size, learning_rate=np.float32(1e-3))
+    config = RunConfig("unet", steps=1, hybridization=np.int64(1), recipe=recipe)
+    for steps in (1, 2):  # the second goes on with what the first saved
+        longer = replace(config, steps=steps)
+        run = train_run(longer, tmp_path / "x", images=images, device="cpu", progress=False, resume=steps > 1)
+        assert run.last_step == steps
 
 
 def test_what_a_preset_can_be_is_taken():

@@ -68,13 +68,19 @@ def test_hybridization_says_what_it_resolved_to(capsys):
         (lambda: build_unet("unet", paper_count=True), "needs quanv=True"),
         (lambda: UNetConfig(full=True), "needs n_circuits=13"),
         (lambda: UNetConfig(n_circuits=14), "n_circuits must be a whole number, 0 … 13; got 14"),
-        (lambda: build_unet("unet")(torch.zeros(2, 1, 32, 32), torch.zeros(2)), r"got \(2, 1, 32, 32\)"),
-        (lambda: build_unet("unet")(torch.zeros(2, 1, 28, 28), torch.zeros(3)), r"and \(3,\)"),
+        (lambda: build_unet("unet")(torch.zeros(2, 1, 32, 32), torch.zeros(2).long()), r"got \(2, 1, 32, 32\)"),
+        (lambda: build_unet("unet")(torch.zeros(2, 1, 28, 28), torch.zeros(3).long()), r"and \(3,\)"),
     ],
 )
 def test_a_mistake_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("t", [5, torch.zeros(2)])
+def test_steps_are_whole_numbers_in_a_tensor(t):
+    with pytest.raises(TypeError, match="t must be an int64 tensor of time steps, one for each image"):
+        build_unet("unet")(torch.zeros(2, 1, 28, 28), t)
 
 
 @pytest.mark.parametrize(

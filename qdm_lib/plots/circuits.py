@@ -172,12 +172,12 @@ def _short(gate: Gate) -> str:
 
 
 def angle_source(gate: Gate) -> str:
-    """Where the angle comes from: x3, θ7, or a fixed number of radians."""
-    if not GATES[gate.name][1]:
-        return ""
+    """Where the angle comes from: x3, -2·x3, θ7, or a fixed number of radians; a weight's scale 2π is not written."""
     if gate.param is None:
-        return f"{gate.offset:.3g}"
-    return f"{'x' if gate.param[0] == 'input' else 'θ'}{gate.param[1]}" + (f"{gate.offset:+.2g}" if gate.offset else "")
+        return f"{gate.offset:.3g}" if GATES[gate.name][1] else ""
+    letter, usual = ("x", 1) if gate.param[0] == "input" else ("θ", TWO_PI)
+    scale = "" if gate.scale in (1, usual) else f"{gate.scale:.3g}·"
+    return f"{scale}{letter}{gate.param[1]}" + (f"{gate.offset:+.2g}" if gate.offset else "")
 
 
 def _summary(circuit: Circuit) -> str:

@@ -329,7 +329,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def _check_same_run(saved: Checkpoint, config: RunConfig, images: ImageSet) -> None:
-    there, here = saved.run_config, json.loads(json.dumps(asdict(config)))
+    there, here = saved.run_config, json.loads(json.dumps(asdict(config), default=float))
     free = ("steps", "backend", "bf16")  # how long and how fast, not what
     for name in here:
         if name not in free and there.get(name) != here[name]:
