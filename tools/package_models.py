@@ -1,7 +1,7 @@
 """Put the trained models into the wheel: setuptools' build step, named in pyproject.toml.
 
-A clone has them in checkpoints/, beside the package, and an editable install finds them there. A wheel carries model
-and header of each in qdm_lib/checkpoints/, and `qdm_lib.checkpoint.SHIPPED` is whichever of the two is there.
+A clone has them in checkpoints/, beside the package, and an editable install finds them there. A wheel carries model,
+header and film of each in qdm_lib/checkpoints/, and `qdm_lib.checkpoint.SHIPPED` is whichever of the two is there.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("model.safetensors", "model.json")  # their cards and pictures stay in the repository
+FILES = ("model.safetensors", "model.json", "film.png")  # the last is what the widgets show
 
 
 class BuildPy(build_py):

@@ -594,9 +594,10 @@ show_described(
 # the end they lie within 2.6. In between, after 10 epochs, the four hybrids are 3.7 to 7.6 ahead of `unet`; after 20
 # one of them still is. On MNIST two of the three hybrids are behind `unet` after 10 epochs. Our `1hqconv` is ahead on
 # clothes after 1, 10 and 20 epochs, by 3.0, 1.7 and 1.2; after 1 epoch `7hqconv` is ahead by 4.4 and `fullhqconv`
-# behind by 1.8. On digits `1hqconv` is behind after 10 (4.5 against 4.0) and a little ahead after 20, where `7hqconv`
-# is behind. As far as the paper says, each number is of one run, and so is each of ours (not all by one version of
-# PyTorch and on one processor: steps of one seed differ by rounding).
+# behind by 1.8. On digits all three are ahead after 1 epoch, by 3.8, 5.3 and 4.8 (in the paper by 5.3, 8.5 and 11.3);
+# `1hqconv` is behind after 10 (4.5 against 4.0) and a little ahead after 20, where `7hqconv` is behind. As far as the
+# paper says, each number is of one run, and so is each of ours (not all by one version of PyTorch and on one processor:
+# steps of one seed differ by rounding).
 #
 # "Hybrid models converge faster" is a sentence about the loss, too. The mean training loss of each epoch, in the runs
 # that kept it:
