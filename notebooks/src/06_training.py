@@ -17,7 +17,8 @@
 # is any function `model(x_t, t)`.
 #
 # **Measured** on one CPU core, including the start of Python: 165 s of processor time and 1.2 GB of memory; with
-# `QDM_SIZE=test` 24 s and 1.0 GB. A busy machine takes longer. No network is needed.
+# `QDM_SIZE=test` 24 s and 1.0 GB. A busy or slower machine takes longer (that of the numbers below more than twice as
+# long). No network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
@@ -76,7 +77,7 @@ LIVE_EVERY = 12 if FAST else 20  # steps between two pictures
 N_TEST = 64 if FAST else 400  # test images whose loss is compared
 N_DRAWN = 2 if FAST else 6  # images for each sampler of section 6
 DDPM_STEPS, LIMIT = (50, 60) if FAST else (1000, 100)  # steps of its two longest samplers
-N_GALLERY, N_CHECKPOINTS = (4, 2) if FAST else (14, 8)  # images for each checkpoint of section 7, and how many
+N_GALLERY, N_CHECKPOINTS = (4, 2) if FAST else (10, 8)  # images for each checkpoint of section 7, and how many
 keep_memory()  # the process keeps freed memory: faster steps, same values
 plt.rcParams["figure.dpi"] = 90
 BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "green", "vermilion")), "#777777")
@@ -520,10 +521,10 @@ for dataset, title in DATASETS.items():
 
 # %% [markdown]
 # *Figures: a row of images for each shipped model of `unet` and `1hqconv` with its epochs, from the same noise. After
-# one epoch there is little but texture, after ten most garments can be named, after twenty most digits. The classical
-# and the hybrid model of one seed begin with the same weights wherever both have them, and see the same batches: from
-# one noise they draw much the same picture in every row from ten epochs on, in a few columns another one. (Models that
-# were handed over are in notebook 07.)*
+# one epoch there is little but texture (of digits, strokes), after ten most garments can be named, after twenty most
+# digits. The classical and the hybrid model of one seed begin with the same weights wherever both have them, and see
+# the same batches: from one noise they draw much the same picture in every row from ten epochs on, in a few columns
+# another one. (Models that were handed over are in notebook 07.)*
 #
 # The way from noise to picture, of one training of `unet` after 1 epoch and after 20, from the same noise in the same
 # 20 steps of DDIM, and of digits after 20. (The hybrid models' films stand beside them in notebook 05's widget.) Press
@@ -619,7 +620,8 @@ show_described(figure, "Mean training loss of each epoch: steep in the first epo
 
 # %% [markdown]
 # *Figure: the mean training loss of each epoch. On digits the curves of `unet`, `1hqconv` and `7hqconv` lie within
-# 1.2 % of each other in every epoch; on clothes only the first epoch of `7hqconv` was kept.*
+# 1.2 % of each other in every epoch. Of `fullhqconv`, and of `7hqconv` on clothes, there is a first epoch only; other
+# runs on clothes did not keep theirs.*
 
 # %% [markdown]
 # ## 8 · Your own run
