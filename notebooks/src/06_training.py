@@ -523,8 +523,8 @@ for dataset, title in DATASETS.items():
 # *Figures: a row of images for each shipped model of `unet` and `1hqconv` with its epochs, from the same noise. After
 # one epoch there is little but texture (of digits, strokes), after ten most garments can be named, after twenty most
 # digits. The classical and the hybrid model of one seed begin with the same weights wherever both have them, and see
-# the same batches: from one noise they draw much the same picture in every row from ten epochs on, in a few columns
-# another one. (Models that were handed over are in notebook 07.)*
+# the same batches: from one noise, after as many epochs, they draw much the same picture, in a few columns another one.
+# (Models that were handed over are in notebook 07.)*
 #
 # The way from noise to picture, of one training of `unet` after 1 epoch and after 20, from the same noise in the same
 # 20 steps of DDIM, and of digits after 20. (The hybrid models' films stand beside them in notebook 05's widget.) Press
