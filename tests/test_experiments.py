@@ -101,7 +101,10 @@ UNET = "[[cells]]\npreset = 'unet'\nseeds = [0]\n"
             "protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = 3",
             "cells.0.seeds: A cell needs seeds, .*; got 3",
         ),
-        ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ncontrol = 'zero'", "control replaces the vertex"),
+        (
+            "protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ncontrol = 'zero'",
+            "control='zero' replaces circuits",
+        ),
         ("protocol = 'x'\n[[cells]]\npreset = 'unet'\nseeds = [0]\ntransfer = {epochs = 20}", "leaves none"),
         ("protocol = 'x'\n" + "[[cells]]\npreset = 'unet'\nseeds = [0]\n" * 2, "twice are fashion-mnist/unet"),
         ("protocol = 'x'\ncells = []", "needs at least one"),

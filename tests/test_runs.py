@@ -37,7 +37,7 @@ def images():
         ({"model_options": {"anzatz": "fqconv"}}, "Did you mean 'ansatz'"),
         ({"model_options": {"ansatz": "mine"}}, "Unknown ansatz 'mine'"),
         ({"model_options": {"paper_count": True}}, "needs quanv=True"),
-        ({"preset": "unet", "model_options": {"control": "zero"}}, "control replaces the vertex's circuits"),
+        ({"preset": "unet", "model_options": {"control": "zero"}}, "control='zero' replaces circuits"),
         ({"model_options": {"preset": "unet"}}, "Unknown model option 'preset'"),
         ({"model_options": {"T": 10}}, "Unknown model option 'T'"),
         ({"model_options": {"quanv": "no"}}, "quanv must be True or False"),
