@@ -109,10 +109,10 @@ def test_fast_moves_lose_nothing_and_leave_no_figure_behind(box):
     assert plt.get_fignums() == figures
 
 
-TWO = ("FQConv", "HQConv") * 3
+TWO = ("FQConv", "HQConv") * 6
 
 
-@pytest.mark.parametrize("control, values", [("x", (15, 30, 45, 60, 75)), ("layers", (2, 3, 2, 3, 2)), ("ansatz", TWO)])
+@pytest.mark.parametrize("control, values", [("x", (15, 30, 45, 60, 75)), ("layers", (2, 3) * 6), ("ansatz", TWO)])
 def test_it_answers_quickly(box, control, values):
     assert quickest([partial(setattr, box.controls[control], "value", value) for value in values]) < 0.2
 

@@ -561,7 +561,7 @@ def test_play_runs_the_films_once_and_stays_at_the_images(box):
 def test_moves_leave_no_figure_behind_and_answer_quickly(box):
     figures = plt.get_fignums()
     set_ = lambda name, *values: [partial(setattr, box.controls[name], "value", value) for value in values]  # noqa: E731
-    moves = set_("column2", *(f"{n}hqconv" for n in (2, 3, 4, 5, 6)))
+    moves = set_("column2", *(f"{n}hqconv" for n in (2, 3, 4, 5, 6, 8, 9, 10, 11, 12)))
     assert quickest(moves) < 0.2  # counts the parameters and draws the U-Net of settings not seen before
     moves += set_("epochs", 1, 10, 2, 20) + set_("dataset", "mnist", "fashion-mnist") + set_("frame", 0, 5, 10)
     moves += set_("compare", *box.controls["compare"].options[:-1]) + [box.controls["play"].click]
