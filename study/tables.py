@@ -12,6 +12,7 @@ from typing import NamedTuple
 from qdm_lib.files import replacing
 from qdm_lib.paper import HAND_OVER
 from qdm_lib.statistics import (
+    OTHER_EFFECT,
     SHARES,
     SMALLEST_EFFECT,
     classical_null,
@@ -172,10 +173,10 @@ def difference_table(group: Group) -> Table:
     header = ["difference", "score", "epoch", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
               "margin", "verdict", "p, Holm", "real images score"]  # fmt: skip
     n, tested = sum(int(row[3]) > 1 for row in rows), sum(not math.isnan(p) for p in p_values)
-    share, known = smallest_effect(group.dataset, {0: (1, 0)}), group.dataset in SMALLEST_EFFECT
+    share = SMALLEST_EFFECT.get(group.dataset)
     note = (
-        f"Margin: the smallest effect of interest, {share:.0%} of the mean classical score"
-        + (", the largest gain in FID that the paper reports on this data set" if known else "")
+        f"Margin: the smallest effect of interest, {share or OTHER_EFFECT:.0%} of the mean classical score"
+        + (", the largest gain in FID that the paper reports on this data set" if share else "")
         + ". From few common seeds a bootstrap covers far less than 95 %; the wider of the two intervals decides: "
         '"higher" or "lower" if it leaves out zero, "equivalent" if it lies within the margin, else "open". '
         f"Differences with two seeds or more: {n}."

@@ -12,7 +12,7 @@ from qdm_lib.cli.commands import main
 from qdm_lib.runs.distributed import Processes, launched_processes
 from qdm_lib.runs.run import read_losses
 
-pytest.importorskip("accelerate")
+pytest.importorskip("accelerate", reason="accelerate is not installed (requirements-dev.txt)")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "QDM_DATA_DIR": "/nowhere", "CUDA_VISIBLE_DEVICES": ""}
 
 

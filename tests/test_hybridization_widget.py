@@ -667,3 +667,8 @@ def test_bad_arguments():
     for bad in (dict(preset="x"), dict(dataset="x"), dict(dataset="emnist-digits")):
         with pytest.raises(ValueError, match="Known are"):
             hybridization(**bad)
+
+
+def test_a_data_set_is_asked_for_where_there_are_no_models(tmp_path):
+    with pytest.raises(ValueError, match="There are no trained models in .*, so none of 'mnist'"):
+        hybridization(dataset="mnist", root=tmp_path)

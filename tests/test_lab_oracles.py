@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import reduce
 
 import numpy as np
+import pennylane as qml
 import pytest
 import torch
 import torch.nn.functional as F
@@ -189,7 +190,6 @@ def test_lab_09_s_means_are_the_library_s():
 
 def test_lab_09_s_channel_is_pennylane_s():
     """By PennyLane's Kraus matrices for one of three with p; the other two meanings by their words."""
-    qml = pytest.importorskip("pennylane")
     one, each, mixed = lab09.CHANNELS
     rho, p = lab09._mixed(Draw("l"), 2), 0.13
 

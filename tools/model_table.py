@@ -9,11 +9,12 @@ been trained equally long. An empty field says that nobody has trained that mode
 
 import argparse
 import json
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+
+from qdm_course.widgets.evidence import handed_over
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
@@ -32,8 +33,8 @@ def row_of(name: str, card: dict) -> str:
     """What a row is called: the preset, and how it was made where that is more than training it."""
     ending = name.partition("/")[2].removeprefix(card["preset"])
     if ending.startswith("-transfer"):
-        epochs = re.search(r"(\d+) of them as `unet`", card["protocol"])[1]
-        return f"`{card['preset']}`, handed over from `unet` after {epochs} epochs"
+        first = handed_over(ROOT / "checkpoints" / name).partition(",")[0]  # 18 epochs as unet
+        return f"`{card['preset']}`, handed over after {first}"
     return f"`{card['preset']}`" + (", zeros for circuits" if ending.startswith("-zero") else "")
 
 

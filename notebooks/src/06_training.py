@@ -17,8 +17,8 @@
 # is any function `model(x_t, t)`.
 #
 # **Measured** on one CPU core, including the start of Python: 165 s of processor time and 1.2 GB of memory; with
-# `QDM_SIZE=test` 24 s and 1.0 GB. A busy or slower machine takes longer (that of the numbers below more than twice as
-# long). No network is needed.
+# `QDM_SIZE=test` 24 s and 1.0 GB. A busy or slower machine takes longer, as did that of the numbers below. No
+# network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.

@@ -293,10 +293,11 @@ def paper_fid_change(dataset: str, name: str, epochs: float) -> float | None:
         control = printed["classical_transfer"].get(dataset, {}).get("fid")
         given = {f"{printed['transfer_into']}-transfer": fids.get("transfer"), "unet-transfer": control}
         fid = given.get(name) if epochs == printed["protocol"]["epochs"] else None
+    elif epochs == printed["protocol"]["epochs"]:  # its tables have more models than its figures
+        fids = {n: scores["fid"] for n, scores in printed["scores"].get(dataset, {}).items()}
+        fid = fids.get(name)
     else:
         fids = {n: by.get(length) for n, by in printed["fid_after_epochs"].get(dataset, {}).items()}
-        if epochs == printed["protocol"]["epochs"]:  # its tables have more models
-            fids = {n: scores["fid"] for n, scores in printed["scores"].get(dataset, {}).items()}
         fid = fids.get(name)
     base = fids.get("unet")
     return None if name == "unet" or fid is None or base is None else fid / base - 1

@@ -24,9 +24,7 @@ from qdm_lib.quantum import QuantumLayer
 
 IMAGES, STEPS, EVERY = 8, 20, 2  # images of a film, steps of DDIM, and steps from frame to frame
 SIZE, MILLISECONDS = 28, 250  # pixels a side; from frame to frame when it plays
-WEIGHTS_STREAM = (
-    5_000_011  # added to the seed of random weights, as in qdm_lib.runs.streams: not a training's first ones
-)
+WEIGHTS_STREAM = 5_000_011  # added to the seed of random weights: see qdm_lib.runs.streams
 AS_TRAINED, RANDOM = "as trained", "random weights"
 ABLATIONS = {AS_TRAINED: None, RANDOM: None, "zeros": "zero", "cos(x)": "cos"}  # and the controls they are
 

@@ -68,9 +68,9 @@ def hybridization(
     choice("preset", preset, PRESETS)
     root = ROOT if root is None else Path(root)
     known = datasets_with_models(root)
-    if dataset is not None and not known:
-        raise ValueError(f"There are no trained models in {models_folder(root)}, so none of {dataset!r}.")
     if dataset is not None:
+        if not known:
+            raise ValueError(f"There are no trained models in {models_folder(root)}, so none of {dataset!r}.")
         choice("data set with trained models", dataset, known)
     default = "fashion-mnist" if "fashion-mnist" in known or not known else known[0]
     return _Hybridization(preset, dataset or default, root)
