@@ -24,7 +24,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/test_notebooks_run.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/test_notebooks_run.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_notebooks_run.py
 
 site: $(VENV)/dev
