@@ -25,7 +25,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/test_notebooks_run.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_notebooks_run.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --maxschedchunk=1 tests/test_notebooks_run.py
 
 site: $(VENV)/dev
 	$(BIN)/python tools/build_site.py

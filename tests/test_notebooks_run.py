@@ -6,7 +6,7 @@ test size; 06 to 09 at Binder's, where everything printed and drawn must be what
 and captions describe.
 
 A warning is an error, and nothing may be written to stderr. `make test` runs this file on its own, two notebooks at a
-time; the full size is `make notebooks`.
+time, the longest first; the full size is `make notebooks`.
 """
 
 import base64
@@ -58,22 +58,6 @@ def said(used: dict) -> list[tuple[str, str]]:
 def all_of(source: Path, verdict: str) -> list[tuple[str, str]]:
     """One verdict on every question of a notebook."""
     return [(key, verdict) for key in ANSWERS if key[:2] == source.stem[:2]]
-
-
-@pytest.mark.parametrize("source", IN_TEST_SIZE, ids=lambda s: s.stem)
-def test_runs_in_test_size(source):
-    used = run(source, ROOT / "notebooks" / f"{source.stem}.ipynb", ROOT / "notebooks", "test")
-    assert said(used) == all_of(source, "not answered yet")
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
-def test_runs_with_its_questions_answered(source, tmp_path):
-    book = notebook(source)
-    for cell in book.cells:
-        cell.source = CALL.sub(lambda found: f'check("{found[1]}", {ANSWERS[found[1]][0][0]})', cell.source)
-    nbformat.write(book, tmp_path / "answered.ipynb")
-    used = run(source, tmp_path / "answered.ipynb", tmp_path, "test")
-    assert said(used) == all_of(source, "right")
 
 
 # ------------------------------------------------------------------------------------------ Binder's size
@@ -136,6 +120,28 @@ def test_binders_size_shows_what_the_stored_notebook_shows(source, tmp_path):
     cells = zip(notebook(source).cells, nbformat.read(kept, as_version=4).cells, strict=True)
     wrong = {shown.source[-120:]: found for stored, shown in cells if (found := differences(stored, shown))}
     assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
+
+
+# ------------------------------------------------------------------------------------------ the test size
+
+
+@pytest.mark.parametrize("source", IN_TEST_SIZE, ids=lambda s: s.stem)
+def test_runs_in_test_size(source):
+    used = run(source, ROOT / "notebooks" / f"{source.stem}.ipynb", ROOT / "notebooks", "test")
+    assert said(used) == all_of(source, "not answered yet")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_runs_with_its_questions_answered(source, tmp_path):
+    book = notebook(source)
+    for cell in book.cells:
+        cell.source = CALL.sub(lambda found: f'check("{found[1]}", {ANSWERS[found[1]][0][0]})', cell.source)
+    nbformat.write(book, tmp_path / "answered.ipynb")
+    used = run(source, tmp_path / "answered.ipynb", tmp_path, "test")
+    assert said(used) == all_of(source, "right")
+
+
+# ------------------------------------------------------------------------------------------ the comparison
 
 
 def test_a_difference_is_found():
