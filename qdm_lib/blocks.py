@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qdm_lib.checks import choice
+from qdm_lib.checks import choice, whole
 from qdm_lib.engine import norm_silu, pool, read
 
 
@@ -40,11 +40,14 @@ def lecun_normal_(weight: Tensor, generator: torch.Generator | None = None) -> T
 class TimeEmbedding(nn.Module):
     """t (B,) → (B, 4·dim): sin(t·ω_k), cos(t·ω_k), then Linear, GELU, Linear.
 
-    ω_k = exp(−ln(10000)·k/(dim/2 − 1)) for k = 0 … dim/2 − 1. `t` enters raw, 0 … T−1.
+    ω_k = exp(−ln(10000)·k/(dim/2 − 1)) for k = 0 … dim/2 − 1. `t` enters raw, 0 … T−1. ValueError unless dim is even
+    and at least 4.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        if whole("dim", dim, 4) % 2:
+            raise ValueError(f"dim must be even, half for sines and half for cosines; got {dim}.")
         self.half = dim // 2
         self.layers = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, 4 * dim))
 
@@ -72,10 +75,9 @@ class WeightStandardizedConv2d(nn.Conv2d):
 class CircuitConv(nn.Module):
     """A convolution of kernel 2×2 and stride 2 whose kernel is a circuit.
 
-    The n·c channels form n groups of c; circuit k sees every non-overlapping 2×2 patch of group k
-    on wires 4·channel + 2·row + column and puts ⟨Z⟩ of a wire where its input came from.
-    On the 2×2 vertex there is one patch: each circuit sees its channels whole. On a larger map
-    the circuit slides over all patches (quanvolution).
+    The n·c channels form n groups of c; circuit k sees every non-overlapping 2×2 patch of group k on wires 4·channel +
+    2·row + column and puts ⟨Z⟩ of a wire where its input came from. On the 2×2 vertex there is one patch: each circuit
+    sees its channels whole. On a larger map the circuit slides over all patches (quanvolution).
 
     layer: maps (rows, n, 4·c) to the same shape, as a `QuantumLayer` does. n_circuits: n. channels: c, 3 for 12
     wires, 1 for 4 wires. ValueError where x does not have n·c channels, or has an odd height or width.
@@ -83,7 +85,7 @@ class CircuitConv(nn.Module):
 
     def __init__(self, layer: nn.Module, n_circuits: int, channels: int = 3) -> None:
         super().__init__()
-        self.layer, self.n_circuits, self.channels = layer, n_circuits, channels
+        self.layer, self.n_circuits, self.channels = layer, whole("n_circuits", n_circuits), whole("channels", channels)
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
@@ -100,12 +102,12 @@ class CircuitConv(nn.Module):
 class SplitConv(nn.Module):
     """Circuits on the first channels, another convolution on the others, outputs concatenated.
 
-    quantum sees channels 0 … k−1; rest sees channels k … C−1, or all C with ``rest_sees_all``.
+    quantum sees channels 0 … k−1, k ≥ 1; rest sees channels k … C−1, or all C with ``rest_sees_all``.
     """
 
     def __init__(self, quantum: nn.Module, k: int, rest: nn.Module, rest_sees_all: bool = False):
         super().__init__()
-        self.quantum, self.k, self.rest, self.rest_sees_all = quantum, k, rest, rest_sees_all
+        self.quantum, self.k, self.rest, self.rest_sees_all = quantum, whole("k", k), rest, rest_sees_all
 
     def forward(self, x: Tensor) -> Tensor:
         rest = self.rest(x if self.rest_sees_all else x[:, self.k :])

@@ -216,7 +216,7 @@ def load_model(folder: str | Path, ema: bool = True, backend: str | None = None)
     except TypeError as error:  # a field that this version does not know
         raise ValueError(f"{folder} describes a model this version cannot build: {error}.") from None
     model = UNet(config if backend is None else dataclasses.replace(config, backend=backend))
-    check_fit(f"The weights in {folder}", weights, f"the model {config.preset!r}", model.state_dict())
+    check_fit(f"The file in {folder}", weights, f"the model {config.preset!r}", model.state_dict())
     model.load_state_dict(weights)
     model.schedule = schedule
     return model.eval()

@@ -202,9 +202,8 @@ def hqconv(layers: int = 3) -> Circuit:
 def fqconv(layers: int = 3) -> Circuit:
     r"""FQConv: 12 wires, 24 weights a layer (arXiv:2402.16147, section 3).
 
-    For each channel base = 8, 4, 0: block C, four CRZ with control (base+4+i) mod 12 and target
-    base+i for i = 3, 2, 1, 0; then block D, four CRX on the same pairs. Angles are 2π·θ.
-    Encoding and both blocks of base 8:
+    For each channel base = 8, 4, 0: block C, four CRZ with control (base+4+i) mod 12 and target base+i for i = 3, 2, 1,
+    0; then block D, four CRX on the same pairs. Angles are 2π·θ. Encoding and both blocks of base 8:
 
     >>> from qdm_lib.plots import circuit_text
     >>> print(circuit_text(fqconv(1)).split("\n\n")[1])
@@ -295,8 +294,8 @@ def _count(layers: int) -> str:
     return "1 layer" if layers == 1 else f"{layers} layers"
 
 
-# Ansätze by name, as functions of the number of layers. Add your own 12-wire ansatz here at run
-# time (ANSATZE["mine"] = my_function) and `build_unet("1hqconv", ansatz="mine")` uses it.
+# Ansätze by name, as functions of the number of layers. Add your own, of 12 wires and 12 inputs, at run time
+# (ANSATZE["mine"] = my_function): `build_unet("1hqconv", ansatz="mine")` uses it. A saved model holds the name alone.
 ANSATZE: dict[str, Callable[[int], Circuit]] = {
     "hqconv": hqconv,
     "fqconv": fqconv,

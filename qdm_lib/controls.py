@@ -67,7 +67,7 @@ class LowRank(nn.Module):
 
 
 def always_on(circuit: Circuit) -> Circuit:
-    """Every controlled rotation becomes a plain one: as many angles, but no output depends on another wire.
+    """Every controlled rotation becomes a plain one: as many angles, but no wire acts on another.
 
     Controlled gates without an angle (CNOT, CZ) and SWAP are left out.
     """

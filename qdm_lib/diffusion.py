@@ -8,11 +8,10 @@ Symbols: `x_0` clean image, `x_t` noisy image, `eps` standard normal noise, `t` 
 `betas` the noise variance added at each step, `alphas_cumprod` (written ᾱ_t) the share of the image's
 variance that is left after step t, `snr` = ᾱ/(1-ᾱ).
 
-Sources: Ho et al. 2020 (DDPM, arXiv:2006.11239), whose equation numbers are cited below; Nichol and
-Dhariwal 2021 (cosine schedule, arXiv:2102.09672); Song et al. 2021 (DDIM, arXiv:2010.02502); Lu et al.
-2022 (DPM-Solver++, arXiv:2211.01095); Choi et al. 2022 (P2 weight, arXiv:2204.00227). The quantum hybrid
-models of arXiv:2402.16147 use the same process; its section 2 reviews it. Built by hand in notebook 01,
-sections 2 to 9.
+Sources: Ho et al. 2020 (DDPM, arXiv:2006.11239), whose equation numbers are cited below; Nichol and Dhariwal 2021
+(cosine schedule, arXiv:2102.09672); Song et al. 2021 (DDIM, arXiv:2010.02502); Lu et al. 2022 (DPM-Solver++,
+arXiv:2211.01095); Choi et al. 2022 (P2 weight, arXiv:2204.00227). The quantum hybrid models of arXiv:2402.16147 use the
+same process; its section 2 reviews it. Built by hand in notebook 01, sections 2 to 9.
 """
 
 from __future__ import annotations
@@ -37,10 +36,9 @@ Model = Callable[[Tensor, Tensor], Tensor]
 def cosine_betas(T: int = 1000, s: float = 0.008) -> Tensor:
     """Noise variances of the cosine schedule, (T,) float64; the schedule of the recipe.
 
-    ᾱ(τ) = f(τ)/f(0) with f(τ) = cos²(π/2 · (τ+s)/(1+s)), τ = 0, 1/T, …, 1, and
-    β_t = 1 - ᾱ_{t+1}/ᾱ_t, clipped at 0.999 (Nichol and Dhariwal 2021, equation 17).
-    The clip only acts at the last step, where ᾱ would be 0 and nothing of the image would be left.
-    ValueError where T < 1 or s <= 0.
+    ᾱ(τ) = f(τ)/f(0) with f(τ) = cos²(π/2 · (τ+s)/(1+s)), τ = 0, 1/T, …, 1, and β_t = 1 - ᾱ_{t+1}/ᾱ_t, clipped at 0.999
+    (Nichol and Dhariwal 2021, equation 17). The clip only acts at the last step, where ᾱ would be 0 and nothing of the
+    image would be left. ValueError where T < 1 or s <= 0.
     """
     T = whole("T", T)
     if not 0 < s < math.inf:

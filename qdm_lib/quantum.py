@@ -31,8 +31,8 @@ class QuantumLayer(nn.Module):
     them. backend: "fast", "statevector" or "pennylane". device, diff_method, shots: for "pennylane", as
     `qdm_lib.to_pennylane.to_qnode` takes them.
 
-    ValueError where the backend is unknown, there is no circuit at all, or PennyLane's options are given to another
-    backend; when called, where the inputs are complex or of another shape.
+    TypeError for what is no `Circuit`; ValueError where the backend is unknown, there is no circuit at all, or
+    PennyLane's options are given to another backend; when called, where the inputs are complex or of another shape.
     """
 
     def __init__(
@@ -47,6 +47,8 @@ class QuantumLayer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(circuit, Circuit):
+            raise TypeError(f"Wanted a Circuit, such as hqconv(3); got {circuit!r}.")
         choice("backend", backend, BACKENDS)
         n_circuits = whole("n_circuits", n_circuits)
         if backend != "pennylane" and (device is not None or diff_method or shots):

@@ -1,9 +1,8 @@
 """Run a `Circuit` on a batch in torch: the short, readable statevector simulator.
 
-The state of n wires is a complex tensor psi of shape (B, 2, …, 2): one axis of length 2 per wire.
-A gate multiplies the axis of its target by a 2×2 matrix. A control needs no larger matrix: the
-gate then acts only on the slice of the state where the control is 1.
-Everything is built from differentiable torch operations, so autograd gives exact gradients.
+The state of n wires is a complex tensor psi of shape (B, 2, …, 2): one axis of length 2 per wire. A gate multiplies the
+axis of its target by a 2×2 matrix. A control needs no larger matrix: the gate then acts only on the slice of the state
+where the control is 1. Everything is built from differentiable torch operations, so autograd gives exact gradients.
 Built by hand in notebook 02, sections 1 to 3.
 """
 

@@ -2,7 +2,7 @@
 
 Two cells share their seeds, so the same seed means the same batches, noise, starting noise of the images and, where
 the experiment says `first_weights`, the same first weights as far as the models have them in common. The mean
-difference gets an interval, and the interval a verdict (`Difference.verdict`) by a margin that was fixed beforehand:
+difference gets an interval, and the interval a verdict (`Difference.verdict`) by a margin, to be fixed beforehand:
 the smallest effect of interest (`smallest_effect`). A margin from the scatter of the seeds would be the wrong one: the
 noisier an experiment, the easier it would call two models equivalent. That scatter, what classical models of different
 seeds differ by, is the null (`classical_null`), and is shown beside.
@@ -132,7 +132,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def smallest_effect(dataset: str, classical: Mapping[int, tuple[float, float]]) -> float:
     """The margin of a verdict: `SMALLEST_EFFECT` of the data set, times the mean score of the classical seeds.
 
-    classical: {seed: (score, noise)}. The share is fixed beforehand and is the same for every score; for data sets
+    classical: {seed: (score, noise)}. The share is the paper's and the same for every score; for data sets
     that the paper does not have it is 2 %. NaN without a classical score: then nothing is equivalent.
     """
     values = [value for value, _ in classical.values()]

@@ -1,9 +1,8 @@
 """The noise predictor eps(x_t, t): a U-Net with a classical, hybrid or fully quantum vertex.
 
-Sizes after arXiv:2402.16147, section 4, and its released code: dim 10, multipliers (1, 2, 3, 4),
-images 1×28×28, feature maps of 28, 14, 7 and 2 pixels. The paper's text gives the second level as
-14×14×20; its parameter count, 483,321, and its code make it 14×14×10, as here. Built by hand in
-notebook 05, section 5.
+Sizes after arXiv:2402.16147, section 4, and its released code: dim 10, multipliers (1, 2, 3, 4), images 1×28×28,
+feature maps of 28, 14, 7 and 2 pixels. The paper's text gives the second level as 14×14×20; its parameter count,
+483,321, and its code make it 14×14×10, as here. Built by hand in notebook 05, section 5.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +41,7 @@ class UNetConfig:
     n_circuits: circuits in each vertex convolution, 0 … 13, each on 3 of the 40 channels.
     full: the 40th channel is quantum too (a Basic circuit); needs 13 circuits.
     quanv: quanvolution at encoder level two (14×14), in both ResNet blocks.
-    ansatz: a key of `qdm_lib.circuits.ANSATZE`. layers: of the ansatz.
+    ansatz: a key of `qdm_lib.circuits.ANSATZE`, of 12 wires and 12 inputs. layers: of the ansatz.
     paper_count: with quanv, the reading that gives the paper's count of 474,293: one single-layer circuit for
     each block, shared by its two convolutions, and remaining convolutions that see all 10 channels. The default
     is the released structure.
@@ -78,6 +77,7 @@ class UNetConfig:
         if self.ansatz not in ANSATZE:
             own = "Add your own with qdm_lib.circuits.ANSATZE[name] = function of the number of layers."
             raise ValueError(f"Unknown ansatz {self.ansatz!r}; known are {', '.join(ANSATZE)}. {own}")
+        self.circuit(self.layers)  # an ansatz that does not fit is refused here
         if self.paper_count and not self.quanv:
             raise ValueError("paper_count=True is a reading of the quanvolution; it needs quanv=True.")
         choice("backend", self.backend, BACKENDS)
@@ -85,6 +85,14 @@ class UNetConfig:
         choice("normalize", self.normalize, ("features", "positions"))
         if self.control is not None and choice("control", self.control, CONTROLS) and not self.n_circuits:
             raise ValueError(f"control={self.control!r} replaces circuits: it needs n_circuits of at least 1, got 0.")
+
+    def circuit(self, layers: int) -> Circuit:
+        """The ansatz; ValueError where it is no circuit for patches of three channels and four pixels."""
+        circuit = ANSATZE[self.ansatz](layers)
+        if not isinstance(circuit, Circuit) or (circuit.n_wires, circuit.n_inputs) != (12, 12):
+            got = f"{circuit.n_wires} and {circuit.n_inputs}" if isinstance(circuit, Circuit) else repr(circuit)
+            raise ValueError(f"Wanted an ansatz of 12 wires and 12 inputs, got {got} from {self.ansatz!r}.")
+        return circuit
 
     @property
     def quantum_channels(self) -> int:
@@ -225,7 +233,7 @@ def vertex_conv(c_in: int, c_out: int, *, config: UNetConfig, generator: torch.G
         return WeightStandardizedConv2d(c_in, c_out)
     layer = partial(QuantumLayer, backend=config.backend, generator=generator)
     control = CONTROLS[config.control] if config.control else lambda layer: layer
-    quantum = CircuitConv(control(layer(_ansatz(config, config.layers), n)), n)
+    quantum = CircuitConv(control(layer(config.circuit(config.layers), n)), n)
     if config.full:
         rest = CircuitConv(control(layer(basic(), 1)), 1, channels=1)
     else:
@@ -237,7 +245,7 @@ def _quanvolutions(config: UNetConfig, generator: torch.Generator | None) -> lis
     """Convolution builders for the two blocks of level two (see `UNetConfig.paper_count`)."""
 
     def circuit(layers: int) -> CircuitConv:
-        return CircuitConv(QuantumLayer(_ansatz(config, layers), 1, config.backend, generator=generator), 1)
+        return CircuitConv(QuantumLayer(config.circuit(layers), 1, config.backend, generator=generator), 1)
 
     def released(c_in: int, c_out: int) -> SplitConv:
         return SplitConv(circuit(config.layers), 3, WeightStandardizedConv2d(c_in - 3, c_out - 3))
@@ -246,15 +254,6 @@ def _quanvolutions(config: UNetConfig, generator: torch.Generator | None) -> lis
         return SplitConv(shared, 3, WeightStandardizedConv2d(c_in, c_out - 3), rest_sees_all=True)
 
     return [partial(paper, circuit(1)) for _ in range(2)] if config.paper_count else [released] * 2
-
-
-def _ansatz(config: UNetConfig, layers: int) -> Circuit:
-    """The chosen ansatz; ValueError where it does not fit patches of three channels and four pixels."""
-    circuit = ANSATZE[config.ansatz](layers)
-    if (circuit.n_wires, circuit.n_inputs) != (12, 12):
-        got = f"{circuit.n_wires} and {circuit.n_inputs} from {config.ansatz!r}"
-        raise ValueError(f"Wanted an ansatz of 12 wires and 12 inputs, got {got}.")
-    return circuit
 
 
 # Kernel, stride and padding of each level's way down: 28 → 14 → 7 → 2 → 2 pixels.

@@ -75,7 +75,8 @@ class Entry:
     step: optimiser steps so far. loss: mean training loss of the last 100 of them. scores: {name of `SCORES`:
     `qdm_lib.metrics.Score` as a dictionary}. sampling_seconds: None where the images were drawn earlier. samples: name
     of the picture of the first images, beside the result's file. cnns: how many CNNs the accuracy is the mean of;
-    older files have one, whose interval is over the test images alone.
+    older files have one, whose interval is over the test images alone. second_run: machine and versions of an entry
+    that comes from another run of the same job than the result's own; they differ by rounding.
     """
 
     step: int
@@ -85,6 +86,7 @@ class Entry:
     scoring_seconds: float
     samples: str
     cnns: int = 1
+    second_run: dict[str, dict] | None = None
 
     def __post_init__(self) -> None:
         for name in SCORES:
@@ -130,6 +132,9 @@ class Result:
         about |= {"seconds_per_step": self.seconds_per_step}
         about |= {} if self.losses is None else {"losses": {str(epoch): x for epoch, x in sorted(self.losses.items())}}
         entries = {str(epoch): entry for epoch, entry in sorted(content["by_epoch"].items())}
+        for entry in entries.values():
+            if entry["second_run"] is None:
+                del entry["second_run"]
         last = entries.get(str(self.config.epochs), {})
         return about | {
             "by_epoch": entries,

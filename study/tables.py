@@ -28,8 +28,9 @@ from study.spec import Transfer
 
 COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
 # Beside each cell - classical, and each rung - zero: what HQConv does beyond a classical layer with as many weights,
-# beyond random weights, beyond ones without entanglement, and beyond the released form.
-RUNGS = tuple(("fullhqconv", f"control-{name}") for name in ("classical", "frozen", "uncontrolled", "hqconv_released"))
+# beyond random weights, ones without entanglement, the released form, a cosine and the input itself.
+STAND_INS = ("classical", "frozen", "uncontrolled", "hqconv_released", "cos", "identity")
+RUNGS = tuple(("fullhqconv", f"control-{name}") for name in STAND_INS)
 # Transfers as the table names them, and the presets that are handed over to: the paper's two, and one of ours.
 TRANSFERS = {"transfer into 1hqconv": "1hqconv", "transfer into 1fqconv": "1fqconv",
              "classical transfer control": CLASSICAL}  # fmt: skip

@@ -174,6 +174,10 @@ def test_lecun_normal_has_the_right_spread_and_no_far_values():
         (lambda: CircuitConv(nn.Identity(), 2)(double(1, 5, 4, 4)), r"Wanted 6 channels .* got \(1, 5, 4, 4\)"),
         (lambda: CircuitConv(nn.Identity(), 1)(double(1, 3, 3, 4)), "even height and width"),
         (lambda: VertexAttention(40, normalize="both"), "Unknown normalize 'both'.* Known are features, positions"),
+        (lambda: CircuitConv(nn.Identity(), 0), "n_circuits must be a whole number, at least 1; got 0"),
+        (lambda: SplitConv(nn.Identity(), -1, nn.Identity()), "k must be a whole number, at least 1; got -1"),
+        (lambda: TimeEmbedding(2), "dim must be a whole number, at least 4; got 2"),
+        (lambda: TimeEmbedding(5), "dim must be even, half for sines and half for cosines; got 5"),
     ],
 )
 def test_a_mistake_is_named(call, message):

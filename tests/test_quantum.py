@@ -153,6 +153,12 @@ def test_a_mistake_is_named(call, message):
         call()
 
 
+@pytest.mark.parametrize("what", ["hqconv", hqconv])
+def test_a_layer_wants_a_circuit_and_not_its_name_or_function(what):
+    with pytest.raises(TypeError, match=r"Wanted a Circuit, such as hqconv\(3\); got .*hqconv"):
+        QuantumLayer(what)
+
+
 @pytest.mark.parametrize("circuit", [basic(), hqconv(1), fqconv(1)], ids=lambda c: c.name)
 def test_qnodes_take_numpy_arrays(circuit):
     x, theta, _ = random_case(circuit, 1)

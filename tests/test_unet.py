@@ -8,6 +8,7 @@ from torch import nn
 from qdm_lib.blocks import CircuitConv, ResnetBlock, SplitConv, WeightStandardizedConv2d
 from qdm_lib.circuits import ANSATZE, Circuit, Gate, angle_encoding, basic, hqconv
 from qdm_lib.quantum import QuantumLayer
+from qdm_lib.runs import RunConfig
 from qdm_lib.unet import PRESETS, UNetConfig, build_unet, count_parameters, resolve_hybridization
 
 COUNTS = {
@@ -243,6 +244,14 @@ def test_an_ansatz_of_other_wires_is_refused_when_the_model_is_built(preset, wir
     monkeypatch.setitem(ANSATZE, "mine", lambda layers: basic(wires, layers))
     with pytest.raises(ValueError, match=f"an ansatz of 12 wires and 12 inputs, got {wires} and {wires} from 'mine'"):
         build_unet(preset, ansatz="mine")
+    with pytest.raises(ValueError, match="an ansatz of 12 wires"):  # a run refuses it before it reads images
+        RunConfig(preset, "mnist", 1, 0, model_options={"ansatz": "mine"})
+
+
+def test_an_ansatz_that_gives_no_circuit_is_refused(monkeypatch):
+    monkeypatch.setitem(ANSATZE, "mine", lambda layers: None)
+    with pytest.raises(ValueError, match="an ansatz of 12 wires and 12 inputs, got None from 'mine'"):
+        build_unet("1hqconv", ansatz="mine")
 
 
 @pytest.mark.parametrize("preset", ["unet", "1hqconv"])

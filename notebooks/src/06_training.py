@@ -554,7 +554,7 @@ moving_film(SHIPPED / "mnist" / "unet")
 paper = json.loads((Path(qdm_lib.__file__).parent / "assets" / "paper_tables.json").read_text())
 results = {}  # (data set, model): what the study keeps of the run with seed 0
 for dataset in DATASETS:
-    for model_name in paper["fid_after_epochs"][dataset]:
+    for model_name in (*paper["fid_after_epochs"][dataset], "control-zero"):  # fullhqconv, zeros for its circuits
         file = SHIPPED.parent / "study" / "results" / "paper-ddim-50" / dataset / model_name / "seed-0.json"
         if file.is_file():
             results[dataset, model_name] = json.loads(file.read_text())
@@ -564,8 +564,9 @@ for (dataset, model_name), result in results.items():
     ours[dataset][model_name] = fids
 
 figure, axes = plt.subplots(2, 2, figsize=(8.6, 5), layout="constrained", sharex=True, sharey="row")
-colours = (BLUE, ORANGE, GREEN, RED, OKABE_ITO["purple"])
-looks = dict(zip(paper["fid_after_epochs"]["fashion-mnist"], zip(colours, "o^sDv", strict=True), strict=True))
+colours = (BLUE, ORANGE, GREEN, RED, OKABE_ITO["purple"], OKABE_ITO["black"])
+names = (*paper["fid_after_epochs"]["fashion-mnist"], "control-zero")
+looks = dict(zip(names, zip(colours, "o^sDvx", strict=True), strict=True))
 for column, (dataset, title) in enumerate(DATASETS.items()):
     for ax, who, curves in zip(axes[:, column], ("the paper", "ours"), (paper["fid_after_epochs"], ours), strict=True):
         print(f"{title}, {who}")

@@ -616,13 +616,13 @@ show_described(figure, "FID of each short run, one row for each kind of hand-ove
 # - Into 1HQConv, FID is smaller by tens than without a hand-over, and that with every seed. It looks like a triumph of
 #   circuits.
 # - The control gains about the same. What is left for the circuits, hybrid − control, is at most 1.9 for 1HQConv and
-#   3.4 for 1FQConv, an eighth of the control's gain or less, and its sign changes in both.
+#   3.4 for 1FQConv, about an eighth of the control's gain or less, and its sign changes in both.
 # - Where nothing restarts, in the last row, only the vertex is new. That gains nothing: compare its seeds 0 and 1 with
 #   those of *no hand-over*.
 # - The three rows from *both restart* to *average goes on* are **one and the same training** for each seed and target.
-#   Only the average differs, and with it the weights that draw. That alone moves FID of the control by up to 39 on seed
-#   0 and by up to 8 on seed 1. An average that goes on remembers the first, useless steps, as the one without a
-#   hand-over does, and loses a third of the gain or more.
+#   Only the average differs, and with it the weights that draw. That alone moves FID of the control by up to 39, 8 and
+#   11 on seeds 0, 1 and 2. An average that goes on remembers the first, useless steps, as the one without a hand-over
+#   does, and loses a third of the gain or more.
 # - The *training loss* of the control is no lower than without a hand-over: the weights themselves have gained nothing.
 #
 # So what gains here, after one epoch, is restarting: Adam, and the average. Nobody would call it the method, and
@@ -647,9 +647,10 @@ for dataset in paper["scores"]:
 # - The hand-over gains at this length, too: FID 9.7 without one, 6.9 and 7.0 into the circuits. Seen alone, that would
 #   be a triumph of quantum transfer learning.
 # - The control has 6.7. Without any circuit the hand-over gains as much, and a little more.
-# - It is a trade: FID, KID and recall (the share of real images that have a drawn one near) gain; IS, precision (the
-#   share of drawn images that have a real one near) and density (how crowded with real images the places of the drawn
-#   ones are) lose, with circuits and without (the whole row is in [REPORT](../study/REPORT.md)).
+# - It is a trade: FID, KID, recall (the share of real images that have a drawn one near) and the balance of the classes
+#   gain; precision (the share of drawn images that have a real one near) and density (how crowded with real images the
+#   places of the drawn ones are) lose, with circuits and without; IS is a little lower, within its interval (the whole
+#   row is in [REPORT](../study/REPORT.md)).
 # - In the paper the same control *loses* 1.2 on this data set. Ours has other features and another sampler, and each of
 #   these numbers is one run: neither sign is settled.
 # - The training loss of the control is again no lower. Whether the average makes the gain here, too, was not taken

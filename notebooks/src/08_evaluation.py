@@ -762,9 +762,9 @@ if not compared:
 # had −7.5 and −6.6 on its first two seeds: a narrow interval, and *better*. The third seed, +2.3, took that back. And
 # the `transfer` rows of `short`, hand-overs after one epoch as in notebook 07, have much smaller FIDs than `unet`, into
 # hybrids and without any circuit, all but `transfer-unet-1-raw-warm-carry`, where nothing restarts: only hybrid −
-# control is about circuits. Drawn with the last weights (`short-raw`) the gain is gone, and at the paper's length on
-# MNIST hand-overs lose by ten (notebook 07 says why). The one row that this page's results call *better*,
-# `transfer-unet-1-raw-restart-carry`, has no circuit in it.
+# control is about circuits. Drawn with the last weights (`short-raw`) the control's gain is −8.8, −1.6 and +6.7,
+# *undecided*; the hybrids were not drawn so. At the paper's length on MNIST hand-overs lose by ten (notebook 07 says
+# why). The one row that this page's results call *better*, `transfer-unet-1-raw-restart-carry`, has no circuit in it.
 #
 # **Write yours.** Fill in the five entries in your own words, from what this page has shown you. There is no right
 # answer, but there are answers without support; the check only asks that each entry says something.

@@ -126,9 +126,8 @@ def train(
 ) -> None:
     """Train a model, with a checkpoint every few hundred steps.
 
-    Ctrl-C finishes the step, saves and stops; --resume goes on from there to the same end. With --resume, options
-    that are left out are those of the run; a larger --steps or --epochs makes it longer. The numbers in [ ] are
-    defaults.
+    Ctrl-C finishes the step, saves and stops; --resume goes on from there to the same end. With --resume, options that
+    are left out are those of the run; a larger --steps or --epochs makes it longer. The numbers in [ ] are defaults.
 
     \b
     Example:

@@ -95,12 +95,11 @@ def describe_unet(config: UNetConfig | str) -> str:
 def draw_unet(config: UNetConfig | str, ax: Axes | None = None, *, title: str | None = None) -> Axes:
     """The U-Net of a preset or `UNetConfig`, to scale.
 
-    What you see: a box for each block. Its height is the number of pixels on a side, its width the number of
-    channels; image and time run from left to right. The encoder descends on the left, the vertex is the low boxes in
-    the middle, the decoder climbs on the right; dashed lines are the skips. Below, two convolutions enlarged: a cell
-    for each channel. Coloured and hatched channels go through circuits: three channels, a group with a number, for
-    each; in a block, the coloured share of its width. `describe_unet` says the same in words.
-    ValueError for an unknown preset.
+    What you see: a box for each block. Its height is the number of pixels on a side, its width the number of channels;
+    image and time run from left to right. The encoder descends on the left, the vertex is the low boxes in the middle,
+    the decoder climbs on the right; dashed lines are the skips. Below, two convolutions enlarged: a cell for each
+    channel. Coloured and hatched channels go through circuits: three channels, a group with a number, for each; in a
+    block, the coloured share of its width. `describe_unet` says the same in words. ValueError for an unknown preset.
     """
     config = as_config(config)
     ax = new_axes(ax, (10.6, 5.0))
