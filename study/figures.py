@@ -218,11 +218,12 @@ def _about(group: Group) -> str:
 def by_epoch(group: Group) -> Figure:
     """FID against training epochs: the mean over seeds of each cell, a thin line for each seed.
 
-    Bars are 95 % intervals over the images of a seed. The title says what as many real images score.
+    Bars are 95 % intervals over the images of a seed. No line leads across a length that was not scored. The title says
+    what as many real images score.
     """
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     ax = figure.subplots()
-    all_epochs, floors = set(), set()
+    lengths, floors = group.epochs(), set()
     for k, cell in enumerate(group.ordered()):
         style = _style(k)
         curves = []
@@ -231,21 +232,19 @@ def by_epoch(group: Group) -> Figure:
             points = {epoch: score["value"] for epoch, score in scores.items()}
             bars = [[s["value"] - s["low"] for s in scores.values()], [s["high"] - s["value"] for s in scores.values()]]
             curves.append(points)
-            all_epochs |= set(points)
-            floors |= {score["floor"] for score in scores.values()}
-            ax.plot(list(points), list(points.values()), lw=0.6, color=style["color"], alpha=0.6)
+            floors |= {f"{score['floor']:.2g}" for score in scores.values()}
+            ax.plot(lengths, [points.get(e, np.nan) for e in lengths], lw=0.6, color=style["color"], alpha=0.6)
             ax.errorbar(list(points), list(points.values()), bars, fmt="none", ecolor=style["color"], elinewidth=0.8)
-        epochs = sorted(set.intersection(*(set(points) for points in curves)))
         label = f"{cell} ({len(curves)} seed{'s' * (len(curves) > 1)})"
-        ax.plot(epochs, [np.mean([points[e] for points in curves]) for e in epochs], label=label, **style)
+        means = [np.mean([points.get(e, np.nan) for points in curves]) for e in lengths]
+        ax.plot(lengths, means, label=label, **style)
     ax.set(xlabel="epoch", ylabel="FID (lower is better)", yscale="log")
     ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     for kind in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         kind("{x:g}")
-    ax.set_xticks(sorted(all_epochs))
+    ax.set_xticks(lengths)
     ax.legend(fontsize=8)
-    real = ", ".join(f"{floor:.2g}" for floor in sorted(floors))
-    ax.set_title(f"{group.dataset}, {group.protocol} protocol; real images: {real}", fontsize=10)
+    ax.set_title(f"{group.dataset}, {group.protocol} protocol; real images: {', '.join(sorted(floors))}", fontsize=10)
     return figure
 
 

@@ -19,6 +19,7 @@ from qdm_lib.statistics import LIMITS, SHARES, limits, rule_of_three
 from study.collect import collect, read_results
 from study.figures import (
     _style,
+    by_epoch,
     figures,
     grids,
     in_common,
@@ -438,6 +439,16 @@ def test_bars_of_the_ladder_compare(tmp_path):
     figure = ladder_figure(group)
     bars = {line.get_ydata()[0]: line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "|"}
     assert bars == {0: 101, 1: 104, 2: 105} and "means over the common seeds 0, 1" in figure.get_suptitle()
+
+
+def test_no_line_leads_across_a_length_that_was_not_scored(tmp_path):
+    made_up(tmp_path, "paper", "unet", 0, 40, (1, 10, 20))
+    made_up(tmp_path, "paper", "7hqconv", 0, 42, (1, 20))
+    (group,) = read_results(tmp_path)
+    (ax,) = by_epoch(group).axes
+    heights = {line.get_label(): line.get_ydata() for line in ax.lines}
+    assert np.isnan(heights["7hqconv (1 seed)"]).tolist() == [False, True, False]
+    assert not np.isnan(heights["unet (1 seed)"]).any() and ax.get_title().endswith("real images: 1")
 
 
 def test_losses_of_every_epoch_are_told_or_said_to_be_missing(tmp_path):

@@ -37,6 +37,7 @@ if "google.colab" in sys.modules:
 
 # %%
 import json
+import math
 import platform
 import tempfile
 import time
@@ -572,7 +573,8 @@ for column, (dataset, title) in enumerate(DATASETS.items()):
         print(f"{title}, {who}")
         for model_name, fids in curves[dataset].items():
             colour, marker = looks[model_name]
-            ax.semilogy([int(e) for e in fids], fids.values(), marker + "-", color=colour, lw=1.2, label=model_name)
+            heights = [fids.get(e, math.nan) for e in ("1", "10", "20")]  # no line across a length that is missing
+            ax.semilogy((1, 10, 20), heights, marker + "-", color=colour, lw=1.2, label=model_name)
             print(f"   {model_name:13}", "  ".join(f"epoch {epoch:>2}: {value:6.2f}" for epoch, value in fids.items()))
         ax.set(title=f"{title}, {who}", xticks=[1, 10, 20], ylabel="FID (log scale)" if column == 0 else None)
         ax.grid(axis="y", lw=0.3)
@@ -614,7 +616,7 @@ for (dataset, model_name), result in results.items():
         ax.semilogy([int(e) for e in losses_by_epoch], losses_by_epoch.values(), marker, color=colour, lw=1.2, ms=4,
                     label=f"{DATASETS[dataset]}, {model_name}")  # fmt: skip
         told = {e: losses_by_epoch[e] for e in ("1", "2", "5", "10", "20") if e in losses_by_epoch}
-        print(f"{DATASETS[dataset]:14} {model_name:10}", "  ".join(f"epoch {e:>2}: {v:.5f}" for e, v in told.items()))
+        print(f"{DATASETS[dataset]:14} {model_name:12}", "  ".join(f"epoch {e:>2}: {v:.5f}" for e, v in told.items()))
 ax.set(xlabel="epoch", ylabel="mean loss (log scale)", xticks=[1, 5, 10, 15, 20])
 ax.set_yticks([0.01, 0.02, 0.03, 0.06], ["0.01", "0.02", "0.03", "0.06"])
 ax.minorticks_off()
