@@ -76,7 +76,8 @@ class Entry:
     `qdm_lib.metrics.Score` as a dictionary}. sampling_seconds: None where the images were drawn earlier. samples: name
     of the picture of the first images, beside the result's file. cnns: how many CNNs the accuracy is the mean of;
     older files have one, whose interval is over the test images alone. second_run: machine and versions of an entry
-    that comes from another run of the same job than the result's own; they differ by rounding.
+    that comes from another run of the same job than the result's own; they differ by rounding. again: of an entry of
+    the result's own run, what such a second run had: machine, versions, losses, {name: value} of scores.
     """
 
     step: int
@@ -87,6 +88,7 @@ class Entry:
     samples: str
     cnns: int = 1
     second_run: dict[str, dict] | None = None
+    again: dict | None = None
 
     def __post_init__(self) -> None:
         for name in SCORES:
@@ -133,8 +135,9 @@ class Result:
         about |= {} if self.losses is None else {"losses": {str(epoch): x for epoch, x in sorted(self.losses.items())}}
         entries = {str(epoch): entry for epoch, entry in sorted(content["by_epoch"].items())}
         for entry in entries.values():
-            if entry["second_run"] is None:
-                del entry["second_run"]
+            for name in ("second_run", "again"):
+                if entry[name] is None:
+                    del entry[name]
         last = entries.get(str(self.config.epochs), {})
         return about | {
             "by_epoch": entries,
