@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from test_labs_marking import LAB, PRINTED, ROOT, ROTATION, SEED, tool
 
-pytest.importorskip("nbgrader")
+pytest.importorskip("nbgrader", reason="nbgrader is not installed (requirements-dev.txt)")
 
 
 def nbgrader(course, *argv):

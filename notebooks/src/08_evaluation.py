@@ -762,7 +762,7 @@ if not compared:
 # had −7.5 and −6.6 on its first two seeds: a narrow interval, and *better*. The third seed, +2.3, took that back. And
 # the `transfer` rows of `short`, hand-overs after one epoch as in notebook 07, have much smaller FIDs than `unet`, into
 # hybrids and without any circuit, all but `transfer-unet-1-raw-warm-carry`, where nothing restarts: only hybrid −
-# control is about circuits. Drawn with the last weights (`short-raw`) the control's gain is −8.8, −1.6 and +6.7,
+# control is about circuits. Drawn with the last weights (`short-raw`) the control minus `unet` is −8.8, −1.6 and +6.7,
 # *undecided*; the hybrids were not drawn so. At the paper's length on MNIST hand-overs lose by ten (notebook 07 says
 # why). The one row that this page's results call *better*, `transfer-unet-1-raw-restart-carry`, has no circuit in it.
 #
