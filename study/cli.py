@@ -41,6 +41,9 @@ def run(
     bundled: Annotated[
         bool, typer.Option("--bundled", help="Use the bundled subset, as a protocol of its own, to try things out.")
     ] = False,
+    shipped: Annotated[
+        bool, typer.Option("--shipped", help="Draw from the shipped models of runs that are not here; train nothing.")
+    ] = False,
     runs: RunsFolder = Path("runs"),
     results: ResultsFolder = Path("study/results"),
     save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 100,
@@ -56,6 +59,7 @@ def run(
     Example:
       python -m qdm_lib experiment run study/experiments/short.toml --dry-run
     """
+    from qdm_lib.checkpoint import SHIPPED
     from qdm_lib.checks import whole
     from qdm_lib.machine import set_threads
     from qdm_lib.runs import Interrupted
@@ -81,7 +85,8 @@ def run(
     except ValueError:
         raise ValueError(f"--shard must be i/n, such as 0/2, not {shard!r}.") from None
     runner = Runner(experiment, runs=runs, results=results, train=train, evaluate=evaluate, shard=(i, n),
-                    only=tuple(only or ()), device=device, save_every=save_every, batch_size=batch_size)  # fmt: skip
+                    only=tuple(only or ()), device=device, save_every=save_every, batch_size=batch_size,
+                    shipped=SHIPPED if shipped else None)  # fmt: skip
     for line in plan(runner):
         print(line, flush=True)
     if dry_run:

@@ -41,6 +41,18 @@ def copy_state(folder: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
+def shipped_model(models: Path, run: str, epochs: int) -> Path | None:
+    """The folder of the model that a run such as paper/fashion-mnist/unet/seed-0 shipped after so many epochs.
+
+    Its card tells, by the command that trains the run.
+    """
+    for path in sorted(models.glob("*/*/model.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))["card"]
+        if card["command"].endswith(f" --only {run}") and card["epochs"] == epochs:
+            return path.parent
+    return None
+
+
 def write_picture(images: Tensor, path: Path, columns: int = 8) -> None:
     """uint8 images (N, 1, 28, 28) as one grey PNG, tile beside tile, pixel for pixel: small, and readable back."""
     from PIL import Image
@@ -63,9 +75,14 @@ def read_picture(path: Path) -> np.ndarray:
     return sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2).reshape(-1, 28, 28)
 
 
+def _curve(folder: Path) -> tuple[list[int], list[float]]:
+    """Steps and losses of a run; none where it is not here, but its shipped model (`shipped_model`)."""
+    return read_losses(folder) if (folder / "loss.csv").is_file() else ([], [])
+
+
 def recent_loss(folder: Path, step: int) -> float | None:
     """Mean loss of the last 100 steps up to a step, None before it; the whole curve stays in loss.csv."""
-    numbers, losses = read_losses(folder)
+    numbers, losses = _curve(folder)
     recent = [loss for number, loss in zip(numbers, losses, strict=True) if step - RECENT < number <= step]
     return round(sum(recent) / len(recent), 6) if step in numbers else None
 
@@ -83,7 +100,7 @@ def epoch_losses(folder: Path, last_steps: Mapping[int, int]) -> dict[int, float
 
     last_steps: {epoch: its last step}, from epoch 0, whose last step is 0.
     """
-    found = dict(zip(*read_losses(folder), strict=True))
+    found = dict(zip(*_curve(folder), strict=True))
     means = {}
     for epoch in sorted(last_steps)[1:]:
         steps = range(last_steps[epoch - 1] + 1, last_steps[epoch] + 1)

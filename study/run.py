@@ -36,6 +36,7 @@ from study.job_files import (
     note_time,
     recent_loss,
     seconds_per_step,
+    shipped_model,
     trained_on,
     write_picture,
 )
@@ -52,14 +53,15 @@ class Runner:
     experiment: what to run. runs, results: the two roots (see `study.spec.Job`). train, evaluate: leave one of the two
     steps out. shard: (i, n), i from 0: only every n-th job, from the i-th on. only: words; a job runs if its name holds
     one of them. save_every: steps between two checkpoints. batch_size: images drawn at a time. images: {(dataset,
-    split): ImageSet} in place of the data sets.
+    split): ImageSet} in place of the data sets. shipped: a folder such as checkpoints/; where a run is not here, its
+    model from there is drawn from, and nothing is trained. ValueError with raw weights, which no shipped model has.
     """
 
     def __init__(self, experiment: Experiment, *, runs=RUNS, results=RESULTS, train: bool = True,
                  evaluate: bool = True, shard: tuple[int, int] = (0, 1), only: tuple[str, ...] = (), device=None,
                  save_every: int = 100, batch_size: int = 250, progress: bool = True,
                  images: dict[tuple[str, str], ImageSet] | None = None, scorer_options: dict | None = None,
-                 say: Callable[[str], None] = print) -> None:  # fmt: skip
+                 shipped: Path | None = None, say: Callable[[str], None] = print) -> None:  # fmt: skip
         i, n = shard
         if not 0 <= i < n:
             raise ValueError(f"A shard i/n needs 0 <= i < n; got {i}/{n}.")
@@ -70,7 +72,10 @@ class Runner:
         whole("save_every", save_every)
         whole("batch_size", batch_size)
         self.experiment, self.runs, self.results = experiment, Path(runs), Path(results)
-        self.train, self.evaluate, self.device = train and not experiment.runs_of, evaluate, pick_device(device)
+        if shipped is not None and experiment.weights != "ema":
+            raise ValueError("Shipped models hold the averaged weights only: leave out --weights raw or --shipped.")
+        self.train = train and not experiment.runs_of and shipped is None
+        self.evaluate, self.device, self.shipped = evaluate, pick_device(device), shipped
         self.save_every, self.batch_size, self.progress, self.say = save_every, batch_size, progress, say
         self.scorer_options = scorer_options or {}
         jobs = experiment.jobs()
@@ -139,12 +144,13 @@ class Runner:
         return [e for e in job.own_epochs()[1] if e not in scored and self.state_at(job, e)]
 
     def state_at(self, job: Job, epoch: int) -> Path | None:
-        """The folder with the training state after an epoch, if it is there."""
+        """The folder with the training state after an epoch, else with its shipped model, if one is there."""
         folder, step = job.folder(self.runs), self.steps(job, epoch)
         for place in (folder / f"epoch-{epoch}", folder):
             if step and self._step(place) == step:
                 return place
-        return None
+        run = job.folder(".").as_posix()
+        return shipped_model(self.shipped, run, epoch) if self.shipped and not self.trained(job) else None
 
     # ------------------------------------------------------------------------------ the loop
 
@@ -332,7 +338,7 @@ class Runner:
         """
         run, path = job.folder(self.runs), job.result(self.results)
         about = {"machine": trained_on(run), "seconds_per_step": seconds_per_step(run), "versions": versions(),
-                 "losses": self._losses(job), "by_epoch": {}}  # fmt: skip
+                 "losses": self._losses(job) or None, "by_epoch": {}}  # fmt: skip
         if not path.is_file():
             return about | {"machine": about["machine"] or describe_machine(self.device)}
         before = read_result(path)
@@ -377,6 +383,7 @@ class Runner:
         about = json.dumps([e.n_images, e.sampler, e.sampler_steps, job.seed, fingerprint(model.state_dict())])
         if kept := read_npz(path, about):
             return torch.from_numpy(kept["images"])
+        path.parent.mkdir(parents=True, exist_ok=True)  # not there yet where a shipped model is drawn from
         drawn = generate(model, e.n_images, sampler=e.sampler, steps=e.sampler_steps, seed=job.seed, part=part,
                          batch_size=self.batch_size, device=self.device, progress=self.progress)  # fmt: skip
         write_npz(path, images=drawn.numpy(), about=np.array(about))

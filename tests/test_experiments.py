@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qdm_lib.checkpoint import has_checkpoint, load_checkpoint, load_model
+from qdm_lib.checkpoint import SHIPPED, has_checkpoint, load_checkpoint, load_model, save_model
 from qdm_lib.controls import CONTROLS
 from qdm_lib.data import ImageSet, load_images
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
@@ -25,7 +25,7 @@ from study import run as experiment_run
 from study.cost import plan
 from study.figures import is_other_draw
 from study.handover import target_model
-from study.job_files import claim, epoch_losses, note_time, read_picture, seconds_per_step, trained_on
+from study.job_files import claim, epoch_losses, note_time, read_picture, seconds_per_step, shipped_model, trained_on
 from study.results import SCORES, read_result
 from study.run import Runner
 from study.spec import Cell, Experiment, Transfer, load_experiment
@@ -347,6 +347,33 @@ def test_raw_weights_draw_from_the_same_runs(tmp_path, monkeypatch):
     assert averaged == [True, False]
     with pytest.raises(ValueError, match="Unknown kind of weights 'mean'"):
         experiment.with_weights("mean")
+
+
+def test_a_shipped_model_scores_as_its_run_that_is_not_here_any_more(tmp_path):
+    experiment, models = tiny(Cell("unet", (0,)), Cell("1hqconv", (0,))), tmp_path / "checkpoints"
+    job, other = experiment.jobs()
+    runner(experiment, tmp_path).run()
+    for name, command, epochs in (("unet", job.name, 1.0), ("older", job.name, 0.5), ("1hqconv", "mini/…", 1.0)):
+        card = {"command": f"python -m qdm_lib experiment run mini.toml --only {command}", "epochs": epochs}
+        save_model(models / "fashion-mnist" / name, load_model(job.folder(tmp_path / "runs")), card)
+    elsewhere = runner(experiment, tmp_path / "elsewhere", shipped=models)
+    elsewhere.run()
+    assert elsewhere.done(job) and not elsewhere.done(other)  # which nobody shipped, and nothing was trained
+    here, there = (
+        json.loads(job.result(root / "results").read_text()) for root in (tmp_path, elsewhere.results.parent)
+    )
+    assert there["scores"] == here["scores"] and there["loss"] is None and "losses" not in there
+    with pytest.raises(ValueError, match="averaged weights only: leave out --weights raw or --shipped"):
+        runner(experiment.with_weights("raw"), tmp_path, shipped=models)
+
+
+def test_every_scored_model_that_ships_is_found_by_the_job_that_scored_it(tmp_path):
+    found = set()
+    for path in FILES:
+        e = load_experiment(path)
+        for job in e.jobs():
+            found |= {shipped_model(SHIPPED, job.folder(".").as_posix(), epoch) for epoch in job.own_epochs()[1]}
+    assert found - {None} == {path.parent for path in SHIPPED.glob("*/*/model.json")}
 
 
 def test_the_subset_is_a_protocol_of_its_own():
