@@ -39,7 +39,8 @@ def collect(
             written += write_table(out / "tables" / f"{group.name}-{name}", table)
     paper = scores()
     drawn_again = {group.protocol for group in groups if group.results()[0].config.runs_of == "paper"}
-    for protocol in ("paper", *sorted(drawn_again)):
+    as_in_the_paper = {group.protocol for group in groups} & {"paper"}
+    for protocol in sorted(as_in_the_paper | drawn_again):
         written += write_table(out / "tables" / f"{protocol}-and-ours", paper_table(paper, groups, protocol))
     for path in sorted(Path(experiments).glob("*.toml")):
         experiment = load_experiment(path)

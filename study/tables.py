@@ -322,8 +322,10 @@ def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -
 
 def _printed(numbers: dict, key: str) -> str:
     """A score as the paper prints it, with its ± where that is noted."""
-    around = numbers.get("plus_minus", {}).get(key)
-    return str(numbers.get(key, "not given")) + ("" if around is None else f" ± {around}")
+    if (around := numbers.get("plus_minus", {}).get(key)) is None:
+        return str(numbers.get(key, "not given"))
+    digits = len(str(around).partition(".")[2])
+    return f"{numbers[key]:.{digits}f} ± {around}"
 
 
 def _change(value: float | None, classical: float | None) -> str:

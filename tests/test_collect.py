@@ -339,6 +339,13 @@ def test_runs_seen_through_the_papers_features_have_their_own_table(tmp_path):
     assert not (tmp_path / "tables" / "paper-bundled-and-ours.md").exists()
     assert "| 3.9783 | 40 [39.8, 40.2]* |" in ours and "| 3.9783 | 30 [29.8, 30.2]* |" in theirs
     assert "| 1 | inception |" in theirs and "one seed" in ours.splitlines()[-1]
+    assert "| 0.0600 ± 0.0014 | 1.9094 ± 0.0241 |" in ours  # in the digits of the paper
+
+
+def test_without_runs_of_the_papers_protocol_there_is_no_table_of_them(tmp_path):
+    made_up(tmp_path, "paper-ddim-50", "unet", 0, 20, runs_of="paper")
+    written = {path.name for path in collect(tmp_path, experiments=EXPERIMENTS)}
+    assert "paper-ddim-50-and-ours.md" in written and "paper-and-ours.md" not in written
 
 
 def test_sampling_steps_compare_the_same_seeds(tmp_path, monkeypatch):
@@ -491,6 +498,7 @@ def test_what_is_open_of_the_protocol_that_is_used(tmp_path):
     assert "7,000 images by DDIM in 50 steps" in table.note
     names = {path.name for path in collect(tmp_path, experiments=EXPERIMENTS)}
     assert {"open-paper-ddim-50-mnist.md", "open-short.md", "open-paper-n1000.md"} <= names
+    assert {"open-paper-raw-ddim-50-fashion-mnist.md", "open-paper-raw-ddim-50-mnist.md"} <= names
     assert not any("open-paper-mnist" in name for name in names)
 
 

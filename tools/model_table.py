@@ -1,10 +1,11 @@
-"""Write the table of shipped models in docs/models.md from their cards.
+"""Write the tables of trained models: all of them in docs/models.md, those of the paper's length in README.md.
 
-    python tools/model_table.py            # writes it
-    python tools/model_table.py --check    # exit code 1 if it is not up to date
+    python tools/model_table.py            # writes them
+    python tools/model_table.py --check    # exit code 1 if they are not up to date
 
-One table for each way of scoring: models are compared inside a table only, and only inside a column, where all have
-been trained equally long. An empty field says that nobody has trained that model so long.
+A field is from the card of a model that ships, and links to it; of the paper's length also from a result of the study
+whose model does not ship. One table for each way of scoring: models are compared inside a table only, and only inside
+a column, where all have been trained equally long. An empty field says that nobody has scored that model so long.
 """
 
 import argparse
@@ -15,10 +16,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qdm_course.widgets.evidence import handed_over
+from study.results import Settings, read_results
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- begin: models (tools/model_table.py) -->\n", "<!-- end: models -->\n"
+PAPERS = (7000, "DDIM", 50)  # images, sampler and its steps of the protocol paper-ddim-50
+TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
+ORDER = {name: k for k, name in enumerate(("unet", "1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv"))}
+
+# {data set, row: {epochs: field}}, a row being a preset and how it was made where that is more than training it
+Rows = dict[tuple[str, str], dict[float, str]]
 
 
 def cards() -> list[tuple[str, dict]]:
@@ -30,7 +37,7 @@ def cards() -> list[tuple[str, dict]]:
 
 
 def row_of(name: str, card: dict) -> str:
-    """What a row is called: the preset, and how it was made where that is more than training it."""
+    """What the row of a shipped model is called."""
     ending = name.partition("/")[2].removeprefix(card["preset"])
     if ending.startswith("-transfer"):
         first = handed_over(ROOT / "checkpoints" / name).partition(",")[0]  # 18 epochs as unet
@@ -38,57 +45,93 @@ def row_of(name: str, card: dict) -> str:
     return f"`{card['preset']}`" + (", zeros for circuits" if ending.startswith("-zero") else "")
 
 
-def field(name: str, card: dict) -> str:
-    """FID with its interval, linked to the card."""
-    fid = card["scores"]["scores"]["fid"]
-    return f"[{fid['value']:.1f} ({fid['low']:.1f} to {fid['high']:.1f})](../checkpoints/{name}/README.md)"
+def row_of_result(about: Settings) -> str:
+    """The same of a result of the study."""
+    if move := about.transfer:
+        return f"`{about.preset}`, handed over after {move['epochs']} epochs as {move['source']}"
+    return f"`{about.preset}`" + (", zeros for circuits" if about.control == "zero" else "")
 
 
-def table(rows: dict[tuple[str, str], dict[float, str]], epochs: Iterable[float]) -> list[str]:
+def field(fid: dict, link: str = "") -> str:
+    """FID with its interval, linked to a card."""
+    text = f"{fid['value']:.1f} ({fid['low']:.1f} to {fid['high']:.1f})"
+    return f"[{text}]({link})" if link else text
+
+
+def scored(up: str) -> dict[tuple[int, str, int], Rows]:
+    """All rows, by (images, sampler, its steps). up: the way from the page to the repository's root."""
+    groups: dict[tuple, dict] = defaultdict(lambda: defaultdict(dict))
+    for name, card in cards():
+        about = card["scores"]
+        if isinstance(about, dict):  # else it ships without scores
+            fid = about["scores"]["fid"]
+            way = (fid["n"], about["sampler"].upper(), about["sampler_steps"])
+            link = f"{up}checkpoints/{name}/README.md"
+            groups[way][card["dataset"], row_of(name, card)][card["epochs"]] = field(fid, link)
+    for group in read_results(ROOT / "study" / "results"):
+        if group.protocol == "paper-ddim-50":
+            for result in (runs[0] for runs in group.cells.values() if 0 in runs):  # models of seed 0 ship
+                for epoch, entry in result.by_epoch.items():
+                    row = groups[PAPERS][group.dataset, row_of_result(result.config)]
+                    row.setdefault(float(epoch), field(entry.scores["fid"]))
+    return groups
+
+
+def place(key: tuple[str, str]) -> tuple:
+    """Sorts rows: plain models, zeros for circuits, then hand-overs, their classical control first."""
+    dataset, row = key
+    return dataset, "handed" in row, "zeros" in row, ORDER.get(row.split("`")[1], len(ORDER)), row
+
+
+def table(rows: Rows, epochs: Iterable[float]) -> list[str]:
     """Lines of a Markdown table: data set × model × epochs."""
     epochs = sorted(epochs)
     lines = ["| data set | model | " + " | ".join(f"{e:g} epoch{'s' * (e != 1)}" for e in epochs) + " |",
              "|---|---|" + "---:|" * len(epochs)]  # fmt: skip
-    order = {name: k for k, name in enumerate(("unet", "1hqconv", "7hqconv", "fullhqconv", "1fqconv", "7fqconv"))}
-    for dataset, model in sorted(
-        rows, key=lambda key: (key[0], "," in key[1], order.get(key[1].split("`")[1], 9), key)
-    ):
+    for dataset, model in sorted(rows, key=place):
         fields = [rows[dataset, model].get(e, "") for e in epochs]
-        lines.append(f"| {dataset} | {model} | " + " | ".join(fields) + " |")
+        lines.append(f"| {TITLES[dataset]} | {model} | " + " | ".join(fields) + " |")
     return lines
 
 
-def text() -> str:
-    """All tables, the most images first."""
-    groups: dict[tuple, dict] = defaultdict(lambda: defaultdict(dict))
-    for name, card in cards():
-        scored = card["scores"]
-        if not isinstance(scored, dict):  # shipped without scores
-            continue
-        key = (-scored["scores"]["fid"]["n"], scored["sampler"].upper(), scored["sampler_steps"])
-        groups[key][card["dataset"], row_of(name, card)][card["epochs"]] = field(name, card)
+def all_tables() -> str:
+    """For docs/models.md: all tables, the most images first."""
     lines = []
-    for (n, sampler, steps), rows in sorted(groups.items()):
+    for (n, sampler, steps), rows in sorted(scored("../").items(), reverse=True):
         epochs = {e for row in rows.values() for e in row}
-        lines += [f"FID of {-n:,} images drawn by {sampler} in {steps} steps, with its 95 % interval over images:", ""]
+        lines += [f"FID of {n:,} images drawn by {sampler} in {steps} steps, with its 95 % interval over images:", ""]
         lines += [*table(rows, epochs), ""]
     return "\n".join(lines)
 
 
+def longest() -> str:
+    """For README.md: FID after as many epochs as in the paper, model × data set, without hand-overs."""
+    rows = {key: row[20.0] for key, row in scored("")[PAPERS].items() if 20.0 in row and "handed" not in key[1]}
+    models = dict.fromkeys(model for _, model in sorted(rows, key=lambda key: place(("", key[1]))))
+    lines = [f"| 20 epochs | {' | '.join(TITLES.values())} |", "|---|" + "---:|" * len(TITLES)]
+    return "\n".join(
+        [*lines, *(f"| {name} | {' | '.join(rows.get((data, name), '') for data in TITLES)} |" for name in models), ""]
+    )
+
+
+PAGES = {ROOT / "docs" / "models.md": all_tables, ROOT / "README.md": longest}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is out of date")
-    check = parser.parse_args().check
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    wanted = before + BEGIN + text() + END + after
-    if check and page != wanted:
-        print("docs/models.md is out of date: run python tools/model_table.py", file=sys.stderr)
-        return 1
-    if not check:
-        PAGE.write_text(wanted, encoding="utf-8")
-    return 0
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a page is out of date")
+    check, out_of_date = parser.parse_args().check, []
+    for path, make in PAGES.items():
+        page = path.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        wanted = before + BEGIN + make() + END + rest.partition(END)[2]
+        if check and page != wanted:
+            out_of_date.append(path.relative_to(ROOT).as_posix())
+        elif not check:
+            path.write_text(wanted, encoding="utf-8")
+    if out_of_date:
+        print(f"Out of date: {', '.join(out_of_date)}: run python tools/model_table.py", file=sys.stderr)
+    return 1 if out_of_date else 0
 
 
 if __name__ == "__main__":
