@@ -230,21 +230,28 @@ def cost_table(group: Group) -> Table:
             drawing = [entry.sampling_seconds / r.config.n_images for r in results
                        for entry in r.by_epoch.values() if entry.sampling_seconds is not None]  # fmt: skip
             rows.append([cell, place, str(len(results)), f"{results[0].parameters:,}",
-                         mean([one["seconds"] for one in noted]), mean(busy),
+                         mean([one["seconds"] for one in noted]), mean(busy), trained_for(results),
                          mean(drawing), spent(results)])  # fmt: skip
-    rows.append(["all", "", str(len(group.results())), "", "", "", "", spent(group.results())])
+    rows.append(["all", "", str(len(group.results())), "", "", "", trained_for(group.results()), "",
+                 spent(group.results())])  # fmt: skip
     header = ["cell", "machine", "seeds", "parameters", "clock time for a step, s", "CPU time for a step, s",
-              "clock time to draw an image, s", "clock time of these jobs, h"]  # fmt: skip
+              "clock time to train, h", "clock time to draw an image, s", "clock time of these jobs, h"]  # fmt: skip
     note = ("Clock time goes on while other programs have the core; CPU time does not. Hours: training steps up to the "
             "last score, drawing and scoring; a transfer without its source.")  # fmt: skip
     if any(result.config.runs_of for result in group.results()):
-        note += " The training is that of another protocol's runs and is not counted here."
+        note += " The training is that of another protocol's runs and is not counted in the last column."
     return Table(header, rows, note)
+
+
+def trained_for(results: list[Result]) -> str:
+    """Hours by the clock of the training of jobs, as far as noted."""
+    noted = [seconds for seconds in map(training_seconds, results) if seconds is not None]
+    return f"{sum(noted) / 3600:.2f}" if noted else "not noted"
 
 
 def spent(results: list[Result]) -> str:
     """Hours by the clock that jobs took; says how many trainings and drawings are missing, their time not noted."""
-    training = [training_seconds(result) for result in results]
+    training = [0.0 if result.config.runs_of else training_seconds(result) for result in results]
     missing = training.count(None)
     if missing == len(results):
         return "not noted"
@@ -259,9 +266,7 @@ def spent(results: list[Result]) -> str:
 
 
 def training_seconds(result: Result) -> float | None:
-    """Clock seconds of the job's own steps up to its last score; None if not noted, 0 for another protocol's runs."""
-    if result.config.runs_of:
-        return 0.0
+    """Clock seconds of the job's own steps up to its last score; None if not noted."""
     if not result.seconds_per_step:
         return None
     epoch = max(result.by_epoch)

@@ -178,13 +178,13 @@ def test_costs_by_machine_with_hours(tmp_path):
     transfer = {"epochs": 1, "source": "unet", "weights": "raw", "optimizer": "restart", "ema": "restart"}
     made_up(tmp_path, "short", "transfer-unet-1-restart", 1, 100, preset="unet", transfer=transfer)
     (group,) = read_results(tmp_path)
-    rows = [(row[0], row[1], row[2], row[4], row[7]) for row in cost_table(group).rows]
+    rows = [(row[0], row[1], row[2], row[4], row[6], row[8]) for row in cost_table(group).rows]
     assert rows == [
-        ("unet", "x, 1 thread(s)", "1", "1.5", "0.47"),  # (938 · 1.5 s + 200 s + 100 s) / 3600
-        ("unet", "y, 1 thread(s)", "2", "1.5", "0.47, and 1 job(s) not noted"),
-        ("unet", "z, 1 thread(s)", "1", "not noted", "not noted"),
-        ("transfer-unet-1-restart", "x, 1 thread(s)", "1", "1.5", "0.28"),  # half the steps are the source's
-        ("all", "", "5", "", "1.23, and 2 job(s) not noted"),
+        ("unet", "x, 1 thread(s)", "1", "1.5", "0.39", "0.47"),  # (938 · 1.5 s + 200 s + 100 s) / 3600
+        ("unet", "y, 1 thread(s)", "2", "1.5", "0.39", "0.47, and 1 job(s) not noted"),
+        ("unet", "z, 1 thread(s)", "1", "not noted", "not noted", "not noted"),
+        ("transfer-unet-1-restart", "x, 1 thread(s)", "1", "1.5", "0.20", "0.28"),  # half the steps are the source's
+        ("all", "", "5", "", "0.98", "1.23, and 2 job(s) not noted"),
     ]
     made_up(tmp_path / "b", "short-ddim-10", "unet", 0, 100, steps=10, runs_of="short")
     (group,) = read_results(tmp_path / "b")
