@@ -227,7 +227,7 @@ def load_pretrained(name: str, backend: str | None = None) -> UNet:
 
     Its tensors are checked against their SHA-256; the card beside them describes it: data, protocol, seed, scores,
     licence. backend: as in `load_model`. Where a preset has shorter trained models only, such as
-    fashion-mnist/7hqconv-2-epochs, its plain name gives the longest trained of them, with a warning that says so.
+    fashion-mnist/7fqconv-2-epochs, its plain name gives the longest trained of them, with a warning that says so.
 
     FileNotFoundError where there are no models: they were removed. ValueError for an unknown name, with the names there
     are, and for a file that was changed. A name is no path: ``..`` is refused; a slash at its end, as a shell writes

@@ -361,7 +361,7 @@ def test_a_run_of_version_1_goes_on_bit_for_bit_and_is_replaced(tmp_path):
 
 def test_a_shipped_model_becomes_one_file_with_the_same_weights_and_card(tmp_path):
     """All shipped ones are loaded in test_pretrained."""
-    folder = shutil.copytree(SHIPPED / "fashion-mnist" / "7hqconv-2-epochs", tmp_path / "model")
+    folder = shutil.copytree(SHIPPED / "fashion-mnist" / "7fqconv-2-epochs", tmp_path / "model")
     before, card = load_model(folder), read_info(folder)["card"]
     save_model(folder, before, card)
     (folder / "model.json").unlink()  # for people alone

@@ -228,11 +228,11 @@ check("00.3", my_weights)
 # %% [markdown]
 # ## Does the quantum part help?
 #
-# That is the question to keep in mind. The paper reports small differences from one run of each model, and its gains
-# are no larger than what its own classical controls move by. This course gives you the means to judge: exact circuits,
-# controls in which the circuit is switched off, several seeds, and error bars. We do not know the answer in advance,
-# and results that disappoint stay in. One is in this notebook already: the model above draws clothes, and notebook 4
-# measures how little of that its four circuits do.
+# That is the question to keep in mind. The paper reports small differences from one run of each model, as far as it
+# says, and its gains in FID are no larger than what its own classical controls move by. This course gives you the means
+# to judge: exact circuits, controls in which the circuit is switched off, several seeds, and error bars. We do not know
+# the answer in advance, and results that disappoint stay in. One is in this notebook already: the model above draws
+# clothes, and notebook 4 measures how little of that its four circuits do.
 #
 # ## The course
 #

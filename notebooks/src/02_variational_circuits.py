@@ -55,6 +55,7 @@ from qdm_labs.reading import check, solution  # noqa: F401  solution("02.1") sho
 from qdm_lib import paper
 from qdm_lib.circuits import TWO_PI, Circuit, Gate, fqconv, hqconv
 from qdm_lib.data import load_images, to_model_range
+from qdm_lib.engine import fast_simulate
 from qdm_lib.plots import OKABE_ITO, draw_circuit
 from qdm_lib.plots import show_described as show
 from qdm_lib.quantum import QuantumLayer, to_qnode
@@ -70,7 +71,7 @@ for name, version in {"Python": platform.python_version(), "torch": torch.__vers
 FAST = show_size() == "test"  # smaller numbers, the same code
 TRAIN_STEPS = 40 if FAST else 150  # of the classifier in section 4
 FIT_STEPS = 60 if FAST else 200  # of the curve fits in section 5
-N_POINTS = 2 if FAST else 6  # random points where gradients are compared
+N_POINTS = 2 if FAST else 24  # random points where gradients are compared
 TIMED_LAYERS = 1 if FAST else 3  # of HQConv, where gradients are timed
 N_GRADIENTS = 20 if FAST else 60  # gradients that PennyLane takes with shots
 REPEATS = 200 if FAST else 1000  # of every experiment with shots
@@ -686,8 +687,9 @@ moving_shift()
 #
 # All 84 weights of the paper's three-layer HQConv sit in CRZ and CRX gates. A loss is some function of its 12 outputs;
 # near a point it is a weighted sum $\sum_w v_w \langle Z_w\rangle$, so take random v. Angles are $2\pi\theta$, so a
-# shift s of the angle is a shift $s/2\pi$ of $\theta$. We compare all three gradients at several random points: exact,
-# by the two-term rule (Paper, eq. 10) and by the four-term one.
+# shift s of the angle is a shift $s/2\pi$ of $\theta$. We compare two gradients at many random points, exact and by the
+# two-term rule (Paper, eq. 10), and at the last of them the four-term one, too. The library's engine stands in for
+# `simulate` here: the same numbers, sooner.
 
 # %%
 hq = hqconv(3)
@@ -696,7 +698,7 @@ hq = hqconv(3)
 def random_point(seed):
     g = seeded(seed)
     x, v = torch.randn(12, generator=g).double(), torch.randn(12, generator=g).double()
-    f = lambda angles: simulate(hq, x.expand(len(angles), -1), angles / TWO_PI) @ v  # noqa: E731
+    f = lambda angles: fast_simulate(hq, x.expand(1, len(angles), -1), angles / TWO_PI)[0] @ v  # noqa: E731
     return f, TWO_PI * torch.rand(84, generator=g).double()
 
 
@@ -709,16 +711,22 @@ with torch.no_grad():
         rule = two_term(f, angles)
         rows.append((((rule - exact).abs() < 1e-9), (rule - exact).norm() / exact.norm(),
                      torch.cosine_similarity(rule, exact, 0)))  # fmt: skip
-        print(f"point {seed}: exact for {rows[-1][0].sum()} of 84 weights, relative error {rows[-1][1]:.1%}, "
-              f"cosine {rows[-1][2]:.4f}")  # fmt: skip
+        if seed < 3:
+            print(f"point {seed}: exact for {rows[-1][0].sum()} of 84 weights, relative error {rows[-1][1]:.1%}, "
+                  f"cosine {rows[-1][2]:.4f}")  # fmt: skip
     assert_close(four_term(f, angles), exact)
 print("the four-term rule: exact for all 84")
-assert all(row[1] > 0.1 and row[2] > 0.95 for row in rows)
+error, cosine = (torch.stack([row[k] for row in rows]) for k in (1, 2))
+print(f"\n{N_POINTS} points: smallest, median and largest")
+print("relative error ", *(f"{v:8.1%}" for v in (error.min(), error.quantile(0.5), error.max())))
+print("cosine         ", *(f"{v:8.4f}" for v in (cosine.min(), cosine.quantile(0.5), cosine.max())))
+assert 0.05 < error.min() and error.max() < 0.25 and cosine.min() > 0.98
+assert 0.1 < error.quantile(0.5) < 0.2
 assert all((row[0] == rows[0][0]).all() and row[0].sum() == 20 for row in rows)  # the same 20 at every point
 
 # %% [markdown]
-# So at these points the two-term gradient points almost the right way, and its error is a tenth to a fifth of its
-# length. The same 20 weights are exact at every point. Which, and why?
+# So at these points the two-term gradient points almost the right way. Its error is between 6 % and 22 % of the
+# gradient's length, with a median of 14 %. The same 20 weights are exact at every point. Which, and why?
 #
 # Write a controlled rotation as: do nothing where the control is 0, rotate by $R(\varphi)$ where it is 1. With $\psi$
 # the final state and Z the diagonal matrix of +1 (bit 0) and −1 (bit 1), $\langle Z\rangle$ is the product

@@ -611,7 +611,7 @@ show_described(
 
 # %%
 digits = to_model_range(load_images("mnist", "test", bundled=True).images[:N_TEST])
-of_20 = {"fashion-mnist": (x_0, ("1hqconv", "fullhqconv", "1hqconv-transfer", "1fqconv-transfer")),
+of_20 = {"fashion-mnist": (x_0, ("1hqconv", "7hqconv", "fullhqconv", "1hqconv-transfer", "1fqconv-transfer")),
          "mnist": (digits, ("1hqconv", "7hqconv", "1hqconv-transfer", "1fqconv-transfer"))}  # fmt: skip
 worst = {}
 for dataset, (images, names) in of_20.items():
