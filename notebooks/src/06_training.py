@@ -611,13 +611,14 @@ show_described(
 # figures for Fashion-MNIST the five models fall together: by more than 230 from epoch 1 to 10, by 12 to 21 from 10 to
 # 20, and at the end they lie within 2.6. In between, after 10 epochs, the four hybrids are 6 to 13 % ahead of `unet`;
 # after 20 one of them still is. On MNIST two of the three hybrids are behind `unet` after 10 epochs. Our `1hqconv` is
-# ahead on clothes after 1, 10 and 20 epochs, by 2, 7 and 12 %; after 1 epoch `7hqconv` is ahead by 3 % and `fullhqconv`
-# behind by 1 %. On digits all three are ahead after 1 epoch, by 2.8, 3.9 and 3.6 % (in the paper by 1.7, 2.7 and 3.6
-# %). It need not be their circuits: the control, `fullhqconv` trained with zeros in their place (`control-zero`), is
-# ahead after 1 epoch by 2 and 5 %, and on digits ahead of every hybrid. There `1hqconv` is behind after 10 (4.5 against
-# 4.0) and a little ahead after 20, where `7hqconv` is behind. As far as the paper says, each number is of one run, and
-# so is each of ours (not all by one version of PyTorch and on one processor: steps of one seed differ by rounding,
-# which after 2 epochs, where it was tried, left FID the same in five digits).
+# ahead on clothes after 1, 10 and 20 epochs, by 2, 7 and 12 %; `7hqconv` after 1 and 20, by 3 and 9 %, and behind by 8
+# % in between; `fullhqconv` is behind by 1 % after 1 epoch and ahead by 7 % after 20. On digits all three are ahead
+# after 1 epoch, by 2.8, 3.9 and 3.6 % (in the paper by 1.7, 2.7 and 3.6 %). It need not be their circuits: the control,
+# `fullhqconv` trained with zeros in their place (`control-zero`), is ahead after 1 epoch by 2 and 5 %, and on digits
+# ahead of every hybrid; after 20, on clothes, by 1 %. On digits `1hqconv` is behind after 10 (4.5 against 4.0) and a
+# little ahead after 20, where `7hqconv` is behind. As far as the paper says, each number is of one run, and so is each
+# of ours (not all by one version of PyTorch and on one processor: steps of one seed differ by rounding, which after 2
+# epochs, where it was tried, left FID the same in five digits).
 #
 # "Hybrid models converge faster" is a sentence about the loss, too. The mean training loss of each epoch, in the runs
 # that kept it:
@@ -641,8 +642,8 @@ show_described(figure, "Mean training loss of each epoch: steep in the first epo
 # %% [markdown]
 # *Figure: the mean training loss of each epoch, on clothes dashed. On digits the curves of `unet`, `1hqconv` and
 # `7hqconv` lie within 1.2 % of each other in every epoch; those of the hybrids are lower in epochs 2 to 4, and none is
-# from epoch 11 on. Of `fullhqconv` and zeros on digits, and of `7hqconv` on clothes, there is a first epoch only; of
-# the other runs on clothes the one with zeros kept its losses.*
+# from epoch 11 on. Of `fullhqconv` and zeros on digits there is a first epoch only. On clothes two runs kept their
+# losses, `7hqconv` and zeros; those of zeros are the lower ones in every epoch, by half a per cent at most.*
 
 # %% [markdown]
 # ## 8 · Your own run
