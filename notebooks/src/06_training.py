@@ -624,7 +624,7 @@ show_described(
 # that kept it:
 
 # %% jupyter={"source_hidden": true}
-figure, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
+figure, ax = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
 for (dataset, model_name), result in results.items():
     if losses_by_epoch := result.get("losses"):
         colour, marker = looks[model_name]
