@@ -77,7 +77,8 @@ class Entry:
     of the picture of the first images, beside the result's file. cnns: how many CNNs the accuracy is the mean of;
     older files have one, whose interval is over the test images alone. second_run: machine and versions of an entry
     that comes from another run of the same job than the result's own; they differ by rounding. again: of an entry of
-    the result's own run, what such a second run had: machine, versions, losses, {name: value} of scores.
+    the result's own run, what such a second run had, or its images drawn again (`of`): machine, versions, losses,
+    {name: value} of scores.
     """
 
     step: int

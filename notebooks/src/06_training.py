@@ -511,8 +511,8 @@ for protocol in ("paper-n1000", "paper-n1000-ddim-50"):
 
 # %% [markdown]
 # FID is a distance between generated and real images (notebook 08). So DDIM with 50 steps costs a twentieth of DDPM,
-# and its images are twice as far from real ones. On clothes, after 20 epochs, the sampler alone gains more than any
-# hybrid model or hand-over: scores by two samplers do not compare.
+# and its FID is twice as large. For this model the sampler alone gains more in FID than any hybrid model or hand-over
+# on clothes does after 20 epochs: scores by two samplers do not compare.
 #
 # ## 7 · Longer training
 #

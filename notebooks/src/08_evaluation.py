@@ -669,13 +669,13 @@ show_described(
 # 0.22. So `1hqconv` makes next to no use of what its circuits have learned, and `fullhqconv` makes some. What one model
 # shows does not hold for the other, and neither speaks for a third.
 #
-# **Now look at KID.** In `fullhqconv` it is *lower* with every rung than with the trained circuits. Would the model be
-# better off without them? These scores cannot say. They are of images in ten steps, which are far from finished: in the
-# table of section 7 the same model has a KID of 0.123, by 7,000 images in 50 steps, and here 0.349. What helps such a
-# drawing need not help a finished one. And nothing was trained: a model that has zeros in the place of its circuits
-# from the start can learn to do without them. That one stands in the table, too, as `control-zero` of `paper-ddim-50`,
-# and there `fullhqconv` has the lower FID and KID, on one seed. Two checkpoints and rungs that were swapped, not
-# trained: a reason to run the ladder properly, not a verdict.
+# **Now look at KID.** In `fullhqconv` it is *lower* with every rung than with the trained circuits, with random ones by
+# little. Would the model be better off without them? These scores cannot say. They are of images in ten steps, which
+# are far from finished: in the table of section 7 the same model has a KID of 0.123, by 7,000 images in 50 steps, and
+# here 0.349. What helps such a drawing need not help a finished one. And nothing was trained: a model that has zeros in
+# the place of its circuits from the start can learn to do without them. That one stands in the table, too, as
+# `control-zero` of `paper-ddim-50`, and there `fullhqconv` has the lower FID and KID, on one seed. Two checkpoints and
+# rungs that were swapped, not trained: a reason to run the ladder properly, not a verdict.
 #
 # ## 9 · A verdict
 #
