@@ -630,7 +630,7 @@ for (dataset, model_name), result in results.items():
         colour, marker = looks[model_name]
         marker += "-" if dataset == "mnist" else "--"
         ax.semilogy([int(e) for e in losses_by_epoch], losses_by_epoch.values(), marker, color=colour, lw=1.2, ms=4,
-                    label=f"{DATASETS[dataset]}, {model_name}")  # fmt: skip
+                    markevery=3, label=f"{DATASETS[dataset]}, {model_name}")  # fmt: skip
         told = {e: losses_by_epoch[e] for e in ("1", "2", "5", "10", "20") if e in losses_by_epoch}
         print(f"{DATASETS[dataset]:14} {model_name:12}", "  ".join(f"epoch {e:>2}: {v:.5f}" for e, v in told.items()))
 ax.set(xlabel="epoch", ylabel="mean loss (log scale)", xticks=[1, 5, 10, 15, 20])
