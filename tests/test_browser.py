@@ -314,16 +314,16 @@ def test_the_comparison_by_keyboard(page):
 
     models = shipped_models(ROOT, "fashion-mnist")
     for epochs in ("20", "10"):
-        choose(page, field("Epochs"), epochs)
+        choose(page, field("Epochs", exact=True), epochs)  # a loss curve's description names epochs, too
         read(widget, f"FID ↓\t{interval(about_scores(models['unet', float(epochs)])['scores']['fid'])}")
-    choose(page, field("Epochs"), "20")
+    choose(page, field("Epochs", exact=True), "20")
     choose(page, field("Data set"), "mnist")
     digits = shipped_models(ROOT, "mnist")
     for name in ("unet", "1hqconv"):
         read(widget, f"FID ↓\t{interval(about_scores(digits[name, 20.0])['scores']['fid'])}")
     page.screenshot(path=OUTPUT / "hybridization-digits-1280.png")
     choose(page, field("Data set"), "fashion")
-    choose(page, field("Epochs"), "20")
+    choose(page, field("Epochs", exact=True), "20")
     choose(page, field("Compare"), "hand")
     wait_for(lambda: chosen(field("Column 4")).endswith("hand-over"), what="other columns")
     choose(page, field("Compare"), "0")

@@ -286,7 +286,7 @@ def test_a_control_says_what_it_is_and_has_no_circuits_to_replace(tmp_path):
 
 
 def test_the_change_of_fid_is_computed_from_two_cards_that_were_scored_alike():
-    unet, hybrid, other = (about_scores(CLOTHES[name]) for name in (("unet", 20), ("1hqconv", 20), ("7hqconv", 2)))
+    unet, hybrid, other = (about_scores(CLOTHES[name]) for name in (("unet", 20), ("1hqconv", 20), ("7fqconv", 2)))
     change = fid_change(hybrid, unet)
     fids = [about["scores"]["fid"] for about in (hybrid, unet)]
     assert change.value == pytest.approx(fids[0]["value"] / fids[1]["value"] - 1)
@@ -476,10 +476,12 @@ def test_comparisons_and_columns_follow_one_another(box):
 
 
 def test_the_length_outlasts_a_visit_to_the_other_data_set_and_a_second_run_of_the_cell(box):
+    box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
     box.controls["epochs"].value = 2
     for dataset in ("mnist", "fashion-mnist"):  # MNIST has no models of 2 epochs
         box.controls["dataset"].value = dataset
     assert box.controls["epochs"].value == 2
+    box.controls["compare"].value = "0, 10, 50, 100 % HQConv"
     box.controls["epochs"].value = 20
     box.controls["compare"].value = "0, 10, 50, 100 % FQConv"
     shown = [sum(bool(box.wanted(k)) for k in range(4))]
