@@ -76,7 +76,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _curve(folder: Path) -> tuple[list[int], list[float]]:
-    """Steps and losses of a run; none where it is not here, but its shipped model (`shipped_model`)."""
+    """Steps and losses of a run; none where only its shipped model is here (`shipped_model`)."""
     return read_losses(folder) if (folder / "loss.csv").is_file() else ([], [])
 
 

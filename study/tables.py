@@ -175,6 +175,8 @@ def difference_table(group: Group) -> Table:
               "margin", "verdict", "p, Holm", "real images score"]  # fmt: skip
     n, tested = sum(int(row[3]) > 1 for row in rows), sum(not math.isnan(p) for p in p_values)
     share = SMALLEST_EFFECT.get(group.dataset)
+    words = [word for row in rows if int(row[3]) > 1 for word in row[header.index("verdict")].split(", ")]
+    called, equivalent = words.count("higher") + words.count("lower"), words.count("equivalent")
     note = (
         f"Margin: the smallest effect of interest, {share or OTHER_EFFECT:.0%} of the mean classical score"
         + (", the largest gain in FID that the paper reports on this data set" if share else "")
@@ -186,6 +188,7 @@ def difference_table(group: Group) -> Table:
         note += " CNN accuracies of one CNN and of several are not subtracted from one another."
     if n:
         note += (
+            f" Called higher or lower: {called}; equivalent, some of these among them: {equivalent}."
             ' Where nothing differs, up to 1 in 20 of them is called higher or lower by chance. "p, Holm" (Student\'s '
             f"test) is adjusted for the {tested} whose seeds do not all tie: what stays below 0.05 does not come from "
             "having looked at many."

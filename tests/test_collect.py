@@ -123,6 +123,9 @@ def test_what_the_tables_say(results):
         and "| 0.00064 | higher, equivalent | " in row
     )  # small, but sure; 2 % of 0.032
     assert rows[-2] == "" and "Differences with two seeds or more: 18." in rows[-1] and "1 in 20" in rows[-1]
+    words = [row.split(" | ")[8] for row in rows[2:-2] if int(row.split(" | ")[3]) > 1]
+    called, equivalent = sum("er" in word.split(", ")[0] for word in words), sum("equivalent" in w for w in words)
+    assert f"lower: {called}; equivalent, some of these among them: {equivalent}." in rows[-1] and called and equivalent
     loss, null = (tables / "short-fashion-mnist-null.csv").read_text().splitlines()[1:3]
     assert loss.startswith("training loss,2,5,0.002,0.004,")
     assert null == "FID,2,5,1.6,4,3.92,0.88,1"  # pairs 0, 0, 0, 2 (six times), 4; 1.96 · √2 · √2

@@ -10,13 +10,14 @@ a column, where all have been trained equally long. An empty field says that nob
 
 import argparse
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from qdm_course.widgets.evidence import handed_over
-from study.results import Settings, read_results
+from qdm_course.widgets.evidence import handed_over, studied
+from qdm_lib.unet import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- begin: models (tools/model_table.py) -->\n", "<!-- end: models -->\n"
@@ -36,20 +37,17 @@ def cards() -> list[tuple[str, dict]]:
     ]
 
 
-def row_of(name: str, card: dict) -> str:
-    """What the row of a shipped model is called."""
-    ending = name.partition("/")[2].removeprefix(card["preset"])
-    if ending.startswith("-transfer"):
-        first = handed_over(ROOT / "checkpoints" / name).partition(",")[0]  # 18 epochs as unet
-        return f"`{card['preset']}`, handed over after {first}"
-    return f"`{card['preset']}`" + (", zeros for circuits" if ending.startswith("-zero") else "")
+def row_of(model: str, move: str) -> str | None:
+    """What a row is called; None for a kind that has none, such as a hand-over in which nothing restarts.
 
-
-def row_of_result(about: Settings) -> str:
-    """The same of a result of the study."""
-    if move := about.transfer:
-        return f"`{about.preset}`, handed over after {move['epochs']} epochs as {move['source']}"
-    return f"`{about.preset}`" + (", zeros for circuits" if about.control == "zero" else "")
+    model: a name without its length, such as 1hqconv-transfer. move: how it was handed over, "18 epochs as unet, …".
+    """
+    preset = model.removesuffix("-transfer").removesuffix("-zero")
+    if preset not in PRESETS:
+        return None
+    if move:
+        return f"`{preset}`, handed over after {move.partition(',')[0]}"
+    return f"`{preset}`" + (", zeros for circuits" if model.endswith("-zero") else "")
 
 
 def field(fid: dict, link: str = "") -> str:
@@ -58,22 +56,24 @@ def field(fid: dict, link: str = "") -> str:
     return f"[{text}]({link})" if link else text
 
 
+def way_of(about: dict) -> tuple[int, str, int]:
+    """How a model was scored: images, sampler, its steps."""
+    return about["scores"]["fid"]["n"], about["sampler"].upper(), about["sampler_steps"]
+
+
 def scored(up: str) -> dict[tuple[int, str, int], Rows]:
     """All rows, by (images, sampler, its steps). up: the way from the page to the repository's root."""
     groups: dict[tuple, dict] = defaultdict(lambda: defaultdict(dict))
     for name, card in cards():
-        about = card["scores"]
+        about, model = card["scores"], re.sub(r"-\d+-epochs?$", "", name.partition("/")[2])
         if isinstance(about, dict):  # else it ships without scores
-            fid = about["scores"]["fid"]
-            way = (fid["n"], about["sampler"].upper(), about["sampler_steps"])
-            link = f"{up}checkpoints/{name}/README.md"
-            groups[way][card["dataset"], row_of(name, card)][card["epochs"]] = field(fid, link)
-    for group in read_results(ROOT / "study" / "results"):
-        if group.protocol == "paper-ddim-50":
-            for result in (runs[0] for runs in group.cells.values() if 0 in runs):  # models of seed 0 ship
-                for epoch, entry in result.by_epoch.items():
-                    row = groups[PAPERS][group.dataset, row_of_result(result.config)]
-                    row.setdefault(float(epoch), field(entry.scores["fid"]))
+            row = groups[way_of(about)][card["dataset"], row_of(model, handed_over(ROOT / "checkpoints" / name))]
+            row[card["epochs"]] = field(about["scores"]["fid"], f"{up}checkpoints/{name}/README.md")
+    for dataset in TITLES:
+        for (model, epochs), about in studied(ROOT, dataset).items():
+            name = row_of(model, about.get("hand-over", ""))
+            if way_of(about) == PAPERS and name:
+                groups[PAPERS][dataset, name].setdefault(epochs, field(about["scores"]["fid"]))
     return groups
 
 
