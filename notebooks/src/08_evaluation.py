@@ -15,8 +15,8 @@
 #
 # **Prerequisites.** Notebook 06 (drawing samples). Covariance matrices and eigenvalues.
 #
-# **Measured** on one CPU core, including the start of Python: 84 s of processor time and 1.1 GB of memory; with
-# `QDM_SIZE=test` 15 s and 1.0 GB. A busy machine takes longer. No network is needed.
+# **Measured** on one CPU core, including the start of Python: 136 s of processor time and 1.1 GB of memory; with
+# `QDM_SIZE=test` 26 s and 1.1 GB (on a slower machine than the times of the other notebooks). No network is needed.
 
 # %% tags=["colab", "remove-cell"] jupyter={"source_hidden": true}
 # On Google Colab: fetch the course, and install what is missing there. Anywhere else this cell does nothing.
