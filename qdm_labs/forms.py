@@ -63,7 +63,7 @@ def words(answer: Any) -> list[str]:
     if isinstance(answer, bool):
         return ["yes" if answer else "no"]
     if isinstance(answer, str):
-        return re.findall(r"[\w-]+", answer.casefold())
+        return re.findall(r"\w(?:[\w-]*\w)?", answer.casefold())  # a hyphen inside a word, no arrow after it
     if isinstance(answer, Iterable):
         return [word for part in answer for word in words(part)]
     raise Mistake(f"Words are wanted, in quotes; this is {_short(answer)}.")

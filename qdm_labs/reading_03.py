@@ -35,7 +35,7 @@ QUESTIONS.numbers(
 
 
 @QUESTIONS.other(
-    right="Four parts need three joins. With layers enough, every output can depend on every input now.",
+    right="Four parts need three joins. With enough layers, every output can depend on every input now.",
     way="Four parts need at least three joins, each between two parts, for example `[(0, 1), (1, 2), (2, 3)]`.",
 )
 def _(pairs):

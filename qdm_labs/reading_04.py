@@ -102,13 +102,17 @@ def _(f, draw):
         before = numbers(layer(x), what="the convolution's result")
         if before.shape != (2, c, 2, 2):
             raise Mistake(f"From ({c_in}, 2, 2) it makes {tuple(before.shape[1:])}; wanted is ({c}, 2, 2).")
-        moved = x.clone()
-        moved[:, 0, 0, 0] += 1.0
-        change = (numbers(layer(moved), what="the convolution's result") - before).abs()
-        if change.flatten(2)[:, :, 1:].max() > 1e-6:
-            raise Mistake("A pixel moves its neighbours, too: the kernel is larger than 1×1, or there is a norm in it.")
-        if change[:, 1:, 0, 0].max() < 1e-6:
-            raise Mistake("Channel 0 moves channel 0 alone: a convolution mixes the channels of a pixel.")
+        for channel in (0, c_in - 1):
+            moved = x.clone()
+            moved[:, channel, 0, 0] += 1.0
+            change = (numbers(layer(moved), what="the convolution's result") - before).abs()
+            if change.flatten(2)[:, :, 1:].max() > 1e-6:
+                raise Mistake("A pixel moves its neighbours, too: the kernel is larger than 1×1, or there is a norm in "
+                              "it.")  # fmt: skip
+            moves = (change[:, :, 0, 0].amax(0) > 1e-6).sum().item()
+            if moves < c:
+                raise Mistake(f"Channel {channel} moves {moves} of the {c} channels that come out: a convolution mixes "
+                              "all channels of a pixel.")  # fmt: skip
 
 
 QUESTIONS.word(

@@ -17,7 +17,8 @@ QUESTIONS.number(
     _mean_weight,
     near=0.012,
     usual=[
-        (lambda: 1 - _mean_weight(), "That is the mean of ᾱ, which is nearly as large by chance; the weight is 1 − ᾱ."),
+        (lambda: 1 - _mean_weight(), "That is the mean of ᾱ, nearly as large since ᾱ falls alike on both sides of its "
+         "middle; the weight is 1 − ᾱ."),
         (1, "That is without the P2 weight: ε has mean square 1, and step t counts 1 − ᾱ_t of it."),
         (0, "It answers 0; its error is ε − 0."),
         (lambda: _mean_weight(0.5), "The weight is 1 − ᾱ_t itself, not its square root."),

@@ -31,8 +31,8 @@ def _(exclude):
         raise Mistake(str(error)) from None
     if any(name.startswith("vertex_block") for name in copied):
         raise Mistake("This lets weights of the vertex's ResNet blocks be copied, too; they shall start anew.")
-    if not any(name.startswith("vertex_attention") for name in copied):
-        raise Mistake("The attention's names begin with this, too, so it is left out: look for a longer beginning.")
+    if any(name.startswith("vertex_attention") and name not in copied for name in net.state_dict()):
+        raise Mistake("The vertex's attention, or a part of it, is left out, too; only its ResNet blocks shall be.")
     if any(not name.startswith("vertex") and name not in copied for name in net.state_dict()):
         raise Mistake("This leaves out weights outside the vertex, too.")
 

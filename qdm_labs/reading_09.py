@@ -57,7 +57,7 @@ QUESTIONS.numbers(
 QUESTIONS.numbers(
     ("accidents a run", "p"),
     lambda: (_places() * 0.001, 1 / _places()),
-    near=0.01,
+    near=0.02,
     usual=[
         ((0.084, None), "84 is the number of controlled rotations; each has two wires that can be hit."),
         ((None, 1 / 84), "84 is the number of controlled rotations; each has two wires that can be hit."),

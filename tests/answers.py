@@ -153,8 +153,11 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {"lambda c_in, c: nn.Conv2d(c_in, c, 3, padding=1)": "kernel is larger",
          "lambda c_in, c: nn.Conv2d(40, 40, 1)": "Your code stops with",
          "lambda c_in, c: nn.Conv2d(c_in, c_in, 1)": "wanted is (40, 2, 2)",
-         "lambda c_in, c: nn.Conv2d(c_in, c, 1, groups=10) if c_in == c else nn.Conv2d(c_in, c, 2)": "wanted is",
-         "lambda c_in, c: nn.Identity()": "channel 0 alone",
+         "lambda c_in, c: nn.Conv2d(c_in, c, 1) if c_in == c else nn.Conv2d(c_in, c, 2)": "wanted is",
+         "lambda c_in, c: nn.Identity()": "moves 1 of the 40",
+         "lambda c_in, c: nn.Conv2d(c_in, c, 1, groups=10)": "moves 4 of the 40",
+         "lambda c_in, c: (lambda x: torch.cat([x[:, :1] * 0, x[:, 1:].sum(1, True).expand(-1, c - 1, 2, 2)], 1))":
+             "Channel 0 moves 0 of the 40",
          "lambda c_in, c: 3": "A module is wanted",
          "nn.Conv2d(40, 40, 1)": "Your code stops with"},
     ),
@@ -180,7 +183,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "10_000": "number of pairs"},
     ),
     "05.3": (
-        ("['b2', 'a2', 'b1', 'a1']", "'b2 a2 b1 a1'", "('B2', 'A2', 'B1', 'A1')", "'b2, a2, b1, a1'", "'b2a2b1a1'"),
+        ("['b2', 'a2', 'b1', 'a1']", "'b2 a2 b1 a1'", "('B2', 'A2', 'B1', 'A1')", "'b2, a2, b1, a1'", "'b2a2b1a1'",
+         "'b2 -> a2 -> b1 -> a1'"),
         {"'a1 b1 a2 b2'": "First in, first out", "'a2 b2 a1 b1'": "The levels are right", "'b1 a1 b2 a2'": "small maps",
          "'b2 a2'": "All four names", "3": "Words are wanted"},
     ),
@@ -232,7 +236,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "07.1": (
         ("'vertex_block'", "('vertex_block',)", "['vertex_block1', 'vertex_block2']", "{'vertex_block'}"),
-        {"'vertex'": "begin with this, too", "'vertex_attention'": "ResNet blocks be copied",
+        {"'vertex'": "attention, or a part", "['vertex_block', 'vertex_attention.norm']": "or a part of it",
+         "'vertex_attention'": "ResNet blocks be copied",
          "['vertex_block', 'encoder']": "outside the vertex", "3": "in quotes", "()": "ResNet blocks be copied"},
     ),
     "07.2": (
@@ -240,7 +245,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {"12": "5.96 %", "12.75": "round up", "599": "number of renewals", "2": "every 10 steps"},
     ),
     "07.3": (
-        ("('unet', 'unet')", "['UNet', 'unet']", "'unet → unet'", "('classical', 'classical')"),
+        ("('unet', 'unet')", "['UNet', 'unet']", "'unet → unet'", "'unet->unet'", "'unet -> unet'",
+         "('classical', 'classical')"),
         {"('unet', '7hqconv')": "the claim itself", "('7hqconv', '7hqconv')": "circuits in the target",
          "'unet'": "Two presets", "('7hqconv', 'unet')": "only the circuits go"},
     ),
@@ -293,7 +299,8 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "(26, 13)": "2ⁿ columns"},
     ),
     "09.3": (
-        ("(0.168, 1 / 168)", "('0.168', '1/168')", "[0.168, '0.6 %']", "torch.tensor([0.168, 0.00595])"),
+        ("(0.168, 1 / 168)", "('0.168', '1/168')", "[0.168, '0.6 %']", "torch.tensor([0.168, 0.00595])",
+         "(0.17, 0.006)"),
         {"0.168": "2 numbers are wanted", "(0.084, 1 / 84)": "two wires", "(0.168, 0.595)": "in per cent",
          "(0.155, 1 / 168)": "at least one accident"},
     ),

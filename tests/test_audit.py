@@ -11,7 +11,7 @@ from qdm_lib.blocks import CircuitConv, ResnetBlock, SplitConv, WeightStandardiz
 from qdm_lib.circuits import Circuit, Gate, basic, fqconv, hqconv, hqconv_released
 from qdm_lib.quantum import QuantumLayer
 from qdm_lib.simulator import simulate
-from qdm_lib.unet import build_unet, count_parameters
+from qdm_lib.unet import PRESETS, build_unet, count_parameters
 
 CNOT, RX = "CNOT", "RX"
 
@@ -142,6 +142,12 @@ def test_whole_models(preset, dead):
     for key, value in model.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
     assert all(p.dtype == torch.float32 and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "unet"])
+def test_every_circuit_weight_of_every_preset_acts(preset):
+    theta = audit_model(build_unet(preset, seed=0), draws=1).only("theta")
+    assert theta.n_entries > 0 and theta.n_alive == theta.n_entries
 
 
 def test_audit_layer_takes_frozen_and_unused_parameters():

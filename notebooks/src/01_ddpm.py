@@ -182,8 +182,8 @@ for ax, t in zip(axes, (None, 99, 299, 599, 999), strict=True):
 show(figure, "Five histograms: three narrow peaks blur step by step into one standard normal bell.")
 
 # %% [markdown]
-# *Figure: histograms of the data and of the chain after 100, 300, 600 and 1000 steps. Three narrow peaks (cut off at
-# the top of the first panel) widen, merge, and end as one bell around 0.*
+# *Figure: histograms of the data and of the chain after 100, 300, 600 and 1000 steps. Three narrow peaks (the left one
+# is cut off at the top of the first panel) widen, merge, and end as one bell around 0.*
 #
 # For images the same chain looks like this. The paper's first figure has the way back in it, too, which this notebook
 # comes to in section 5.
@@ -277,7 +277,7 @@ show(figure, "Density of x_t against t: three bands merge into one; four random 
 
 # %% [markdown]
 # **Question 01.2** (predict, then run). At which t does the cosine schedule have as much signal as noise? Give the
-# first t with $\mathrm{snr}_t < 1$; where does the figure let you expect it?
+# first t with $\mathrm{snr}_t < 1$. Guess it from the formula of $\bar\alpha_t$ first; section 4 draws both curves.
 
 # %%
 my_crossing = ...  # a step t
@@ -871,7 +871,7 @@ assert ddim_mean[3] < ddim_mean[0] and ddim_mean[-1] < 3 * fresh and ddpm_mean[-
 # $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}$ divides by $\sqrt{\bar\alpha_t}$. At
 # the noisy end that is almost nothing, so a tiny error of $\hat\varepsilon$ becomes an enormous one of $\hat x_0$.
 # But we know that images lie in [−1, 1]. So every sampler here first clamps $\hat x_0$ to [−1, 1] (`clip=True`, the
-# default), and so leaves equation 7 of the paper ("Paper, eq. 7" in section 6) where $\hat x_0$ lies outside.
+# default), and so departs from equation 7 of the paper ("Paper, eq. 7" in section 6) where $\hat x_0$ lies outside.
 
 # %%
 for t in (0, 500, 900, 998, 999):

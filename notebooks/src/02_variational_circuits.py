@@ -181,8 +181,10 @@ show(figure, "Measured values scatter around the cosine; much less with 1000 sho
 moving_qubit()
 
 # %% [markdown]
-# *Figure: a qubit on the Bloch sphere, and what shots return (bars) beside what they should (black lines). Try: RX
-# twice with $\pi/2$, then RZ in between. Why does RZ matter now?*
+# *Figure: a qubit on the Bloch sphere, and what shots return (bars) beside what they should (black lines); the still
+# picture has the exact probabilities only. Of its gates X is a turn by π about the x axis, up to a phase, and H turns
+# $|0\rangle$ into the sum of $|0\rangle$ and $|1\rangle$ with equal weights. Try: RX twice with $\pi/2$, then RZ in
+# between. Why does RZ matter now?*
 #
 # ## 2 · Several qubits, control and entanglement
 #
@@ -415,8 +417,8 @@ show(figure, "Training losses of the circuit and of logistic regression, both fa
 # at a learning rate of its own.*
 #
 # It learns. So does the classical rival, with five weights to its eighteen: it has the lower cross-entropy on the
-# training images, and on the test images the two differ by one or two of 100, which is chance. A circuit is one more
-# way to parameterise a function, with no advantage by birth. So the next question is which functions.
+# training images, and on the test images the two differ by one of 100, which is chance. A circuit is one more way to
+# parameterise a function, with no built-in advantage. So the next question is which functions.
 #
 # ## 5 · Which functions can a circuit express?
 #

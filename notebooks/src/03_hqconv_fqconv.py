@@ -180,7 +180,9 @@ show_described(
     draw_circuit(hqconv(1), boxed=True, title=f"{paper.figure(5).name} · HQConv, one layer"),
     "One HQConv layer: a dashed box A in each of three channels, a staircase of gates; then box B with two joins.",
 )
-show_described(draw_pennylane(hqconv(1)), "The same layer as PennyLane draws it, with barriers between blocks.")
+show_described(
+    draw_pennylane(hqconv(1)), "The same layer as PennyLane draws it: boxes and control lines in the same colours."
+)
 
 # %% [markdown]
 # *Figures (Paper, Fig. 5): one layer of HQConv, above in the library's own drawing, where grey bands tell the channels
@@ -710,9 +712,9 @@ for circuit in (hqconv(3), fqconv(3)):
 # changes. Below the picture are the numbers. Things to try: FQConv, and change the input of wire 0: which outputs
 # move? HQConv as released: where do bars and circles differ?
 #
-# **Basic** is a third circuit, of 4 wires, which the full quantum vertex needs once (notebook 05): after the encoding
-# four layers, each an RX on every wire and a ring of CNOTs 0 → 1 → 2 → 3 → 0, so 16 weights. Here a weight *is* the
-# angle, without the factor $2\pi$ of the other two.
+# **Basic** is a third circuit, of 4 wires, which each convolution of the full quantum vertex needs once (notebook 05):
+# after the encoding four layers, each an RX on every wire and a ring of CNOTs 0 → 1 → 2 → 3 → 0, so 16 weights. Here a
+# weight *is* the angle, without the factor $2\pi$ of the other two.
 
 # %%
 circuit_explorer("HQConv", layers=1)

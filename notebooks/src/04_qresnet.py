@@ -144,8 +144,9 @@ print(
 assert g.sum((1, 2, 3)).abs().max() < 1e-3 * g.abs().max()  # no gradient along a shift of the whole kernel
 
 # %% [markdown]
-# **Question 04.1.** A standardized convolution from 10 to 10 channels runs on 28×28 pixels of standard deviation 1, as
-# in the outermost level of the U-Net. What is the standard deviation of its output, far from the border?
+# **Question 04.1.** A standardized convolution from 10 to 10 channels, as the outermost level of the U-Net has it, runs
+# on 28×28 pixels of independent noise of standard deviation 1. What is the standard deviation of its output, far from
+# the border?
 
 # %%
 my_level = ...  # a number, to two per cent
@@ -258,7 +259,7 @@ for preset in ("1hqconv", "7hqconv", "fullhqconv"):
 # %% [markdown]
 # *Figures (Paper, Fig. 4): the QResNet block of `1hqconv`, `7hqconv` and `fullhqconv`. Orange, hatched: circuits, each
 # on three channels with its own weights. Blue: the classical convolution on the rest. Pink: the Basic circuit of 4
-# wires. A box is the higher the more channels it takes. Everything behind the convolutions is that of the classical
+# wires. The more channels a box takes, the taller it is. Everything behind the convolutions is that of the classical
 # block.*
 #
 # The hybrid convolution by hand:
@@ -723,8 +724,8 @@ print("\nthe parameters without effect in the last one:")
 print(*(p.name for p in audit.partly_dead), sep="\n")
 
 # %% [markdown]
-# In every model of this library **every circuit weight acts**, and what does not act are the biases before norms with
-# one channel a group. They are kept because the paper's counts include them.
+# In all of these **every circuit weight acts** (in the other four presets, too: `tests/test_audit.py`), and what does
+# not act are the biases before norms with one channel a group. They are kept because the paper's counts include them.
 #
 # ## 8 · What the released block runs
 #
@@ -798,7 +799,7 @@ show_described(
 # - Circuits return numbers below 1, weight-standardized convolutions numbers around 10 and more. Under one GroupNorm
 #   the small ones are drowned, before and after training.
 # - A change of the answer needs a yardstick: freeze as many classical channels, and compare.
-# - The audit finds weights without effect, entry by entry; in this library every circuit weight acts.
+# - The audit finds weights without effect, entry by entry; in every preset of this library every circuit weight acts.
 #
 # **A little history.** Residual blocks (He et al. 2015) made networks of a hundred layers trainable. Diffusion models
 # took them into their U-Nets, with GroupNorm (2018) and a time embedding. Quanvolution (Henderson et al. 2019) put a

@@ -244,7 +244,8 @@ assert_close(vertex_attention(block, x), block(x))
 #
 # and the sum in brackets, a 32×32 matrix called the *context*, is the same for every pixel i: it is computed once.
 # Here q is a softmax over its 32 features, k a softmax over the pixels. (Two constants come with it: q is divided by
-# $\sqrt{32}$, and v by the number of pixels.)
+# $\sqrt{32}$, and v by the number of pixels. And the result of the output convolution is normalised once more, before
+# it is added to x.)
 
 
 # %%
@@ -277,8 +278,6 @@ for side in (28, 14, 7, 2):
 # %%
 my_products = ...  # a whole number
 check("05.2", my_products)
-
-# %% [markdown]
 
 # %% [markdown]
 # ## 5 · The wiring, by hand
@@ -460,8 +459,8 @@ for name in ("1hqconv", "quanv-fqconv"):
 # *Figures: `1hqconv`, with 3 of the 40 vertex channels in colour; and `quanv-fqconv`, where in addition 3 of the 10
 # channels at 14×14 go through a circuit that slides over the 49 patches of 2×2 pixels.*
 #
-# What does a step cost? Fewer parameters do not mean less time: a circuit of 12 qubits is simulated with exact
-# arithmetic, a convolution on 2×2 pixels is a small matrix product. Here each model runs forward and backward on 16
+# What does a step cost? Fewer parameters do not mean less time: a circuit of 12 qubits is simulated exactly, number by
+# number, a convolution on 2×2 pixels is a small matrix product. Here each model runs forward and backward on 16
 # images, in turns, and the median counts. (Steps of the recipe, with 128 images, are in `study/benchmarks`, as measured
 # with version 0.1.)
 
@@ -627,11 +626,12 @@ for dataset, (images, names) in of_20.items():
 assert max(worst.values()) < 0.002
 
 # %% [markdown]
-# Not an accident: in no model does the error move by 0.2 % when its circuits forget all that they learnt. The two
-# `7hqconv` come nearest, on clothes with random angles that do *better*, by 0.14 % at most. So what the training found
-# for the angles is worth less than that, in five models whose circuits were trained for 20 epochs. The four handed over
-# (`-transfer`, notebook 07) say less: their circuits were trained for two epochs (on digits for one), and the averaged
-# angles that are loaded here are still for the most part the random ones that they began with.
+# Not an accident: in no model does the error move by as much as 0.2 % when its circuits forget all that they learnt.
+# The two `7hqconv` come nearest, on clothes with random angles that do *better*, by 0.14 % at most. So what the
+# training found for the angles is worth less than that, in five models whose circuits were trained for 20 epochs. The
+# four handed over (`-transfer`, notebook 07) say less: their circuits were trained for two epochs (on digits for one),
+# and what is loaded here is not a model's last weights but their average over the last steps (notebook 06), in which
+# the random angles that they began with still weigh most.
 #
 # An average hides much, so look at samples too: the same start noise, drawn by `fullhqconv` in the four conditions.
 
@@ -674,9 +674,10 @@ for name in ("unet", "fullhqconv", "fullhqconv-zero"):
 # %% [markdown]
 # FID is a distance between drawn and real images, smaller is better; precision the share of drawn images that look
 # real, larger is better; in brackets what other images of the same model might score (FID and brackets are explained in
-# notebook 08). By FID the circuits are ahead of zeros, and zeros level with the classical model; by precision zeros are
-# ahead of the circuits. The brackets of the two overlap in both, and it is one training of each: whether the circuits
-# help is open.
+# notebook 08). This FID, and that of the widget in section 7, is measured with the features of a small classifier, on
+# images of 50 steps: another scale than the paper's, whose classical model has 39.5 on these clothes. By FID the
+# circuits are ahead of zeros, and zeros level with the classical model; by precision zeros are ahead of the circuits.
+# The brackets of the two overlap in both, and it is one training of each: whether the circuits help is open.
 #
 # ## 9 · A reason to look inside the norm
 #
@@ -759,7 +760,8 @@ show_described(
 # ([1812.01243](https://arxiv.org/abs/1812.01243)) changed the order of its products, so that its cost grows with the
 # number of pixels and not with its square. A condition that scales and shifts channels is the FiLM layer of Perez et
 # al. 2017 ([1709.07871](https://arxiv.org/abs/1709.07871)), the smooth GELU is of Hendrycks and Gimpel 2016
-# ([1606.08415](https://arxiv.org/abs/1606.08415)). Ho et al. put all of it into one network that guesses noise, and the
+# ([1606.08415](https://arxiv.org/abs/1606.08415)). Ho et al. put residual blocks, attention and the sines and cosines
+# into a U that guesses noise; scale and shift, linear attention and the other details came with later versions. The
 # paper put circuits into its lowest level.
 #
 # **Further reading.** Ronneberger et al., which is short; Ho et al., appendix B, for the network of DDPM; the paper's

@@ -33,7 +33,7 @@ def draw_pennylane(circuit: Circuit, *, size: tuple[float, float] | None = None,
     """The circuit as `qml.draw_mpl` draws it, with the boxes and control lines of each block in its colour.
 
     What you see: one line per wire, time from left to right, a dot at the control, a box with the rotation and the
-    source of its angle at the target, dashed barriers between blocks, a meter at the end of each wire.
+    source of its angle at the target, each block in its colour, a meter at the end of each wire.
     size: of the figure in inches; by default it follows the number of columns.
     """
     import pennylane as qml
