@@ -12,6 +12,7 @@ from typing import NamedTuple
 from qdm_lib.files import replacing
 from qdm_lib.paper import HAND_OVER
 from qdm_lib.statistics import (
+    INTERVAL_SD,
     OTHER_EFFECT,
     SHARES,
     SMALLEST_EFFECT,
@@ -151,14 +152,15 @@ def null_table(group: Group) -> Table:
 
 
 def difference_table(group: Group) -> Table:
-    """The pairs of `compared`, paired by seed.
+    """The pairs of `compared`, paired by seed; where no cell has a second seed, in all scores.
 
     "p, Holm" is adjusted for all differences of the table with two seeds or more; the verdict is not.
     """
     rows, p_values, left_out = [], [], False
+    one_each = all(len(by_seed) == 1 for by_seed in group.cells.values())
     for cell, base in compared(group):
         for epoch in group.epochs():
-            for key in COMPARED:
+            for key in [*LOSS, *SCORES][:-1] if one_each else COMPARED:  # without the share of memorised images
                 a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
                 if key == "cnn_accuracy" and a and b and group.cnns(cell, epoch) != group.cnns(base, epoch):
                     left_out = True
@@ -166,13 +168,15 @@ def difference_table(group: Group) -> Table:
                     d = paired_difference(a, b)
                     margin = smallest_effect(group.dataset, group.scores(CLASSICAL, key, epoch))
                     title = (LOSS | SCORES)[key][0]
-                    row = [f"{cell} - {base}", title, str(epoch), str(d.n), f"{d.mean:+.4g}", between(d.bootstrap)]
-                    rows.append([*row, between(d.t), number(margin), d.verdict(margin), floor_text(group, key)])
+                    row = [f"{cell} - {base}", title, str(epoch), str(d.n), f"{d.mean:+.4g}", over_images(a, b)]
+                    row += [between(d.bootstrap), between(d.t)]
+                    rows.append([*row, number(margin), d.verdict(margin), floor_text(group, key)])
                     p_values.append(d.p)
     for row, p in zip(rows, holm(p_values), strict=True):
         row.insert(-1, "–" if math.isnan(p) else f"{p:.2g}")
-    header = ["difference", "score", "epoch", "seeds", "mean", "95 % bootstrap (seeds and images)", "95 % t (seeds)",
-              "margin", "verdict", "p, Holm", "real images score"]  # fmt: skip
+    header = ["difference", "score", "epoch", "seeds", "mean", "95 % over images (one seed)",
+              "95 % bootstrap (seeds and images)", "95 % t (seeds)", "margin", "verdict", "p, Holm",
+              "real images score"]  # fmt: skip
     n, tested = sum(int(row[3]) > 1 for row in rows), sum(not math.isnan(p) for p in p_values)
     share = SMALLEST_EFFECT.get(group.dataset)
     words = [word for row in rows if int(row[3]) > 1 for word in row[header.index("verdict")].split(", ")]
@@ -182,7 +186,8 @@ def difference_table(group: Group) -> Table:
         + (", the largest gain in FID that the paper reports on this data set" if share else "")
         + ". From few common seeds a bootstrap covers far less than 95 %; the wider of the two intervals decides: "
         '"higher" or "lower" if it leaves out zero, "equivalent" if it lies within the margin, else "open". '
-        f"Differences with two seeds or more: {n}."
+        f"Differences with two seeds or more: {n}. The interval over images is as if the two models' images were "
+        "independent, though they are drawn from the same noise; another seed is not in it."
     )
     if left_out:
         note += " CNN accuracies of one CNN and of several are not subtracted from one another."
@@ -323,7 +328,8 @@ def paper_table(paper: dict, groups: Iterable[Group], protocol: str = "paper") -
         )
     note = (
         "The features decide the scale of a score. Where ours are not those of Inception, only the changes against the "
-        f"classical model compare, in sign and rough size. {ONE_SEED} Of a change it is over the images of both models."
+        f"classical model compare, in sign and rough size. {ONE_SEED} Of a change it is over the images of both "
+        "models, as if they were independent."
     )
     return Table(header, rows, " ".join([note, *map(_drawn_by, by_dataset.values())]))
 
@@ -389,6 +395,15 @@ def number(value: float | None) -> str:
 
 def mean(values: Sequence[float]) -> str:
     return number(sum(values) / len(values)) if values else "not noted"
+
+
+def over_images(a: dict[int, tuple[float, float]], b: dict[int, tuple[float, float]]) -> str:
+    """95 % interval of a − b over the images of both, for one common seed; scores as in `paired_difference`."""
+    common = sorted(set(a) & set(b))
+    if len(common) != 1 or not (sd := math.hypot(a[common[0]][1], b[common[0]][1])):
+        return "–"
+    difference, half = a[common[0]][0] - b[common[0]][0], INTERVAL_SD / 2 * sd
+    return between((difference - half, difference + half))
 
 
 def between(interval: tuple[float, float]) -> str:

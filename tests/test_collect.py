@@ -45,6 +45,7 @@ from study.tables import (
     mean_text,
     null_table,
     number,
+    over_images,
     paper_table,
     score_table,
     seed_table,
@@ -119,11 +120,11 @@ def test_what_the_tables_say(results):
     assert any(r.startswith("| fullhqconv - control-zero | FID") for r in rows)
     (row,) = [r for r in rows if r.startswith("| fullhqconv - unet | training loss")]
     assert (
-        "| 5 | +0.000202 | [+0.0002008, +0.0002032] | [+0.0002, +0.000204] |" in row
+        "| 5 | +0.000202 | – | [+0.0002008, +0.0002032] | [+0.0002, +0.000204] |" in row
         and "| 0.00064 | higher, equivalent | " in row
     )  # small, but sure; 2 % of 0.032
     assert rows[-2] == "" and "Differences with two seeds or more: 18." in rows[-1] and "1 in 20" in rows[-1]
-    words = [row.split(" | ")[8] for row in rows[2:-2] if int(row.split(" | ")[3]) > 1]
+    words = [row.split(" | ")[9] for row in rows[2:-2] if int(row.split(" | ")[3]) > 1]
     called, equivalent = sum("er" in word.split(", ")[0] for word in words), sum("equivalent" in w for w in words)
     assert f"lower: {called}; equivalent, some of these among them: {equivalent}." in rows[-1] and called and equivalent
     loss, null = (tables / "short-fashion-mnist-null.csv").read_text().splitlines()[1:3]
@@ -153,7 +154,7 @@ def test_the_margin_of_a_data_set_is_in_its_table(tmp_path):
             made_up(tmp_path, "short", "unet", seed, 100 + 2 * seed, dataset=dataset)
             made_up(tmp_path, "short", "1hqconv", seed, 105 + 2.01 * seed, dataset=dataset)
     fashion, mnist = (difference_table(group) for group in read_results(tmp_path))
-    assert [[row[8] for row in t.rows if row[1] == "FID"] for t in (fashion, mnist)] == [
+    assert [[row[9] for row in t.rows if row[1] == "FID"] for t in (fashion, mnist)] == [
         ["higher"],
         ["higher, equivalent"],
     ]
@@ -278,7 +279,17 @@ def test_what_is_compared(tmp_path):
         ("transfer-1hqconv-1-warm", "transfer-1hqconv-1-restart"),
         ("transfer-unet-1-warm", "transfer-unet-1-restart"),
     }
+    rows = difference_table(read_results(tmp_path)[0]).rows
+    assert len(rows) == 10 * len(pairs)  # one seed each: the loss and all nine scores
+    made_up(tmp_path, "short", "unet", 1, 100)
     assert len(difference_table(read_results(tmp_path)[0]).rows) == 6 * len(pairs)
+
+
+def test_of_one_seed_the_images_alone_give_an_interval():
+    a, b = {0: (3.0, 0.3)}, {0: (1.0, 0.4)}  # √(0.3² + 0.4²) = 0.5
+    assert over_images(a, b) == "[+1.02, +2.98]"
+    assert over_images({0: (3.0, 0.0)}, {0: (1.0, 0.0)}) == "–"  # a loss has no images
+    assert over_images(a | {1: (3.0, 0.3)}, b | {1: (1.0, 0.4)}) == "–" == over_images(a, {1: (1.0, 0.4)})
 
 
 def test_seeds_that_all_score_alike_give_no_share(tmp_path):

@@ -3,7 +3,7 @@
     python tools/model_table.py            # writes them
     python tools/model_table.py --check    # exit code 1 if they are not up to date
 
-A field is from the card of a model that ships, and links to it; of the paper's length also from a result of the study
+A field is from the card of a model that ships, and links to it, or from a result of the study, scored in the same way,
 whose model does not ship. One table for each way of scoring: models are compared inside a table only, and only inside
 a column, where all have been trained equally long. An empty field says that nobody has scored that model so long.
 """
@@ -72,8 +72,8 @@ def scored(up: str) -> dict[tuple[int, str, int], Rows]:
     for dataset in TITLES:
         for (model, epochs), about in studied(ROOT, dataset).items():
             name = row_of(model, about.get("hand-over", ""))
-            if way_of(about) == PAPERS and name:
-                groups[PAPERS][dataset, name].setdefault(epochs, field(about["scores"]["fid"]))
+            if (way := way_of(about)) in groups and name:
+                groups[way][dataset, name].setdefault(epochs, field(about["scores"]["fid"]))
     return groups
 
 

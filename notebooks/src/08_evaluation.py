@@ -484,9 +484,10 @@ print(f"\nthe control moves FID by {moves[0]:.2f} and {moves[1]:.2f}; the best o
 
 # %% [markdown]
 # In FID the best hybrid is ahead of `unet` by no more than the classical control is behind it, and it is the best of
-# five. Points 4 and 5 of section 6 both apply. The table cannot tell a gain from chance, nor exclude one: there is no
-# scatter in it. And the scores do not agree: on Fashion-MNIST the control, worse than `unet` in FID, is better in KID,
-# and its IS is the highest of all rows.
+# those shown, of which the hand-over is the best that the paper tried. Points 4 and 5 of section 6 both apply. The
+# table cannot tell a gain from chance, nor exclude one: there is no scatter over runs in it (the paper gives one for
+# KID and IS of a run). And the scores do not agree: on Fashion-MNIST the control, worse than `unet` in FID, is better
+# in KID, and its IS is the highest of all rows (the paper gives IS of `unet` there twice: 3.9783, as here, and 3.8076).
 #
 # **Ours.** Results of this project lie as JSON files under `study/results/`, one for each model, control and seed. The
 # next cell reads what your copy has. *Protocol* says how long was trained; the short one (2 epochs) is not the paper's.
@@ -658,8 +659,9 @@ show_described(
 
 # %% [markdown]
 # *Figure: the same start noise with other functions in the place of the trained circuits, in `1hqconv` (left) and in
-# `fullhqconv` (right). On the left all rows look the same. On the right most garments stay what they are; with identity
-# the fifth becomes a boot.*
+# `fullhqconv` (right). On the left all rows look the same. On the right most garments stay what they are; the sixth,
+# without a clear shape where the trained circuits draw, is an ankle boot with everything else, random circuits
+# included, and with identity the seventh loses its shape.*
 #
 # The two models answer differently. In `1hqconv` images and score hardly move, whatever stands in the place of the
 # circuits: zero and identity move them most, and that by little; cos, which is a circuit without any trainable gate, or
@@ -835,9 +837,9 @@ if {0, 1} <= base.keys() & other.keys():
 # +2.3, took that back. And the `transfer` rows of `short`, hand-overs after one epoch as in notebook 07, have much
 # smaller FIDs than `unet`, into hybrids and without any circuit, all but `transfer-unet-1-raw-warm-carry`, where
 # nothing restarts: only hybrid − control is about circuits. Drawn with the last weights (`short-raw`) the control minus
-# `unet` is −8.8, −1.6 and +6.7, *open*; the hybrids were not drawn so. At the paper's length on MNIST hand-overs lose
-# by ten (notebook 07 says why). The one row that this page's results call *lower*, `transfer-unet-1-raw-restart-carry`,
-# has no circuit in it.
+# `unet` is −8.8, −1.6 and +6.7, *open*; hand-overs into hybrids were not drawn so. At the paper's length on MNIST
+# hand-overs lose by ten (notebook 07 says why). The one row that this page's results call *lower*,
+# `transfer-unet-1-raw-restart-carry`, has no circuit in it.
 #
 # **Write yours.** Fill in the five entries in your own words, from what this page has shown you. There is no right
 # answer, but there are answers without support; the check only asks that each entry says something.

@@ -308,8 +308,9 @@ show_described(figure, "Five rows of the same images: exact, 100 shots, 1 shot, 
 # shots do no harm here because *this model hardly listens to its circuits*.
 #
 # With circuits on all of its channels, `fullhqconv` does listen, a little: silence moves its guess by up to one per
-# cent, a single shot by half to two thirds of that. **Random angles** move it by less than a single shot does, by a
-# third to a half of what silence does: the rest of what the circuits contribute does not depend on what they learnt.
+# cent, a single shot by half to two thirds of that. **Random angles** (one draw of them) move it by less than a single
+# shot does, by a third to a half of what silence does: most of what the circuits contribute does not depend on what
+# they learnt.
 # (Notebook 05 measures another thing, by how much the *error* grows, and finds that random angles do not raise it. A
 # guess can move without getting worse.)
 #

@@ -53,8 +53,8 @@ def moving_reverse(
     ax.plot([s.t for s in states], torch.cat([s.x_t for s in states], 1).T.numpy(), color=OKABE_ITO["blue"], lw=0.8)
     ax.set(xlim=(T, 0), xlabel="t (time runs backwards)", ylabel="$x_t$", title="DDIM, 25 steps")
     words = (
-        f"{STILL_PARTICLES} paths from noise, from {start.min():.1f} to {start.max():.1f}, into {len(means)} bundles near "
-        f"the means of the mixture, {', '.join(f'{mean:.1f}' for mean in means)}."
+        f"{STILL_PARTICLES} paths from noise, from {start.min():.1f} to {start.max():.1f}, into {len(means)} bundles "
+        f"near the means of the mixture, {', '.join(f'{mean:.1f}' for mean in means)}."
     ).replace("-", "−")
     mixture = {"weights": list(weights), "means": list(means), "width": width}
     return MovingFigure("reverse", figure, words, {"mixture": mixture, "T": T})
