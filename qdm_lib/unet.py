@@ -37,17 +37,15 @@ MAX_CIRCUITS = 13  # 39 of the 40 channels; "full" adds one Basic circuit for th
 class UNetConfig:
     """What a U-Net is made of; ``UNetConfig(**d)`` reads back what `dataclasses.asdict` makes of it, which is JSON.
 
-    preset: the name it was built from, for reports.
+    preset: the name it was built from, for reports. T: time steps it may be asked about, 0 … T−1.
     n_circuits: circuits in each vertex convolution, 0 … 13, each on 3 of the 40 channels.
     full: the 40th channel is quantum too (a Basic circuit); needs 13 circuits.
-    quanv: quanvolution at encoder level two (14×14), in both ResNet blocks.
+    quanv: quanvolution at encoder level two (14×14), in both ResNet blocks. paper_count: with quanv, the reading that
+    gives the paper's count of 474,293: one single-layer circuit for each block, shared by its two convolutions, and
+    remaining convolutions that see all 10 channels. The default is the released structure.
     ansatz: a key of `qdm_lib.circuits.ANSATZE`, of 12 wires and 12 inputs. layers: of the ansatz.
-    paper_count: with quanv, the reading that gives the paper's count of 474,293: one single-layer circuit for
-    each block, shared by its two convolutions, and remaining convolutions that see all 10 channels. The default
-    is the released structure.
     normalize: of the vertex attention; "positions" restores the released code's axis.
     backend: of the circuits. forms: of norms and linear attention, "fast" or "plain". Both change speed only.
-    T: time steps it may be asked about, 0 … T−1.
     control: a key of `qdm_lib.controls.CONTROLS`, which takes the place of the vertex's circuits.
 
     ValueError where a value lies outside these ranges.

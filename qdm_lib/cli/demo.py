@@ -11,18 +11,8 @@ from qdm_lib.checks import whole
 from qdm_lib.cli.words import command
 from qdm_lib.data import load_images
 from qdm_lib.plots import film_strip, image_grid, loss_curve, save_figure, score_table
-from qdm_lib.runs import (
-    Film,
-    RunConfig,
-    check_sampler,
-    generate,
-    read_losses,
-    run_info,
-    saved_config,
-    score_to_json,
-    sole_user,
-    train_run,
-)
+from qdm_lib.runs.run import RunConfig, read_losses, run_info, saved_config, sole_user, train_run
+from qdm_lib.runs.sampling import Film, check_sampler, generate, score_to_json
 from qdm_lib.training import TrainConfig
 
 PRESET, DATASET = "1hqconv", "fashion-mnist"

@@ -31,21 +31,14 @@ from typing import TextIO
 import torch
 from torch import nn
 
-from qdm_lib.checkpoint import (
-    Checkpoint,
-    has_checkpoint,
-    has_model,
-    load_checkpoint,
-    read_info,
-    restore,
-    save_checkpoint,
-)
+from qdm_lib.checkpoint import has_checkpoint, has_model, load_checkpoint, read_info, save_checkpoint
 from qdm_lib.checks import choice, whole
 from qdm_lib.data import DATASETS, ImageSet, batches, load_images
 from qdm_lib.diffusion import NoiseSchedule
 from qdm_lib.files import locked, replacing
 from qdm_lib.machine import Pace, pick_device
 from qdm_lib.quantum import BACKENDS
+from qdm_lib.restoring import Checkpoint, restore
 from qdm_lib.runs.streams import NOISE_STREAM, NUDGE_STREAM
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
 from qdm_lib.transfer import transfer_weights
