@@ -18,8 +18,10 @@ import dataclasses
 import json
 import re
 import shlex
+import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -93,10 +95,15 @@ def save_model(folder: str | Path, model: nn.Module, card: Mapping, schedule: No
 
 
 def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor], info: dict) -> Path:
-    """Write one file of either kind, after removing what a killed save left behind; return its path."""
+    """Write one file of either kind, after removing what a killed save left behind; return its path.
+
+    What is younger than an hour stays: another process may be about to give it its name.
+    """
     text = json.dumps(info, default=_plain)
     for leftover in (path for name in ("state-", "checkpoint.", "model.") for path in folder.glob(f".{name}*.tmp")):
-        leftover.unlink(missing_ok=True)
+        with suppress(OSError):  # that process has just done so
+            if leftover.stat().st_mtime < time.time() - 3600:
+                leftover.unlink()
     write_tensors(folder / f"{kind}.safetensors", tensors, text)
     return folder / f"{kind}.safetensors"
 

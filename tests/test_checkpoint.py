@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from qdm_lib import files
 from qdm_lib.checkpoint import (
     SHIPPED,
     checkpoint_files,
@@ -264,6 +265,35 @@ def test_a_crash_at_any_moment_leaves_the_old_model_or_the_new_one(tmp_path, mon
             break
     assert len(outcomes) >= 8 and outcomes[0] == "old" and outcomes[-1] == "new"
     assert outcomes == sorted(outcomes, reverse=True)
+
+
+def test_what_a_killed_save_left_goes_and_what_another_process_is_writing_stays(tmp_path):
+    """A second process that saved into the folder once made the first one's save fail with FileNotFoundError."""
+    save_model(tmp_path, Toy(), {})
+    names = [".model.safetensors.7.tmp", ".checkpoint.safetensors.7.tmp", ".state-3.safetensors.7.tmp"]
+    for age, left in ((7200, []), (60, names)):
+        for name in names:
+            (tmp_path / name).write_text("half")
+            os.utime(tmp_path / name, (time.time() - age,) * 2)
+        save_model(tmp_path, Toy(), {})
+        assert sorted(path.name for path in tmp_path.glob(".*")) == sorted(left)
+
+
+def test_two_processes_that_save_into_one_folder_both_succeed(tmp_path, monkeypatch):
+    """The second saves between the first one's writing and its move."""
+
+    def slow(file):
+        if str(os.getpid()) in file.name and not meanwhile:
+            meanwhile.append(True)
+            with monkeypatch.context() as m:
+                m.setattr(os, "getpid", lambda: 0)
+                save_model(tmp_path, Toy(seed=2), {})
+        return to_disk(file)
+
+    meanwhile, to_disk = [], files.to_disk
+    monkeypatch.setattr(files, "to_disk", slow)
+    save_model(tmp_path, Toy(seed=1), {})
+    assert meanwhile and same(read_tensors(tmp_path / "model.safetensors")[1], Toy(seed=1).state_dict())
 
 
 SCRIPT = """
