@@ -159,6 +159,30 @@ def test_a_shipped_model_draws_by_the_recipe_s_schedule():
     assert torch.equal(draw(model), draw(model, schedule=NoiseSchedule(cosine_betas(1000))))
 
 
+def test_the_batches_of_another_schedule_are_not_taken_for_one_s_own(tmp_path):
+    """Only the schedule told them apart, and a second call once gave the first one's images."""
+    model, part = build_unet("unet", seed=0), tmp_path / "part.npz"
+    told = [{"schedule": NoiseSchedule(betas)} for betas in (cosine_betas(100), linear_betas(100))]
+    first, second = (draw(model, part=part, **options) for options in told)
+    assert not torch.equal(first, second) and torch.equal(second, draw(model, **told[1]))
+
+
+def test_a_new_folder_is_made_and_one_that_cannot_be_is_refused_before_the_work(tmp_path, images, monkeypatch):
+    """Scores took hours and could then not be written; `part` failed after its first batch."""
+    few, rest = (replace(images, images=images.images[rows]) for rows in (slice(4), slice(4, 8)))
+    options = {"features": "classifier", "n_bootstrap": 2, "max_reference": 4}
+    draw(build_unet("unet", seed=0), part=tmp_path / "a" / "b" / "part.npz")
+    runs.score_to_json(tmp_path / "c" / "d" / "scores.json", few.images, few, rest, {}, **options)
+    assert len(list(tmp_path.glob("*/*/*"))) == 2
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("qdm_lib.metrics.evaluate", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(sampling, "SAMPLERS", {"ddim": (lambda *_, **__: pytest.fail("drawn"), 50)})
+    with pytest.raises(OSError, match="Cannot write into the folder .*file"):
+        runs.score_to_json(tmp_path / "file" / "scores.json", few.images, few, rest, {}, **options)
+    with pytest.raises(OSError, match="Cannot write into the folder .*file"):
+        draw(build_unet("unet", seed=0), part=tmp_path / "file" / "part.npz")
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "dpm"])
 def test_a_model_in_double_precision_draws_the_same_images(sampler):
     model = build_unet("unet", seed=0)

@@ -18,6 +18,7 @@ from qdm_lib.diffusion import SAMPLERS, NoiseSchedule, SampleState
 from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_json, write_npz
 from qdm_lib.machine import free_memory, pick_device, release_memory
+from qdm_lib.runs.run import check_writable
 from qdm_lib.runs.streams import DRAW_STREAM
 from qdm_lib.transfer import unwrap
 
@@ -60,16 +61,19 @@ def generate(
 
     batch_size: images at a time, at most; fewer where less memory is free (see `free_memory`).
     sampler, steps: see `check_sampler`. on_state: gets the states of the first batch, for a film strip.
-    part: a file for the batches that are done. If it is there, from the same call and the same weights, drawing goes
-    on after them; the images are those of an uninterrupted call. It stays when all is drawn: remove it once the images
-    are safe.
+    part: a file for the batches that are done; its folder is made if need be. If it is there, from the same call and
+    the same weights, drawing goes on after them; the images are those of an uninterrupted call. It stays when all is
+    drawn: remove it once the images are safe.
     schedule: of the noise that the model was trained with. Left out, it is the model's own (a model of `load_model`
     knows it), else the recipe's, cosine with T = 1000.
-    ValueError for a wrong argument, and for another schedule than the model's own, before any work; MemoryError.
+    ValueError for a wrong argument, and for another schedule than the model's own, and OSError for a folder that cannot
+    be written, before any work; MemoryError.
     """
     n, batch_size, seed = whole("n", n), whole("batch_size", batch_size), whole("seed", seed, 0, 2**31 - 1)
     schedule = _schedule_of(model, schedule)
     steps = check_sampler(sampler, steps, schedule.T)
+    if part is not None:
+        check_writable(Path(part).parent)
     from tqdm.auto import tqdm
 
     device = pick_device(device)
@@ -81,7 +85,8 @@ def generate(
     starts = torch.randn((n, 1, 28, 28), generator=generator).to(dtype).split(batch_size)
     sample, usual = SAMPLERS[sampler]
     options = {} if usual is None else {"steps": steps}
-    about = "" if part is None else json.dumps([n, sampler, steps, seed, batch_size, fingerprint(model.state_dict())])
+    tensors = {} if part is None else model.state_dict() | {"betas of the schedule": schedule.betas}
+    about = json.dumps([n, sampler, steps, seed, batch_size, fingerprint(tensors)])
     done = _read_part(part, about, generator)
     with tqdm(total=len(starts) * steps, initial=len(done) * steps, desc=f"draw {n} by {sampler}", unit="step",
               disable=not progress) as bar, _memory_errors(batch_size):  # fmt: skip
@@ -144,10 +149,12 @@ def score_to_json(
     """Score generated images by `metrics.evaluate`, write the scores and `about` to a JSON file, return the scores.
 
     reference: real images, the training split. held_out: those of the test split, for the floor. options: as
-    `metrics.evaluate` takes them.
+    `metrics.evaluate` takes them. The file's folder is made if need be; OSError, before any work, where it cannot be
+    written.
     """
     from qdm_lib.metrics import evaluate
 
+    check_writable(Path(path).parent)
     scores = evaluate(generated, reference, floor_images=held_out, **options)
     content = about | {"scores": {key: score.to_json() for key, score in scores.items()}}
     write_json(Path(path), content)
