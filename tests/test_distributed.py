@@ -20,9 +20,10 @@ SMALL = ["train", "--preset", "1hqconv", "--batch-size", "8", "--device", "cpu"]
 
 
 def train_by_two(*options: str) -> None:
-    """The command line, started as torchrun starts it."""
+    """The command line, started as torchrun starts it; Accelerate was told a precision that it shall not take."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "qdm_lib"]
-    done = subprocess.run([*launcher, *SMALL, *options], env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    told = ENVIRONMENT | {"ACCELERATE_MIXED_PRECISION": "bf16"}
+    done = subprocess.run([*launcher, *SMALL, *options], env=told, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -37,6 +38,19 @@ def test_two_processes_make_the_run_of_one(tmp_path, monkeypatch):
     a, b = (load_checkpoint(tmp_path / name) for name in ("one", "two"))
     assert a.run_config == b.run_config and torch.equal(a.rng["noise"], b.rng["noise"])
     assert all(torch.allclose(a.ema[k], b.ema[k], atol=2e-3) for k in a.ema)
+
+
+def test_precision_is_that_of_one_process_whatever_accelerate_was_told(monkeypatch):
+    """From accelerate launch, or the user's file of settings, came bfloat16 that no run had asked for."""
+    told = {}
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("accelerate.Accelerator", lambda **options: told.update(options) or FirstOfTwo)
+    assert launched_processes("cpu").size == 2 and told == {"cpu": True, "mixed_precision": "no"}
+
+
+class FirstOfTwo:
+    process_index, num_processes, device, is_main_process = 0, 2, "cpu", True
 
 
 def test_rows_are_shared_equally():

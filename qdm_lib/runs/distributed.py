@@ -64,8 +64,8 @@ class Processes:
 def launched_processes(device: str | None = None) -> Processes | None:
     """The processes that torchrun or accelerate launch started together; None for a program that runs alone.
 
-    device: "cpu" keeps the GPUs out. ValueError where Accelerate is missing. One line on stderr warns where accelerate
-    launch was asked for several processes and started one.
+    device: "cpu" keeps the GPUs out. The precision is that of one process, whatever Accelerate was told. ValueError if
+    Accelerate is missing. One line on stderr warns where it was asked for several processes and started one.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         # accelerate launch sets the first always, and the second only where it was asked for several processes
@@ -78,4 +78,4 @@ def launched_processes(device: str | None = None) -> Processes | None:
         from accelerate import Accelerator
     except ImportError:
         raise ValueError("Training on several processes needs accelerate; 'pip install accelerate' gets it.") from None
-    return Processes(Accelerator(cpu=device == "cpu" or not torch.cuda.is_available()))
+    return Processes(Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no"))
