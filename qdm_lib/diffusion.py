@@ -75,14 +75,14 @@ class NoiseSchedule:
     """
 
     def __init__(self, betas: Tensor | Sequence[float] | None = None):
-        betas = torch.as_tensor(cosine_betas() if betas is None else betas).detach().to("cpu", torch.float64, copy=True)
+        betas = cosine_betas() if betas is None else betas
+        betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu").detach().clone()
         if betas.ndim != 1 or len(betas) == 0:
             raise ValueError(f"betas must be a non-empty list of numbers, not of shape {tuple(betas.shape)}.")
         if not ((betas > 0) & (betas < 1)).all():  # also catches NaN
             span = f"from {betas.min():.6g} to {betas.max():.6g}"
             raise ValueError(f"Every beta must lie strictly between 0 and 1; these reach {span}.")
-        self.T = len(betas)
-        self.betas = betas
+        self.T, self.betas = len(betas), betas
         self.alphas = 1 - betas
         self.alphas_cumprod = self.alphas.cumprod(0)
         if self.alphas_cumprod[0] == 1:

@@ -53,6 +53,21 @@ def test_cosine_betas_follow_equation_17():
     assert COSINE.betas.dtype == abar.dtype == COSINE.snr.dtype == F64 and COSINE.T == 1000
 
 
+@pytest.mark.parametrize("make", [list, tuple, np.array, lambda betas: torch.tensor(betas, dtype=F64)])
+def test_betas_are_taken_in_double_precision(make):
+    """Those of a list were once rounded to float32."""
+    betas = [0.1, 1 / 3, 0.7]
+    assert NoiseSchedule(make(betas)).betas.tolist() == betas and NoiseSchedule(make(betas)).betas.dtype == F64
+
+
+def test_a_schedule_has_its_betas_for_itself():
+    betas = torch.tensor([0.1, 0.2], dtype=F64, requires_grad=True)
+    schedule = NoiseSchedule(betas)
+    with torch.no_grad():
+        betas.fill_(0.5)
+    assert schedule.betas.tolist() == [0.1, 0.2] and not schedule.betas.requires_grad
+
+
 def test_linear_betas():
     betas = linear_betas(1000)
     assert betas[0] == 1e-4 and betas[-1] == 0.02 and len(betas) == 1000
