@@ -197,7 +197,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def load_model(folder: str | Path, ema: bool = True, backend: str | None = None) -> UNet:
-    """Rebuild the U-Net that was saved in a folder, on the CPU and in eval mode.
+    """Rebuild the U-Net that was saved in a folder, on the CPU and in eval mode; in float64 if it was saved so.
 
     Reads a training checkpoint (where both are there) and what `save_model` wrote. ema: take the averaged weights,
     which samples should come from; False takes the raw ones of a training checkpoint. backend: run the circuits with
@@ -224,7 +224,7 @@ def load_model(folder: str | Path, ema: bool = True, backend: str | None = None)
         raise ValueError(f"{folder} describes a model this version cannot build: {error}.") from None
     model = UNet(config if backend is None else dataclasses.replace(config, backend=backend))
     check_fit(f"The file in {folder}", weights, f"the model {config.preset!r}", model.state_dict())
-    model.load_state_dict(weights)
+    model.to(torch.promote_types(torch.float32, weights["first.weight"].dtype)).load_state_dict(weights)
     model.schedule = schedule
     return model.eval()
 

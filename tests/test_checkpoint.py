@@ -630,6 +630,17 @@ def test_load_model_rebuilds_either_set_of_weights(tmp_path):
     assert raw.config.backend == "statevector" and averaged.config == model.config
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_double_precision_is_kept_and_half_is_widened_to_what_a_unet_takes(tmp_path, dtype):
+    model = build_unet("unet", seed=0).to(dtype)
+    with torch.no_grad():
+        model.first.bias.fill_(1 / 3)  # no number of float32
+    save_model(tmp_path, model, {})
+    loaded, wanted = load_model(tmp_path), torch.promote_types(dtype, torch.float32)
+    assert {value.dtype for value in loaded.state_dict().values()} == {wanted}
+    assert same(loaded.state_dict(), {name: value.to(wanted) for name, value in model.state_dict().items()})
+
+
 @pytest.mark.parametrize("preset, options", [("unet", {}), ("quanv-hqconv", {"paper_count": True})])
 def test_save_model_goes_around(tmp_path, preset, options):
     model = build_unet(preset, seed=0, **options)  # the second has convolutions that share weights
