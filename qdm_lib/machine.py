@@ -78,6 +78,12 @@ def release_memory() -> bool:
     return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory did not suffice, whoever raised it: Python, torch's allocators or C++."""
+    words = "out of memory|not enough memory|can.t allocate memory|bad_?alloc"
+    return isinstance(error, MemoryError) or re.search(words, str(error), re.IGNORECASE) is not None
+
+
 def free_memory(root: str | os.PathLike = "/") -> float:
     """Bytes that this process can still get: the least of what the system, its control groups and `ulimit -v` leave.
 

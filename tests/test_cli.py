@@ -260,6 +260,15 @@ def test_out_of_memory_is_one_line(error, monkeypatch, capsys):
     assert "Out of memory" in line and ("104" not in line or "104. MiB" in line)
 
 
+def test_an_illegal_memory_access_is_not_called_out_of_memory(monkeypatch):
+    def broken():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("qdm_lib.cli.commands.preset_table", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        main(["presets"])
+
+
 # ------------------------------------------------------------------------ its name, and what it says to copy
 
 

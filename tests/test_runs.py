@@ -230,6 +230,11 @@ def test_memory_that_ran_out_is_one_error(error):
     model.forward = greedy
     with pytest.raises(MemoryError, match="no memory to draw 250 images at a time"):
         draw(model)
+    with pytest.raises(MemoryError, match="no memory to draw"), sampling._memory_errors(250):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+    for text in ("CUDA error: an illegal memory access was encountered", "could not create a memory object"):
+        with pytest.raises(RuntimeError, match=text), sampling._memory_errors(250):
+            raise RuntimeError(text)
     model.forward = lambda x_t, t: 1 / 0
     with pytest.raises(ZeroDivisionError):
         draw(model)

@@ -21,7 +21,7 @@ from qdm_lib.checks import choice, whole
 from qdm_lib.cli.paths import check_file, free_name, model_option, path_option
 from qdm_lib.cli.presets import preset_table
 from qdm_lib.cli.words import command, lasting_streams, program
-from qdm_lib.machine import pick_device, set_threads
+from qdm_lib.machine import pick_device, ran_out_of_memory, set_threads
 
 app = typer.Typer(
     add_completion=False,
@@ -423,7 +423,7 @@ def _one_line(error: Exception) -> str | None:
         text = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     elif isinstance(error, ValueError | OSError | FloatingPointError):
         text = str(error)
-    elif isinstance(error, RuntimeError | MemoryError) and re.search("memory|bad_?alloc", f"{error!r}", re.I):
+    elif isinstance(error, RuntimeError | MemoryError) and ran_out_of_memory(error):
         reason = re.split(r"(?<=\D)\. ", str(error))[0]  # the first sentence; NumPy writes "104. MiB"
         text = f"Out of memory; try a smaller --batch-size or --n{f' ({reason})' if reason else ''}."
     else:

@@ -17,7 +17,7 @@ from qdm_lib.data import ImageSet, to_uint8
 from qdm_lib.diffusion import SAMPLERS, NoiseSchedule, SampleState
 from qdm_lib.features import fingerprint
 from qdm_lib.files import read_npz, write_json, write_npz
-from qdm_lib.machine import free_memory, pick_device, release_memory
+from qdm_lib.machine import free_memory, pick_device, ran_out_of_memory, release_memory
 from qdm_lib.runs.run import check_writable
 from qdm_lib.runs.streams import DRAW_STREAM
 from qdm_lib.transfer import unwrap
@@ -105,12 +105,11 @@ def generate(
 
 @contextmanager
 def _memory_errors(batch_size: int) -> Iterator[None]:
-    """Running out of memory becomes a MemoryError, whoever reports it: Python, torch's allocator or C++."""
+    """Running out of memory becomes a MemoryError, whoever reports it."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or "bad_alloc" in text or "memory" in text.lower():
+        if ran_out_of_memory(error):
             raise MemoryError(f"no memory to draw {batch_size} images at a time") from error
         raise
 
