@@ -17,11 +17,13 @@ from qdm_lib import data
 from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, save_model
 from qdm_lib.cli.commands import main
 from qdm_lib.cli.words import command
+from qdm_lib.diffusion import NoiseSchedule, cosine_betas
 from qdm_lib.files import locked, read_tensors, write_tensors
 from qdm_lib.runs import run as runs
 from qdm_lib.runs.run import RunConfig, read_losses, train_run
 from qdm_lib.runs.sampling import generate
 from qdm_lib.training import TrainConfig, TrainStep
+from qdm_lib.unet import build_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--preset", "unet", "--batch-size", "2", "--device", "cpu"]
@@ -527,6 +529,20 @@ def test_sample(run, tmp_path, capsys):
     assert main([*argv, "--n", "2", "--out", str(tmp_path / "other.NPZ")]) == 0
     assert np.load(tmp_path / "other.NPZ")["images"].shape == images.shape
     assert sorted(p.name for p in tmp_path.iterdir()) == ["film.png", "grid.png", "other.NPZ", "pixels.npz"]
+
+
+def test_the_steps_of_a_model_s_own_schedule_count(tmp_path, capsys):
+    """They were checked as those of T = 1000 before the model was read: refused, or noted wrongly in the scores."""
+    model, scores = tmp_path / "model", tmp_path / "scores.json"
+    save_model(model, build_unet("unet", seed=0), {"dataset": "fashion-mnist"}, NoiseSchedule(cosine_betas(10)))
+    options = ["--checkpoint", str(model), "--sampler", "ddpm", "--device", "cpu"]
+    assert main(["sample", *options, "--n", "1", "--steps", "10", "--out", str(tmp_path / "x.png")]) == 0
+    assert main(["evaluate", *options, "--n", "4", "--out", str(scores)]) == 0
+    assert json.loads(scores.read_text())["sampler_steps"] == 10
+    for name in ("sample", "evaluate"):
+        assert "always takes 10 steps, not 1000" in check_error(capsys, name, *options, "--steps", "1000")
+        assert "1 … 10" in check_error(capsys, name, "--checkpoint", model, "--steps", "11")
+        assert "Did you mean 'dpm'?" in check_error(capsys, name, "--checkpoint", model, "--sampler", "dmp")
 
 
 def test_more_images_begin_with_the_same_ones(run):

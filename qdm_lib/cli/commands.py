@@ -211,10 +211,9 @@ def sample(
     """
     from qdm_lib.files import write_npz
     from qdm_lib.quantum import BACKENDS
-    from qdm_lib.runs import Film, check_sampler, generate
+    from qdm_lib.runs import Film, generate
 
     named, out = out is not None, out or free_name(checkpoint / "samples.png")
-    check_sampler(sampler, steps)
     as_pixels = out.suffix.lower() == ".npz"
     whole("n", n, 1, MOST_DRAWN if as_pixels else MOST_IN_A_PICTURE)
     if backend is not None:
@@ -266,12 +265,12 @@ def evaluate(
     from qdm_lib.features import load_extractor
     from qdm_lib.runs import check_sampler, generate, run_info, score_to_json
 
-    sampler_steps = check_sampler(sampler, steps)
     whole("n", n, 2, MOST_DRAWN)
     choice("feature extractor", features, ("classifier", "inception"))
     set_threads(threads)
     named, out = out is not None, out or free_name(checkpoint / "scores.json")
     model, info = _load(checkpoint), run_info(checkpoint)
+    sampler_steps = check_sampler(sampler, steps, model.schedule.T if model.schedule else 1000)
     dataset = info["run_config"].get("dataset") if dataset is None else dataset
     if dataset is None:
         raise ValueError(f"{checkpoint} does not say what it was trained on; give --dataset.")
