@@ -49,7 +49,7 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
     """torchmetrics draws from the global generator (restored here) and warns that it keeps all features."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed would reseed the GPUs, too
         yield
 
 

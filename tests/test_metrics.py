@@ -105,7 +105,9 @@ def test_inception_score_bounds():
     assert math.isfinite(metrics.inception_score(never)), "0 log 0 in float32: so we pass float64"
 
 
-def test_scores_leave_the_global_generator_alone():
+def test_scores_leave_the_global_generators_alone(monkeypatch):
+    """Those of the GPUs were once reseeded and not restored."""
+    monkeypatch.setattr("torch.cuda.manual_seed_all", lambda seed: pytest.fail("reseeded") if seed != 5 else None)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
