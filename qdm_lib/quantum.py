@@ -31,8 +31,8 @@ class QuantumLayer(nn.Module):
     them. backend: "fast", "statevector" or "pennylane". device, diff_method, shots: for "pennylane", as
     `qdm_lib.to_pennylane.to_qnode` takes them.
 
-    TypeError for what is no `Circuit`; ValueError where the backend is unknown, there is no circuit at all, or
-    PennyLane's options are given to another backend; when called, where the inputs are complex or of another shape.
+    TypeError for what is no `Circuit`; ValueError where the backend is unknown, there is no circuit at all, PennyLane's
+    options are given to another backend, or shots is below 1; when called, for complex inputs and another shape.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class QuantumLayer(nn.Module):
             raise TypeError(f"Wanted a Circuit, such as hqconv(3); got {circuit!r}.")
         choice("backend", backend, BACKENDS)
         n_circuits = whole("n_circuits", n_circuits)
-        if backend != "pennylane" and (device is not None or diff_method or shots):
+        if backend != "pennylane" and (device is not None or diff_method or shots is not None):
             raise ValueError(f"device, diff_method and shots need backend='pennylane'; the backend is {backend!r}.")
         self.circuit, self.n_circuits, self.backend = circuit, n_circuits, backend
         self.theta = nn.Parameter(torch.rand(n_circuits, circuit.n_weights, generator=generator))

@@ -24,14 +24,16 @@ FIXED = {
 
 
 def rotation(axis: str, angle: Tensor) -> Tensor:
-    """exp(−i·angle/2·σ_axis): angle (…,) in radians → (…, 2, 2) complex, for axis X, Y or Z."""
+    """exp(−i·angle/2·σ_axis): angle (…,) in radians → (…, 2, 2) complex, for axis X, Y or Z; else ValueError."""
     c, s, o = torch.cos(angle / 2), torch.sin(angle / 2), torch.zeros_like(angle)
     if axis == "X":  # [[c, −is], [−is, c]]
         real, imag = (c, o, o, c), (o, -s, -s, o)
     elif axis == "Y":  # [[c, −s], [s, c]]
         real, imag = (c, -s, s, c), (o, o, o, o)
-    else:  # Z: [[c − is, 0], [0, c + is]]
+    elif axis == "Z":  # [[c − is, 0], [0, c + is]]
         real, imag = (c, o, o, c), (-s, o, o, s)
+    else:
+        raise ValueError(f"Wanted the axis X, Y or Z; got {axis!r}.")
     return torch.complex(torch.stack(real, -1), torch.stack(imag, -1)).unflatten(-1, (2, 2))
 
 

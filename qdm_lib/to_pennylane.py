@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from qdm_lib.checks import whole
 from qdm_lib.circuits import GATES, Circuit, Gate
 from qdm_lib.simulator import gate_angle
 
@@ -24,10 +25,11 @@ def to_qnode(
     put a barrier between blocks, so that ``qml.draw_mpl(f)(x, theta)`` shows them. Only default.qubit can run a marked
     gate, so the default is to mark when no device is given.
 
-    ValueError where PennyLane has no such device, or the device has too few wires.
+    ValueError where PennyLane has no such device, the device has too few wires, or shots is below 1.
     """
     import pennylane as qml  # here, so that models that do not use it load quickly
 
+    shots = None if shots is None else whole("shots", shots)
     labels = device is None if labels is None else labels
     exact_default = (device is None or device == "default.qubit") and shots is None
     if device is None or isinstance(device, str):

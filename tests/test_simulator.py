@@ -42,3 +42,10 @@ def test_a_controlled_gate_acts_where_its_control_is_one(control, target):
         bits[target] ^= bits[control]
         out = apply_gate(psi, Gate("CNOT", (control, target)), NOTHING, NOTHING)
         assert out[0, *bits] == 1 and out.abs().sum() == 1
+
+
+@pytest.mark.parametrize("axis", ["x", "W", "", "XY", None])
+def test_a_rotation_wants_an_axis_that_there_is(axis):
+    """Any other was once taken for Z."""
+    with pytest.raises(ValueError, match=f"Wanted the axis X, Y or Z; got {axis!r}"):
+        rotation(axis, torch.tensor(0.3))
