@@ -191,7 +191,8 @@ def test_save_figure_writes_whole_files_and_closes(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in path.parent.iterdir()] == ["loss.png"]
     assert plt.get_fignums() == []
-    with pytest.raises(ValueError):
+    assert save_figure(loss_curve([1.0, 2.0]), tmp_path / "picture").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="'nonsense' is not supported"):
         save_figure(loss_curve([1.0, 2.0]), tmp_path / "loss.nonsense")
     assert plt.get_fignums() == []
 

@@ -42,12 +42,12 @@ def tint(colour: str) -> tuple[float, ...]:
 
 
 def save_figure(ax: Axes, path: str | Path, dpi: int = 150) -> Path:
-    """Write the figure of `ax` to a file (PNG, PDF or SVG by its ending) and close it; never half a file."""
+    """Write the figure of `ax` to a file (PNG, PDF or SVG by its ending, else PNG) and close it; never half a file."""
     path, figure = Path(path), ax.figure
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:] or None, dpi=dpi, bbox_inches="tight", facecolor="white")
+            figure.savefig(temporary, format=path.suffix[1:] or "png", dpi=dpi, bbox_inches="tight", facecolor="white")
     finally:
         plt.close(figure)
     return path
