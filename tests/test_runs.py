@@ -121,6 +121,15 @@ def test_a_file_in_the_place_of_a_run_gets_the_folder_as_advice(tmp_path, images
     assert load_checkpoint(run).schedule.T == 1000
 
 
+@pytest.mark.parametrize("rest", ["", "2", "2,", "2,0.12", "2,0.125,3", "st"])
+def test_a_last_loss_that_is_half_written_is_left_out(tmp_path, rest):
+    (tmp_path / "loss.csv").write_text("step,loss,grad_norm\n1,0.5,1.5\n" + rest)
+    assert runs.read_losses(tmp_path) == ([1], [0.5])
+    (tmp_path / "loss.csv").write_text("step,loss\n1\n")
+    with pytest.raises(ValueError, match="is not a loss file"):
+        runs.read_losses(tmp_path)
+
+
 # ------------------------------------------------------------------------------------------- drawing
 
 

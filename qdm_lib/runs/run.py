@@ -262,14 +262,18 @@ def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device
 
 
 def read_losses(path: str | os.PathLike) -> tuple[list[int], list[float]]:
-    """Steps and losses of a run, from its folder or its loss.csv; FileNotFoundError or ValueError otherwise."""
+    """Steps and losses of a run, from its folder or its loss.csv; FileNotFoundError or ValueError otherwise.
+
+    A last line without its end is left out: it is being written, or a kill cut it.
+    """
     path = Path(path)
     path = path / "loss.csv" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"There is no loss file {path}.")
     with open(path, newline="") as file:
+        ended = (line for line in file if line.endswith("\n"))
         try:
-            rows = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
+            rows = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(ended)]
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{path} is not a loss file: it needs the columns step and loss.") from None
     return [step for step, _ in rows], [loss for _, loss in rows]
