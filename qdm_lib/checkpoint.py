@@ -242,10 +242,9 @@ def load_pretrained(name: str, backend: str | None = None) -> UNet:
     """
     known = sorted(path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.glob("*/*/model.safetensors"))
     if not known:
-        raise FileNotFoundError(
-            f"There are no trained models in {SHIPPED}, where a clone of the repository and its wheel have them; give "
-            "the folder of one to qdm_lib.checkpoint.load_model."
-        )
+        advice = "give the folder of one to qdm_lib.checkpoint.load_model"
+        where = f"in {SHIPPED}, where a clone of the repository and its wheel have them"
+        raise FileNotFoundError(f"There are no trained models {where}; {advice}.")
     asked = PurePosixPath(name).as_posix()  # "unet/", "./unet" and "a//unet" spell the same name
     if asked in known:
         return load_model(SHIPPED / asked, backend=backend)

@@ -96,10 +96,9 @@ def load_extractor(
 ) -> nn.Module:
     """Load a feature extractor: a module uint8 (B, 1, 28, 28) -> (features (B, D), logits (B, K)).
 
-    features: "classifier", the small CNN trained on `dataset` (bundled for mnist and fashion-mnist; `weights`
-    is another file of tools/train_classifier.py), or "inception": its file is `weights`, else
-    $QDM_INCEPTION_WEIGHTS, else in torch.hub's folder, where it is downloaded if need be.
-    device: None takes the GPU if there is one.
+    features: "classifier", the small CNN trained on `dataset` (bundled for mnist and fashion-mnist; `weights` is
+    another file of tools/train_classifier.py), or "inception": its file is `weights`, else $QDM_INCEPTION_WEIGHTS, else in
+    torch.hub's folder, where it is downloaded if need be. device: None takes the GPU if there is one.
 
     ValueError for an unknown name, a corrupt file or a device that torch does not have here, FileNotFoundError where
     the weights or the package torch-fidelity are missing; each says what to do.
@@ -123,10 +122,8 @@ def _load_classifier(dataset: str | None, weights: str | os.PathLike | None) -> 
         if not file.is_file():
             bundled = sorted(ASSETS.glob("classifier-*.safetensors"))
             known = ", ".join(each.stem.removeprefix("classifier-") for each in bundled)
-            raise FileNotFoundError(
-                f"there is no classifier file {file}; bundled are {known}, and "
-                f"'python tools/train_classifier.py {dataset or 'NAME'}' trains one."
-            )
+            advice = f"bundled are {known}, and 'python tools/train_classifier.py {dataset or 'NAME'}' trains one"
+            raise FileNotFoundError(f"there is no classifier file {file}; {advice}.")
     remedy = "install qdm_lib again, or train it again by tools/train_classifier.py"
     try:
         card = json.loads(card_file.read_text(encoding="utf-8"))

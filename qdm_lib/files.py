@@ -180,7 +180,5 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
 def check_sha256(path: Path, found: str, wanted: str) -> None:
     """ValueError that names the file unless the two agree."""
     if found != wanted:
-        raise ValueError(
-            f"{path} is damaged or was changed: its SHA-256 begins with {found[:12]}, not with {wanted[:12]} as "
-            "recorded when it was saved."
-        )
+        differs = f"its SHA-256 begins with {found[:12]}, not with {wanted[:12]} as recorded when it was saved"
+        raise ValueError(f"{path} is damaged or was changed: {differs}.")

@@ -135,10 +135,8 @@ class EMA:
         """ValueError unless these weights have the names and shapes of the averaged ones."""
         here, there = ({name: value.shape for name, value in e.items()} for e in (self.shadow, entries))
         if wrong := sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name)):
-            raise ValueError(
-                f"These averaged weights belong to another model: {len(wrong)} entries differ in name or "
-                f"shape, among them {', '.join(wrong[:3])}."
-            )
+            what = f"{len(wrong)} entries differ in name or shape, among them {', '.join(wrong[:3])}"
+            raise ValueError(f"These averaged weights belong to another model: {what}.")
 
 
 def p2_loss(
@@ -274,10 +272,8 @@ def _check_batch(x_0: Tensor) -> None:
     synchronisation.
     """
     if not isinstance(x_0, Tensor):
-        raise TypeError(
-            f"A batch must be a tensor of images, not {type(x_0).__name__}; if the loader also gives labels, "
-            "pass (images for images, _ in loader)."
-        )
+        hint = "if the loader also gives labels, pass (images for images, _ in loader)"
+        raise TypeError(f"A batch must be a tensor of images, not {type(x_0).__name__}; {hint}.")
     if not x_0.is_floating_point():
         raise TypeError(f"A batch must hold floating-point images in [-1, 1], not {x_0.dtype}; see `to_model_range`.")
     if x_0.ndim < 2 or x_0.numel() == 0:

@@ -135,10 +135,8 @@ def resolve_hybridization(value: int | float | str) -> tuple[int, bool]:
     if isinstance(value, float) and 0 <= value <= 1:
         full = bool(value == 1)  # NumPy's numbers have a bool of their own
         return MAX_CIRCUITS if full else min(MAX_CIRCUITS, round(value * VERTEX_CHANNELS / 3)), full
-    raise ValueError(
-        f"hybridization must be a number of circuits (int 0 … {MAX_CIRCUITS}), a fraction of the "
-        f"vertex channels (float 0.0 … 1.0) or 'full', got {value!r}."
-    )
+    known = f"a number of circuits (int 0 … {MAX_CIRCUITS}), a fraction of the vertex channels (float 0.0 … 1.0)"
+    raise ValueError(f"hybridization must be {known} or 'full', got {value!r}.")
 
 
 class UNet(nn.Module):
