@@ -230,8 +230,8 @@ def audit_layer(
     channel in each group is one: the norm subtracts the channel's mean, and the bias with it.
 
     module: any whose output is one tensor; it is not changed. inputs: its arguments; normal noise of their own scale is
-    added to those of floating type. ValueError where there is no draw, the tolerance is not positive, or the module has
-    no trainable parameters.
+    added to those of floating type. ValueError where there is no draw, the tolerance is not positive, the module has no
+    trainable parameters, or its output or a gradient is not finite.
     """
     _check(draws, tolerance)
     module = deepcopy(module).double()
@@ -246,6 +246,8 @@ def audit_layer(
             out = module(*(_perturbed(a, generator) for a in inputs))
             v = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.device)
             gradients = _gradients((out * v).sum(), parameters)
+        if not all(numbers.isfinite().all() for numbers in (out, *gradients)):
+            raise ValueError(f"{type(module).__name__} gives NaN or infinity, as output or gradient: nothing is told.")
         largest = [torch.maximum(a, g.abs()) for a, g in zip(largest, gradients, strict=True)]
     threshold = tolerance * max(g.max().item() for g in largest)
     found = {name: ParameterAudit(name, g, threshold) for name, g in zip(trainable, largest, strict=True)}

@@ -164,5 +164,18 @@ def test_audit_layer_takes_frozen_and_unused_parameters():
             audit_layer(bad, torch.ones(1, 2))
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_a_layer_that_gives_no_numbers_is_refused(scale):
+    """Its entries once counted as dead."""
+    layer = nn.Linear(2, 2)
+    layer.register_forward_hook(lambda module, inputs, output: output * scale)
+    with pytest.raises(ValueError, match="Linear gives NaN or infinity"):
+        audit_layer(layer, torch.randn(3, 2))
+    layer = nn.Linear(2, 2)
+    layer.register_forward_hook(lambda module, inputs, output: (output - output.detach()).sqrt())  # gradient: infinity
+    with pytest.raises(ValueError, match="Linear gives NaN or infinity"):
+        audit_layer(layer, torch.randn(3, 2))
+
+
 def test_ranges():
     assert ranges(()) == "" and ranges((3,)) == "3" and ranges((0, 1, 2, 5, 7, 8)) == "0–2, 5, 7–8"
