@@ -97,8 +97,8 @@ def load_extractor(
     """Load a feature extractor: a module uint8 (B, 1, 28, 28) -> (features (B, D), logits (B, K)).
 
     features: "classifier", the small CNN trained on `dataset` (bundled for mnist and fashion-mnist; `weights` is
-    another file of tools/train_classifier.py), or "inception": its file is `weights`, else $QDM_INCEPTION_WEIGHTS, else in
-    torch.hub's folder, where it is downloaded if need be. device: None takes the GPU if there is one.
+    another file of tools/train_classifier.py), or "inception": its file is `weights`, else $QDM_INCEPTION_WEIGHTS, else
+    in torch.hub's folder, where it is downloaded if need be. device: None takes the GPU if there is one.
 
     ValueError for an unknown name, a corrupt file or a device that torch does not have here, FileNotFoundError where
     the weights or the package torch-fidelity are missing; each says what to do.
@@ -202,7 +202,7 @@ def extract(extractor: nn.Module, images: Tensor, batch_size: int = 256, progres
     """
     check_images(images)
     batch_size = whole("batch_size", batch_size)
-    device = next(extractor.parameters()).device
+    device = next((weight.device for weight in extractor.parameters()), images.device)
     parts = images.split(batch_size)
     if progress:
         from tqdm.auto import tqdm

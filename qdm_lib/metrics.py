@@ -140,7 +140,7 @@ def bootstrap_fid(generated: Tensor, real: Tensor, n_bootstrap: int, generator: 
 
     def moments(features: Tensor) -> tuple[Tensor, Tensor]:
         drawn = features[_draw(len(features), generator)].double()
-        return drawn.mean(0), torch.cov(drawn.T)
+        return drawn.mean(0), torch.atleast_2d(torch.cov(drawn.T))  # a number where there is one feature
 
     return torch.stack([frechet_distance(*moments(generated), *moments(real)) for _ in range(n_bootstrap)])
 

@@ -105,6 +105,23 @@ def test_inception_score_bounds():
     assert math.isfinite(metrics.inception_score(never)), "0 log 0 in float32: so we pass float64"
 
 
+class Brightness(torch.nn.Module):
+    """An extractor of one feature, without weights."""
+
+    def forward(self, images):
+        mean = images.float().mean((1, 2, 3))[:, None] / 255
+        return mean, torch.cat([mean, 1 - mean], 1)
+
+
+def test_an_extractor_may_have_one_feature_and_no_weights():
+    """It once failed with "generator raised StopIteration", and in the bootstrap's covariances."""
+    dark = (noise(20).float() * torch.linspace(0.2, 0.8, 20)[:, None, None, None]).to(torch.uint8)
+    scores = metrics.evaluate(dark, noise(40), features=Brightness(), n_bootstrap=5)
+    a, b = (extract(Brightness(), images).features.double() for images in (dark, noise(40)))
+    value = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2  # FID of two Gaussians on a line
+    assert scores["fid"].value == pytest.approx(value.item(), rel=1e-3) and scores["fid"].low <= scores["fid"].value
+
+
 def test_scores_leave_the_global_generators_alone(monkeypatch):
     """Those of the GPUs were once reseeded and not restored."""
     monkeypatch.setattr("torch.cuda.manual_seed_all", lambda seed: pytest.fail("reseeded") if seed != 5 else None)
