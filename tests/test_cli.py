@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 from qdm_lib import data
-from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, save_model
+from qdm_lib.checkpoint import SHIPPED, load_checkpoint, load_model, save_checkpoint, save_model
+from qdm_lib.cli import demo
 from qdm_lib.cli.commands import main
 from qdm_lib.cli.words import command
 from qdm_lib.diffusion import NoiseSchedule, cosine_betas
@@ -623,9 +625,37 @@ def test_demo_trains_resumes_and_starts_afresh(tmp_path, capsys):
 
     (folder / "notes.txt").write_text("mine")
     assert "seed 0" in check_error(capsys, "demo", *small, "--seed", "5")
+    assert "batch size 2" in check_error(capsys, "demo", *small, "--batch-size", "3")
+    assert main(["demo", "--steps", "2", "--n", "3", "--sampler-steps", "2", "--out", str(folder)]) == 0  # as it was
     assert main(["demo", "--steps", "1", "--fresh", *small, "--seed", "5"]) == 0
     assert (folder / "notes.txt").read_text() == "mine"
     assert load_checkpoint(folder).run_config["seed"] == 5
+
+
+def test_a_fresh_demo_that_is_killed_can_be_started_afresh(tmp_path, monkeypatch):
+    """The checkpoint, by which a demo is known, went first; what was left then counted as another run's."""
+    config = RunConfig(demo.PRESET, recipe=TrainConfig(ema_decay=demo.DEMO_EMA, batch_size=2))
+    for killed_at in range(6):
+        folder = tmp_path / str(killed_at)
+        save_checkpoint(
+            folder,
+            model=torch.nn.Linear(1, 1),
+            ema=None,
+            optimizer=None,
+            step=1,
+            run_config=asdict(config),
+            generators={},
+        )
+        for name in ("loss.csv", "samples.png", "film_strip.png", "loss.png", "scores.json"):
+            (folder / name).touch()
+        unlink, calls = Path.unlink, iter(range(9))
+        with monkeypatch.context() as m:
+            m.setattr(Path, "unlink", lambda path: unlink(path) if next(calls) < killed_at else sys.exit())  # noqa: B023
+            with pytest.raises(SystemExit):
+                demo._remove_earlier(folder)
+        assert demo._config(folder, None, None, None, True).seed == 0 and (folder / "checkpoint.safetensors").is_file()
+        demo._remove_earlier(folder)
+        assert not list(folder.iterdir())
 
 
 def test_fresh_demo_deletes_no_other_files(tmp_path, capsys):

@@ -295,7 +295,7 @@ def demo(
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier demo in --out and start over.")] = False,
     n: Annotated[int, typer.Option(help="Images to draw and score.")] = 64,
     sampler_steps: Annotated[int, typer.Option(help="DDIM steps.")] = 50,
-    batch_size: Annotated[int, typer.Option(help="Images a training step.")] = 128,
+    batch_size: Annotated[int | None, typer.Option(help="Images a training step. [128]")] = None,
     threads: Threads = None,
 ) -> None:
     """Train a hybrid model for a few minutes, draw clothes with it, score them.

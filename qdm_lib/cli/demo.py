@@ -19,9 +19,9 @@ PRESET, DATASET = "1hqconv", "fashion-mnist"
 DEMO_STEPS = 340
 DEMO_EMA = 0.9  # averages over about 100 steps; the recipe's 0.995, about 2,000, would still remember the first weights
 REFERENCE = 10_000  # real images to compare with: more change the scores little and take longer
-OWN_FILES = (  # the second and third are a checkpoint of version 1
-    "checkpoint.safetensors", "checkpoint.json", "state-*.safetensors", "loss.csv", "samples.png", "film_strip.png",
-    "loss.png", "scores.json",
+OWN_FILES = (  # as they are deleted: last a checkpoint (of version 1, of version 2), which tells that this is a demo
+    "samples.png", "film_strip.png", "loss.png", "scores.json", "loss.csv", "state-*.safetensors", "checkpoint.json",
+    "checkpoint.safetensors",
 )  # fmt: skip
 
 
@@ -33,13 +33,14 @@ def run_demo(
     fresh: bool = False,
     n: int = 64,
     sampler_steps: int = 50,
-    batch_size: int = 128,
+    batch_size: int | None = None,
 ) -> dict:
     """Train, draw, score, and print where everything is; returns the scores.
 
     A demo that was stopped goes on where it was. A finished one is not trained again: it draws and scores anew.
     fresh=True deletes what an earlier demo left in the folder, and nothing else, and starts over.
-    steps, seed: None means 340 and 0, or those of the demo that is in the folder. Errors as of `train_run`.
+    steps, seed, batch_size: None means 340, 0 and 128, or those of the demo that is in the folder. ValueError for
+    another seed or batch size than that demo's, and the errors of `train_run`.
     """
     out, began = Path(out), time.perf_counter()
     whole("n", n, 2, 2500)
@@ -82,9 +83,10 @@ def run_demo(
     return scores
 
 
-def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fresh: bool) -> RunConfig:
-    config = RunConfig(PRESET, DATASET, DEMO_STEPS if steps is None else steps, 0 if seed is None else seed,
-                       recipe=TrainConfig(batch_size=batch_size, ema_decay=DEMO_EMA))  # fmt: skip
+def _config(out: Path, steps: int | None, seed: int | None, batch_size: int | None, fresh: bool) -> RunConfig:
+    recipe = TrainConfig(batch_size=128 if batch_size is None else batch_size, ema_decay=DEMO_EMA)
+    config = RunConfig(PRESET, DATASET, recipe=recipe, steps=DEMO_STEPS if steps is None else steps,
+                       seed=0 if seed is None else seed)  # fmt: skip
     if not has_checkpoint(out):
         return config
     there = saved_config(out)
@@ -92,8 +94,9 @@ def _config(out: Path, steps: int | None, seed: int | None, batch_size: int, fre
         raise ValueError(f"{out} holds a run of {there.preset} on {there.dataset}, no demo; choose another --out.")
     if fresh:
         return config
-    if seed is not None and there.seed != seed:
-        raise ValueError(f"{out} holds a demo of seed {there.seed}; start over with --fresh or choose another --out.")
+    for what, asked, own in (("seed", seed, there.seed), ("batch size", batch_size, there.recipe.batch_size)):
+        if asked not in (None, own):
+            raise ValueError(f"{out} holds a demo of {what} {own}; start over with --fresh or choose another --out.")
     return there if steps is None else replace(there, steps=steps)
 
 
