@@ -305,10 +305,8 @@ def _load_full(info: DatasetInfo, split: str, root: Path) -> ImageSet:
     try:
         raw = _torchvision_set(info, split, root, download=False)
     except RuntimeError as error:  # torchvision wants the files of both splits
-        raise FileNotFoundError(
-            f"torchvision cannot read {info.name} in {folder} ({error}); "
-            "are the files of both splits there? If not, pass download=True."
-        ) from error
+        advice = "are the files of both splits there? If not, pass download=True"
+        raise FileNotFoundError(f"torchvision cannot read {info.name} in {folder} ({error}); {advice}.") from error
     images = raw.data.transpose(1, 2) if info.transposed else raw.data
     labels = raw.targets - info.first_label
     if labels.min() < 0 or labels.max() >= len(info.class_names):

@@ -80,10 +80,8 @@ def _run(fn: Callable, n_inputs: int, n_weights: int, seed: int) -> tuple[list[t
         tape = qml.tape.make_qscript(fn)(*args, **kwargs)
     except Exception as error:
         hint = " (read entries as weights[3], not weights[0, 3])" if isinstance(error, IndexError) else ""
-        raise TypeError(
-            f"Running the quantum function on a vector of {n_inputs} inputs and one of {n_weights} weights failed"
-            f"{hint}: {error}"
-        ) from error
+        call = f"the quantum function on a vector of {n_inputs} inputs and one of {n_weights} weights"
+        raise TypeError(f"Running {call} failed{hint}: {error}") from error
     for measured in tape.measurements:
         if not isinstance(measured, qml.measurements.ExpectationMP) or not isinstance(measured.obs, qml.PauliZ):
             raise ValueError(f"A Circuit is read out as expval(PauliZ) of every wire; the function returns {measured}.")
@@ -117,10 +115,8 @@ def _flatten(op: qml.operation.Operator, depth: int = 0, written: str = "") -> I
             yield from _flatten(part, depth + 1, written or f"{op.name} on wires {wires}")
     else:
         inside = f" (inside {written})" if written else ""
-        raise ValueError(
-            f"Cannot take the operation {op.name} on wires {wires}{inside}; a Circuit takes "
-            f"{', '.join(GATES)}, Rot, and what PennyLane decomposes into them."
-        )
+        taken = f"{', '.join(GATES)}, Rot, and what PennyLane decomposes into them"
+        raise ValueError(f"Cannot take the operation {op.name} on wires {wires}{inside}; a Circuit takes {taken}.")
 
 
 def _affine(name: str, angle, inputs: torch.Tensor, weights: torch.Tensor) -> tuple:

@@ -36,10 +36,8 @@ def to_qnode(
         try:
             device = qml.device(device or "default.qubit", wires=list(circuit.labels))
         except qml.exceptions.DeviceError as error:
-            raise ValueError(
-                f"PennyLane has no device {device!r}; try 'default.qubit', 'default.mixed' or "
-                f"'lightning.qubit' ({error})."
-            ) from error
+            known = "'default.qubit', 'default.mixed' or 'lightning.qubit'"
+            raise ValueError(f"PennyLane has no device {device!r}; try {known} ({error}).") from error
     wires = list(device.wires) if device.wires else list(circuit.labels)
     if len(wires) < circuit.n_wires:
         raise ValueError(f"{circuit.name} needs {circuit.n_wires} wires, the device has {len(wires)}.")

@@ -100,10 +100,8 @@ def check_bank(circuit: Circuit, x: Tensor, theta: Tensor) -> None:
     if x.ndim != 3 or x.shape[2] != circuit.n_inputs:
         raise ValueError(f"{circuit.name}: wanted inputs of shape (B, n, {circuit.n_inputs}), got {tuple(x.shape)}.")
     if x.shape[1] < 1 or theta.shape != (x.shape[1], circuit.n_weights):
-        raise ValueError(
-            f"{circuit.name}: wanted weights of shape (n, {circuit.n_weights}) for n = {x.shape[1]} circuits, "
-            f"at least one, got {tuple(theta.shape)}."
-        )
+        wanted = f"of shape (n, {circuit.n_weights}) for n = {x.shape[1]} circuits, at least one"
+        raise ValueError(f"{circuit.name}: wanted weights {wanted}, got {tuple(theta.shape)}.")
     if x.dtype not in (torch.float32, torch.float64) or theta.dtype != x.dtype:
         got = f"{x.dtype} and {theta.dtype}"
         raise ValueError(f"{circuit.name}: wanted torch tensors, both float32 or both float64, got {got}.")
