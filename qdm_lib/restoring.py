@@ -53,7 +53,7 @@ def restore(
     where, generators = f"The checkpoint in {checkpoint.folder}", dict(generators or {})
     if model is not None:
         model = unwrap(model)
-        _check_config(where, checkpoint.model_config, getattr(model, "config", None))
+        check_config(where, checkpoint.model_config, getattr(model, "config", None))
         check_fit(where, checkpoint.model, "the model", model.state_dict())
     if ema is not None:
         check_fit(where, checkpoint.ema, "the averaged weights", ema.state_dict())
@@ -113,7 +113,7 @@ def _switch(value: object) -> bool | str:
     return bool(value) if value is None or isinstance(value, bool) else "number"
 
 
-def _check_config(where: str, saved: dict | None, config) -> None:
+def check_config(where: str, saved: dict | None, config) -> None:
     """Refuse a model of another architecture by its settings: clearer than by hundreds of tensor names."""
     if saved is None or not dataclasses.is_dataclass(config):
         return

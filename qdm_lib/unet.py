@@ -256,6 +256,18 @@ def _quanvolutions(config: UNetConfig, generator: torch.Generator | None) -> lis
 _DOWN = ((4, 2, 1), (4, 2, 1), (7, 2, 1), (3, 1, 1))
 
 
+def preset_config(preset: str, hybridization: int | float | str | None = None, **overrides) -> UNetConfig:
+    """The config of the model that `build_unet` makes of these; errors as there."""
+    choice("preset", preset, PRESETS)
+    for option in overrides:
+        choice("option", option, asdict(PRESETS[preset]))
+    if hybridization is not None:
+        if twice := [name for name in ("n_circuits", "full") if name in overrides]:
+            raise ValueError(f"hybridization={hybridization!r} says {' and '.join(twice)} already; leave one out.")
+        overrides["n_circuits"], overrides["full"] = resolve_hybridization(hybridization)
+    return replace(PRESETS[preset], **overrides)
+
+
 def build_unet(
     preset: str = "unet",
     *,
@@ -270,14 +282,10 @@ def build_unet(
     or "full"; with `verbose` one printed line says what it resolved to. seed: the same one gives the same weights.
     overrides: fields of `UNetConfig`, such as ``ansatz="fqconv"`` or ``backend="statevector"``.
 
-    ValueError where the preset or a field is unknown, or a value is out of range.
+    ValueError where the preset or a field is unknown, or a value is out of range; and for n_circuits or full beside
+    hybridization, which says both.
     """
-    choice("preset", preset, PRESETS)
-    for option in overrides:
-        choice("option", option, asdict(PRESETS[preset]))
-    if hybridization is not None:
-        overrides["n_circuits"], overrides["full"] = resolve_hybridization(hybridization)
-    config = replace(PRESETS[preset], **overrides)
+    config = preset_config(preset, hybridization, **overrides)
     if hybridization is not None and verbose:
         print(f"hybridization={hybridization!r}: {config.describe()}")
     generator = None if seed is None else torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))

@@ -41,6 +41,8 @@ def images():
         ({"model_options": {"preset": "unet"}}, "Unknown model option 'preset'"),
         ({"model_options": {"T": 10}}, "Unknown model option 'T'"),
         ({"model_options": {"quanv": "no"}}, "quanv must be True or False"),
+        ({"model_options": {"backend": "statevector"}}, "Unknown model option 'backend'"),
+        ({"hybridization": 1, "model_options": {"n_circuits": 7}}, "hybridization=1 says n_circuits already"),
         ({"hybridization": "x"}, "hybridization must be"),
         ({"hybridization": 14}, "hybridization must be"),
         ({"hybridization": 1.5}, "hybridization must be"),
@@ -59,6 +61,15 @@ def test_a_run_that_cannot_be_is_refused_when_it_is_described(options, message):
     """A model's options and bf16 were accepted once, and failed, or counted as True, after the images were read."""
     with pytest.raises(ValueError, match=message):
         RunConfig(**options)
+
+
+def test_a_run_s_config_is_that_of_its_model():
+    """And so are its weights those of `build_unet` with the same seed."""
+    config = RunConfig("7hqconv", backend="statevector", hybridization=2, seed=3, model_options={"ansatz": "fqconv"})
+    wanted = build_unet("7hqconv", hybridization=2, seed=3, verbose=False, backend="statevector", ansatz="fqconv")
+    model = config.build_model()
+    assert model.config == config.model_config() == wanted.config
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), wanted.parameters(), strict=True))
 
 
 def test_numbers_of_numpy_are_taken_and_can_be_written(tmp_path, images):
@@ -105,6 +116,19 @@ def test_a_batch_that_processes_cannot_share_is_refused_before_the_folder_is_mad
     with pytest.raises(ValueError, match=f"2 processes cannot share a batch of {size} images equally"):
         train_run(config, tmp_path / "run", images=images, processes=runs.Processes(TwoProcesses()))
     assert not (tmp_path / "run").exists()
+
+
+def test_other_images_or_another_model_than_the_run_s_are_refused(tmp_path, images):
+    """A checkpoint once told of a unet on clothes and held a 7hqconv trained on digits."""
+    options = {"device": "cpu", "progress": False, "images": images}
+    config, run = RunConfig("unet", steps=1, recipe=SMALL), tmp_path / "run"
+    with pytest.raises(ValueError, match="These images are of 'mnist'; the run is to learn from 'fashion-mnist'"):
+        train_run(config, run, **options | {"images": replace(images, name="mnist")})
+    with pytest.raises(ValueError, match="run is of preset 'unet' .* model of preset '7hqconv': n_circuits is 0 there"):
+        train_run(config, run, model=build_unet("7hqconv"), **options)
+    assert not run.exists()
+    train_run(config, run, model=torch.compile(build_unet("unet", forms="plain"), backend="eager"), **options)
+    assert load_checkpoint(run).step == 1  # what changes speed only may differ
 
 
 def test_a_file_in_the_place_of_a_run_gets_the_folder_as_advice(tmp_path, images):

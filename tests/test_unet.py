@@ -63,6 +63,8 @@ def test_hybridization_says_what_it_resolved_to(capsys):
         (lambda: build_unet("2hqconv"), "Unknown preset '2hqconv'"),
         (lambda: build_unet("unet", hybridization=14), "int 0 … 13"),
         (lambda: build_unet("unet", hybridization=True), "got True"),
+        (lambda: build_unet("7hqconv", hybridization=1, n_circuits=7), "hybridization=1 says n_circuits already"),
+        (lambda: build_unet(hybridization="full", full=True, n_circuits=13), "says n_circuits and full already"),
         (lambda: build_unet("unet", hybridization=1.5), "float 0.0 … 1.0"),
         (lambda: build_unet("unet", width=20), "Unknown option 'width'"),
         (lambda: build_unet("unet", ansatz="nope"), "Unknown ansatz 'nope'"),

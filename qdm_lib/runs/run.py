@@ -38,11 +38,11 @@ from qdm_lib.diffusion import NoiseSchedule
 from qdm_lib.files import locked, replacing
 from qdm_lib.machine import Pace, pick_device
 from qdm_lib.quantum import BACKENDS
-from qdm_lib.restoring import Checkpoint, restore
+from qdm_lib.restoring import Checkpoint, check_config, restore
 from qdm_lib.runs.streams import NOISE_STREAM, NUDGE_STREAM
 from qdm_lib.training import EMA, TrainConfig, TrainStep, make_optimizer, train
-from qdm_lib.transfer import transfer_weights
-from qdm_lib.unet import PRESETS, UNet, UNetConfig, build_unet, count_parameters, resolve_hybridization
+from qdm_lib.transfer import transfer_weights, unwrap
+from qdm_lib.unet import PRESETS, UNet, UNetConfig, build_unet, count_parameters, preset_config
 
 LOCK = ".lock"  # a file in a run's folder, locked by the process that trains there
 
@@ -61,7 +61,7 @@ class RunConfig:
     nudge: multiply every first weight w by 1 + nudge·z, z normal, drawn from the seed; between 0 and 1. A run that is
     nudged by next to nothing shows how far two runs drift apart through rounding-sized differences alone.
 
-    ValueError where a name does not exist or a number is out of range.
+    ValueError where a name does not exist, a number is out of range, or model_options set what another field says.
     """
 
     preset: str = "1hqconv"
@@ -92,22 +92,18 @@ class RunConfig:
             object.__setattr__(self, "recipe", TrainConfig(**self.recipe))
         if not isinstance(self.recipe, TrainConfig):
             raise TypeError(f"recipe must be a TrainConfig, or a dictionary of its fields; got {self.recipe!r}.")
-        self._check_model()
+        self.model_config()  # what `build_unet` would refuse is refused now, not after the images are read
 
-    def _check_model(self) -> None:
-        """What `build_unet` would refuse is refused now, not after the images are read."""
-        known = [field.name for field in fields(UNetConfig) if field.name not in ("preset", "T")]  # the run's own
+    def model_config(self) -> UNetConfig:
+        """The config of the model that `build_model` makes."""
+        own = ("preset", "backend", "T")  # the run's
         for name in self.model_options:
-            choice("model option", name, known)
-        options = dict(self.model_options)
-        if self.hybridization is not None:
-            options["n_circuits"], options["full"] = resolve_hybridization(self.hybridization)
-        replace(PRESETS[self.preset], **options)
+            choice("model option", name, [field.name for field in fields(UNetConfig) if field.name not in own])
+        return preset_config(self.preset, self.hybridization, backend=self.backend, **self.model_options)
 
     def build_model(self) -> UNet:
         """The model with its first weights, drawn from the seed."""
-        options = {"backend": self.backend, **self.model_options}
-        model = build_unet(self.preset, hybridization=self.hybridization, seed=self.seed, verbose=False, **options)
+        model = UNet(self.model_config(), torch.Generator().manual_seed(self.seed))
         if self.first_weights is not None:
             transfer_weights(build_unet(self.first_weights, seed=self.seed, verbose=False), model, exclude=None)
         if self.nudge is not None:
@@ -178,16 +174,17 @@ def train_run(
     weights count, when not resuming). images: train on these instead of loading `config.dataset`. processes: a
     `Processes`, where several make this run together; the main one writes.
 
-    ValueError, FileNotFoundError or OSError, before any work, for a folder or a configuration that cannot be used;
-    `FolderInUseError`, a ValueError, where another process trains there. `Interrupted` where Ctrl-C or SIGTERM came:
-    the step under way was finished and saved. FloatingPointError where the loss is no longer a number; the last
-    checkpoint is kept.
+    ValueError, FileNotFoundError or OSError, before any work, for a folder or a configuration that cannot be used, and
+    for another model or other images than it says; `FolderInUseError`, a ValueError, where another process trains
+    there. `Interrupted` where Ctrl-C or SIGTERM came: the step under way was finished and saved. FloatingPointError
+    where the loss is no longer a number; the last checkpoint is kept.
     """
     out, main = Path(out), processes is None or processes.is_main
     whole("save_every", save_every)
     device = pick_device(device) if processes is None else processes.device
     if processes is not None:
         processes.check_batch(config.recipe.batch_size)
+    _check_given(config, model, images)
     with _own_folder(out, resume, processes) as saved:
         images = load_images(config.dataset) if images is None else images
         if saved is not None:
@@ -249,6 +246,14 @@ def _own_folder(out: Path, resume: bool, processes) -> Iterator[Checkpoint | Non
         if processes is not None:
             processes.wait()  # nobody writes before all have looked
         yield saved
+
+
+def _check_given(config: RunConfig, model: nn.Module | None, images: ImageSet | None) -> None:
+    """ValueError unless the model and the images that are given are those of the configuration."""
+    if images is not None and images.name != config.dataset:
+        raise ValueError(f"These images are of {images.name!r}; the run is to learn from {config.dataset!r}.")
+    own = None if model is None else getattr(unwrap(model), "config", None)
+    check_config("The configuration of this run", asdict(config.model_config()), own)
 
 
 def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device: torch.device, out: Path) -> str:
