@@ -116,10 +116,8 @@ class Circuit:
                 kind, k = gate.param
                 raise ValueError(f"{self.name}: {gate.name} reads {kind} {k} of {size[kind]}.")
         if self.dead_weights and not self.allow_dead_weights:
-            raise ValueError(
-                f"{self.name}: weights {list(self.dead_weights)} feed no gate. Use them, lower "
-                "n_weights, or make a Circuit with allow_dead_weights=True to study such a one."
-            )
+            advice = "Use them, lower n_weights, or make a Circuit with allow_dead_weights=True to study such a one"
+            raise ValueError(f"{self.name}: weights {list(self.dead_weights)} feed no gate. {advice}.")
 
     @property
     def dead_weights(self) -> tuple[int, ...]:

@@ -353,13 +353,14 @@ def _start(model, schedule, shape, generator, device, x_T) -> Tensor:
     """The pure noise a sampler starts from, (B, …) in the model's dtype, or `x_T`; bad ones are refused."""
     check_schedule(schedule)
     shape = tuple(whole("each number of shape", n) for n in shape)
+    if not isinstance(generator, torch.Generator | None) or not isinstance(x_T, Tensor | None):
+        got = f"{type(generator).__name__} and {type(x_T).__name__}"
+        raise TypeError(f"generator must be a torch.Generator and x_T a tensor, or None; got {got}.")
     if x_T is not None and (tuple(x_T.shape) != shape or not x_T.is_floating_point()):
         raise ValueError(f"x_T must be float noise of shape {shape}, not {x_T.dtype} of {tuple(x_T.shape)}.")
-    if device is not None:
-        check_device(device)
     weights = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
     like = x_T if x_T is not None else next(weights, torch.empty(0))
-    device = like.device if device is None else device
+    device = like.device if device is None else check_device(device)
     if x_T is not None:
         return x_T.detach().to(device)
     return _noise(torch.empty(shape, device=device, dtype=like.dtype), generator)

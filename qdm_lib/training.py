@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -51,17 +51,20 @@ class TrainConfig:
     ema_power: float = 2 / 3
 
     def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list back
+        if isinstance(self.betas, Iterable):
+            object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list back
         for name, fits, wanted in (
-            ("betas", len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "a positive finite number"),
-            ("p2_k", 0 <= self.p2_k < math.inf, "a finite number of at least 0"),
-            ("p2_gamma", math.isfinite(self.p2_gamma), "a finite number"),
-            ("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)"),
-            ("ema_power", 0 < self.ema_power < math.inf, "a positive finite number"),
+            ("betas", lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers in [0, 1)"),
+            ("learning_rate", lambda rate: 0 < rate < math.inf, "a positive finite number"),
+            ("p2_k", lambda k: 0 <= k < math.inf, "a finite number of at least 0"),
+            ("p2_gamma", math.isfinite, "a finite number"),
+            ("ema_decay", lambda decay: 0 <= decay < 1, "a number in [0, 1)"),
+            ("ema_power", lambda power: 0 < power < math.inf, "a positive finite number"),
         ):
-            if not fits:
-                raise ValueError(f"{name} must be {wanted}, not {getattr(self, name)}.")
+            with suppress(TypeError):  # of what is no number
+                if fits(getattr(self, name)):
+                    continue
+            raise ValueError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
         for name, least in (("batch_size", 1), ("ema_start", 0), ("ema_every", 1)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
 
@@ -284,10 +287,9 @@ def _check_batch(x_0: Tensor) -> None:
             span = f"from {low:.4g} to {high:.4g}"
             raise ValueError(f"Images must lie in [-1, 1]; these reach {span}. See `to_model_range`.")
         if max(-low, high) > UNUSUAL:  # one text, whatever the values: said once
-            text = (
-                f"Images should lie in [-1, 1], but some pass ±{UNUSUAL}, as after a normalisation to mean 0; what is "
-            )
-            warnings.warn(f"{text}drawn lies in [-1, 1], whatever was trained on. See `to_model_range`.", stacklevel=2)
+            seen = f"some pass ±{UNUSUAL}, as after a normalisation to mean 0"
+            drawn = "what is drawn lies in [-1, 1], whatever was trained on"
+            warnings.warn(f"Images should lie in [-1, 1], but {seen}; {drawn}. See `to_model_range`.", stacklevel=2)
 
 
 def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -295,10 +297,9 @@ def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
     if missing:
-        raise ValueError(
-            f"This optimizer does not hold {len(missing)} weights of the model that are to be trained, among them "
-            f"{', '.join(missing[:3])}; make it with make_optimizer(model), or freeze them by requires_grad_(False)."
-        )
+        what = f"{len(missing)} weights of the model that are to be trained, among them {', '.join(missing[:3])}"
+        advice = "make it with make_optimizer(model), or freeze them by requires_grad_(False)"
+        raise ValueError(f"This optimizer does not hold {what}; {advice}.")
 
 
 def _entries(model: nn.Module) -> dict[str, Tensor]:

@@ -338,6 +338,10 @@ def test_bad_times_and_shapes_are_named():
         (lambda m: dpm_solver_sample(m, SHORT, (1, 1), steps=-3), ValueError),
         (lambda m: ddpm_sample(m, SHORT, (0, 1)), ValueError),
         (lambda m: ddpm_sample(m, SHORT, (2, 1), x_T=torch.zeros(3, 1)), ValueError),
+        (lambda m: ddpm_sample(m, SHORT, (2, 1), x_T=[[0.0], [0.0]]), TypeError),
+        (lambda m: ddpm_sample(m, SHORT, (2, 1), generator=5), TypeError),
+        (lambda m: ddim_sample(m, SHORT, (2, 1), steps=3, x_T=np.zeros((2, 1))), TypeError),
+        (lambda m: ddpm_sample(m, SHORT, (2, 1), device="gpu"), ValueError),
     ],
 )
 def test_samplers_refuse_bad_arguments_at_the_call(call, error):

@@ -89,6 +89,14 @@ def test_image_grid_wants_a_title_for_each_image():
         image_grid(torch.zeros(2, 1, 28, 28), titles=["a"])
 
 
+@pytest.mark.parametrize("number", [0, -1, 2.5])
+def test_columns_and_a_fold_are_at_least_one(number):
+    with pytest.raises(ValueError, match=f"columns must be a whole number, at least 1; got {number}"):
+        image_grid(torch.zeros(2, 1, 28, 28), columns=number)
+    with pytest.raises(ValueError, match=f"fold must be a whole number, at least 1; got {number}"):
+        draw_circuit(hqconv(1), fold=number)
+
+
 def test_film_strip_shows_first_and_last_state():
     states = [
         SampleState(k, 49 - k, torch.full((4, 1, 28, 28), k / 49), torch.full((4, 1, 28, 28), -k / 49))
@@ -102,6 +110,9 @@ def test_film_strip_shows_first_and_last_state():
     assert canvas[-1, 0] == 128 and canvas[-1, -1] == 0  # and x_0 from 0 to -1
     with pytest.raises(ValueError, match="used up"):
         film_strip([])
+    for name in ("n_frames", "n_images"):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number, at least 1; got 0"):
+            film_strip(states, **{name: 0})
 
 
 def test_loss_curve_shows_the_running_mean():

@@ -1,6 +1,7 @@
 """The loss, the moving average and the loop, on models small enough to know what must come out."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -357,6 +358,12 @@ def test_images_normalised_to_mean_0_are_warned_of(mean, deviation):
         ({"learning_rate": float("nan")}, ValueError),
         ({"betas": (0.9, 1.0)}, ValueError),
         ({"betas": (0.9,)}, ValueError),
+        ({"betas": 0.9}, ValueError),
+        ({"betas": ("a", "b")}, ValueError),
+        ({"learning_rate": "1e-3"}, ValueError),
+        ({"p2_gamma": "1"}, ValueError),
+        ({"ema_decay": None}, ValueError),
+        ({"ema_power": [1]}, ValueError),
         ({"batch_size": 0}, ValueError),
         ({"batch_size": 12.5}, ValueError),
         ({"p2_k": -1}, ValueError),
@@ -368,7 +375,8 @@ def test_images_normalised_to_mean_0_are_warned_of(mean, deviation):
     ],
 )
 def test_train_config_is_checked(options, error):
-    with pytest.raises(error, match=next(iter(options))):
+    (name,) = options
+    with pytest.raises(error, match=f"{name} must be .*{re.escape(repr(options[name]))}"):
         TrainConfig(**options)
 
 

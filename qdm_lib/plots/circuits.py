@@ -10,6 +10,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyBboxPatch, Patch, Rectangle
 
+from qdm_lib.checks import whole
 from qdm_lib.circuits import GATES, TWO_PI, Circuit, Gate
 from qdm_lib.plots.style import BLOCK_COLOURS, OKABE_ITO, new_axes, tint
 
@@ -35,11 +36,11 @@ def draw_circuit(
     trainable gates: a dot is the control, the box with R… the rotation it switches on, and θ_k the weight that
     sets its angle. Grey bands join the wires of one channel (labels "c0 p2": channel 0, pixel 2). ⟨Z⟩ at
     the right end is what is read out. Diagrams of more than `fold` columns go on in strips below.
-    boxed: a dashed box with the block's letter around the gates of each trainable block.
+    boxed: a dashed box with the block's letter around the gates of each trainable block. ValueError for a fold below 1.
     """
     placed = columns_of(circuit)
     n_columns = 1 + max((column for column, _ in placed), default=-1)
-    strips = max(1, math.ceil(n_columns / fold))
+    strips = max(1, math.ceil(n_columns / whole("fold", fold)))
     per_strip = max(1, math.ceil(n_columns / strips))
     pitch = circuit.n_wires + 1.4  # wires, and room between two strips
     legend_rows = 1.6 if title is None else 2.2

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from qdm_lib.checks import whole
 from qdm_lib.plots.style import OKABE_ITO, new_axes
 
 GAP = 2  # white pixels between two images
@@ -28,13 +29,13 @@ def image_grid(
     What you see: `columns` images a row (by default a square), with the words of `titles`, if there are
     any, above each. images: uint8 (N, 1, H, W), or float in [-1, 1], which is clipped; (N, H, W) works too.
 
-    ValueError for another shape or a wrong number of titles.
+    ValueError for another shape, a wrong number of titles, or columns below 1.
     """
     tiles = _as_grey(images)
     n, height, width = tiles.shape
     if titles is not None and len(titles) != n:
         raise ValueError(f"image_grid got {len(titles)} titles for {n} images.")
-    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    columns = min(n, math.ceil(math.sqrt(n)) if columns is None else whole("columns", columns))
     rows = math.ceil(n / columns)
     head = round(0.35 * height) if titles is not None else 0  # room for the words
     step_y, step_x = height + GAP + head, width + GAP
@@ -63,13 +64,13 @@ def film_strip(
     spread evenly over the steps the sampler took; t stands above them. The frame at the lower right is the sample.
 
     states: what a sampler of `qdm_lib.diffusion` yields (anything with t, x_t, x_0). Values are clipped to [-1, 1].
-    ValueError where there are none.
+    ValueError where there are none, and for less than one image or frame.
     """
     states = list(states)
     if not states:
         raise ValueError("film_strip needs the states of a sampler, but there are none (was it used up already?).")
-    picks = sorted({round(k) for k in np.linspace(0, len(states) - 1, min(n_frames, len(states)))})
-    n_images = min(n_images, len(states[0].x_t))
+    picks = sorted({round(k) for k in np.linspace(0, len(states) - 1, min(whole("n_frames", n_frames), len(states)))})
+    n_images = min(whole("n_images", n_images), len(states[0].x_t))
     frames = [(_as_grey(states[k].x_t[:n_images]), _as_grey(states[k].x_0[:n_images])) for k in picks]
     height, width = frames[0][0].shape[1:]
     pair, step_x = 2 * height + GAP + 8, width + GAP  # 8 pixels of white between two images' pairs of rows
@@ -136,9 +137,7 @@ def loss_curve(
     steps = np.arange(1, len(losses) + 1) if steps is None else np.asarray(steps)
     if len(losses) == 0 or len(steps) != len(losses):
         raise ValueError(f"loss_curve needs as many steps as losses, at least one; got {len(steps)} and {len(losses)}.")
-    window = max(1, min(50, len(losses) // 10)) if window is None else window
-    if window < 1:
-        raise ValueError(f"window must be at least 1, not {window}.")
+    window = max(1, min(50, len(losses) // 10)) if window is None else whole("window", window)
     ax = new_axes(ax, (7, 4))
     ax.plot(steps, losses, ".", ms=3, alpha=0.3, color=colour, label=None if label else "single steps")
     mean = _running_mean(losses, window)
