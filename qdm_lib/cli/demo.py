@@ -6,13 +6,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from qdm_lib import runs
 from qdm_lib.checkpoint import has_checkpoint, load_model
 from qdm_lib.checks import whole
 from qdm_lib.cli.words import command
 from qdm_lib.data import load_images
 from qdm_lib.plots import film_strip, image_grid, loss_curve, save_figure, score_table
-from qdm_lib.runs.run import RunConfig, read_losses, run_info, saved_config, sole_user, train_run
-from qdm_lib.runs.sampling import Film, check_sampler, generate, score_to_json
 from qdm_lib.training import TrainConfig
 
 PRESET, DATASET = "1hqconv", "fashion-mnist"
@@ -44,34 +43,34 @@ def run_demo(
     """
     out, began = Path(out), time.perf_counter()
     whole("n", n, 2, 2500)
-    check_sampler("ddim", sampler_steps)
+    runs.check_sampler("ddim", sampler_steps)
     config = _config(out, steps, seed, batch_size, fresh)
     if fresh and has_checkpoint(out):
-        with sole_user(out):
+        with runs.sole_user(out):
             _remove_earlier(out)
     resume = has_checkpoint(out)
     if resume:
-        done = run_info(out)["step"]
+        done = runs.run_info(out)["step"]
         rest = "draw and score again" if done >= config.steps else f"go on to step {config.steps:,}"
         print(f"{out} holds a demo of {done:,} steps: {rest}. (--fresh starts over.)")
     images, held_out = load_images(DATASET, "train"), load_images(DATASET, "test")
-    trained = train_run(config, out, resume=resume, save_every=100, images=images)
+    trained = runs.train_run(config, out, resume=resume, save_every=100, images=images)
 
     clock = time.perf_counter()
-    model, film = load_model(out), Film()
-    drawn = generate(model, n, steps=sampler_steps, seed=config.seed, on_state=film)
+    model, film = load_model(out), runs.Film()
+    drawn = runs.generate(model, n, steps=sampler_steps, seed=config.seed, on_state=film)
     drawing, clock = time.perf_counter() - clock, time.perf_counter()
     print("Scoring …")
     about = {
         "preset": PRESET, "dataset": DATASET, "step": trained.last_step, "sampler": "ddim",
         "sampler_steps": sampler_steps, "seed": config.seed,
     }  # fmt: skip
-    scores = score_to_json(out / "scores.json", drawn, images, held_out, about, max_reference=REFERENCE)
+    scores = runs.score_to_json(out / "scores.json", drawn, images, held_out, about, max_reference=REFERENCE)
     scoring = time.perf_counter() - clock
 
     save_figure(image_grid(drawn), out / "samples.png")
     save_figure(film_strip(film.states), out / "film_strip.png")
-    numbers, losses = read_losses(out)
+    numbers, losses = runs.read_losses(out)
     save_figure(loss_curve(losses, steps=numbers), out / "loss.png")
     made = trained.last_step - trained.first_step
     each = f", {trained.seconds / made:.2f} s each" if made else ""
@@ -83,13 +82,13 @@ def run_demo(
     return scores
 
 
-def _config(out: Path, steps: int | None, seed: int | None, batch_size: int | None, fresh: bool) -> RunConfig:
+def _config(out: Path, steps: int | None, seed: int | None, batch_size: int | None, fresh: bool) -> runs.RunConfig:
     recipe = TrainConfig(batch_size=128 if batch_size is None else batch_size, ema_decay=DEMO_EMA)
-    config = RunConfig(PRESET, DATASET, recipe=recipe, steps=DEMO_STEPS if steps is None else steps,
-                       seed=0 if seed is None else seed)  # fmt: skip
+    config = runs.RunConfig(PRESET, DATASET, recipe=recipe, steps=DEMO_STEPS if steps is None else steps,
+                            seed=0 if seed is None else seed)  # fmt: skip
     if not has_checkpoint(out):
         return config
-    there = saved_config(out)
+    there = runs.saved_config(out)
     if (there.preset, there.dataset, there.recipe.ema_decay) != (PRESET, DATASET, DEMO_EMA):
         raise ValueError(f"{out} holds a run of {there.preset} on {there.dataset}, no demo; choose another --out.")
     if fresh:
