@@ -129,6 +129,8 @@ def test_other_images_or_another_model_than_the_run_s_are_refused(tmp_path, imag
     assert not run.exists()
     train_run(config, run, model=torch.compile(build_unet("unet", forms="plain"), backend="eager"), **options)
     assert load_checkpoint(run).step == 1  # what changes speed only may differ
+    own = options | {"images": replace(images, name="mine")}
+    assert train_run(config, tmp_path / "own", **own).last_step == 1  # of no known set: one's own images
 
 
 def test_a_file_in_the_place_of_a_run_gets_the_folder_as_advice(tmp_path, images):

@@ -250,7 +250,7 @@ def _own_folder(out: Path, resume: bool, processes) -> Iterator[Checkpoint | Non
 
 def _check_given(config: RunConfig, model: nn.Module | None, images: ImageSet | None) -> None:
     """ValueError unless the model and the images that are given are those of the configuration."""
-    if images is not None and images.name != config.dataset:
+    if images is not None and images.name != config.dataset and images.name in DATASETS:  # one's own have other names
         raise ValueError(f"These images are of {images.name!r}; the run is to learn from {config.dataset!r}.")
     own = None if model is None else getattr(unwrap(model), "config", None)
     check_config("The configuration of this run", asdict(config.model_config()), own)
