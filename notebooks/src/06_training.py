@@ -78,7 +78,7 @@ LIVE_EVERY = 12 if FAST else 20  # steps between two pictures
 N_TEST = 64 if FAST else 400  # test images whose loss is compared
 N_DRAWN = 2 if FAST else 6  # images for each sampler of section 6
 DDPM_STEPS, LIMIT = (50, 60) if FAST else (1000, 400)  # steps of its two longest samplers
-N_GALLERY, N_CHECKPOINTS = (4, 2) if FAST else (10, 8)  # images for each checkpoint of section 7, and how many
+N_GALLERY, N_CHECKPOINTS = (4, 2) if FAST else (9, 8)  # images for each checkpoint of section 7, and how many
 keep_memory()  # the process keeps freed memory: faster steps, same values
 plt.rcParams["figure.dpi"] = 90
 BLUE, ORANGE, GREEN, RED, GREY = (*(OKABE_ITO[c] for c in ("blue", "orange", "green", "vermilion")), "#777777")
