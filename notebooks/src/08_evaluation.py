@@ -661,7 +661,7 @@ show_described(
 # *Figure: the same start noise with other functions in the place of the trained circuits, in `1hqconv` (left) and in
 # `fullhqconv` (right). On the left all rows look the same. On the right most garments stay what they are; the sixth,
 # without a clear shape where the trained circuits draw, is an ankle boot with everything else, random circuits
-# included, and with identity the seventh loses its shape.*
+# included, and with identity the fifth becomes one, too, and the seventh loses its shape.*
 #
 # The two models answer differently. In `1hqconv` images and score hardly move, whatever stands in the place of the
 # circuits: zero and identity move them most, and that by little; cos, which is a circuit without any trainable gate, or
