@@ -182,9 +182,9 @@ moving_qubit()
 
 # %% [markdown]
 # *Figure: a qubit on the Bloch sphere, and what shots return (bars) beside what they should (black lines); the still
-# picture has the exact probabilities only. Of its gates X is a turn by $\pi$ about the x axis, up to a phase, and H turns
-# $|0\rangle$ into the sum of $|0\rangle$ and $|1\rangle$ with equal weights. Try: RX twice with $\pi/2$, then RZ in
-# between. Why does RZ matter now?*
+# picture has the exact probabilities only. Of its gates X is a turn by $\pi$ about the x axis, up to a phase, and H
+# turns $|0\rangle$ into the sum of $|0\rangle$ and $|1\rangle$ with equal weights. Try: RX twice with $\pi/2$, then RZ
+# in between. Why does RZ matter now?*
 #
 # ## 2 · Several qubits, control and entanglement
 #
