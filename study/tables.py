@@ -28,6 +28,7 @@ from study.results import CLASSICAL, LOSS, SCORES, Group, Result, ladder
 from study.spec import Transfer
 
 COMPARED = ("loss", "fid", "kid", "is", "coverage", "cnn_accuracy")
+ALL_COMPARED = (*LOSS, *(key for key in SCORES if key != "memorised"))  # where no cell has a second seed
 # Beside each cell - classical, and each rung - zero: what HQConv does beyond a classical layer with as many weights,
 # beyond random weights, ones without entanglement, the released form, a cosine and the input itself.
 STAND_INS = ("classical", "frozen", "uncontrolled", "hqconv_released", "cos", "identity")
@@ -160,7 +161,7 @@ def difference_table(group: Group) -> Table:
     one_each = all(len(by_seed) == 1 for by_seed in group.cells.values())
     for cell, base in compared(group):
         for epoch in group.epochs():
-            for key in [*LOSS, *SCORES][:-1] if one_each else COMPARED:  # without the share of memorised images
+            for key in ALL_COMPARED if one_each else COMPARED:
                 a, b = group.scores(cell, key, epoch), group.scores(base, key, epoch)
                 if key == "cnn_accuracy" and a and b and group.cnns(cell, epoch) != group.cnns(base, epoch):
                     left_out = True
