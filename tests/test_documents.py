@@ -19,6 +19,15 @@ def test_links_lead_somewhere(path):
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_row_of_a_table_is_one_line(path):
+    """A row that is broken over two lines ends the table there: its first cells and the rest become running text."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        rows = [row.replace(r"\|", "") for row in table.splitlines()]
+        assert all(row.endswith("|") and row.count("|") == rows[0].count("|") for row in rows), rows
+
+
 def rows_of_runs(text: str):
     """(protocol and data set, cell, seed, entry) of each filled field of REPORT's tables with a column for each seed.
 
