@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import socket
@@ -21,16 +22,22 @@ PRIVATE, RECURSIVE = 1 << 18, 1 << 14
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds of clock for one cell and at most for one call; of clock and of processor for a hand-in; memory beside
-    torch's own; file size; processes."""
+    """Seconds of clock for one cell; of clock and of processor for a hand-in; memory beside torch's own; file size;
+    processes. A call has its task's seconds times the patience."""
 
     cell_s: float = 10
-    call_s: float = 120
     all_s: float = 300
     processor_s: int = 120
     memory_mb: int = 1500
     file_mb: int = 20
     processes: int = 32
+    patience: float = 1
+
+    @classmethod
+    def patient(cls, factor: float) -> Limits:
+        """The same limits with all times multiplied by a factor: 2 for a machine half as fast."""
+        return cls(cell_s=cls.cell_s * factor, all_s=cls.all_s * factor,
+                   processor_s=math.ceil(cls.processor_s * factor), patience=factor)  # fmt: skip
 
 
 def confine(limits: Limits, hidden: list[str], folder: str) -> list[str]:

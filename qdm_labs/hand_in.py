@@ -184,4 +184,4 @@ def answer_to(task: Task, hand_in: HandIn, tasks: Iterable[Task] = ()) -> Remote
         near = difflib.get_close_matches(task.name, sorted(own), n=1)
         raise Unanswered(f"There is no function {task.name} when the cells have run" +
                          (f"; is {near[0]} meant?" if near else "."))  # fmt: skip
-    return RemoteAnswer(hand_in, task.name, min(task.seconds, hand_in.limits.call_s))
+    return RemoteAnswer(hand_in, task.name, task.seconds * hand_in.limits.patience)

@@ -232,8 +232,8 @@ def _(answer, v, draw):
     x_t, out = w.q(x_0, steps, eps), w.target(x_0, steps, eps)
     others = [World(replace(v, predicts=p), w.schedule) for p in PREDICTS if p != v.predicts]
     agree(answer(x_t, t, out, w.abar), x_0, what="x_0", usual=[
-        *[(o.clean(x_t, t, out), f"This takes the answer for {o.v.predicts}; here the network predicts {v.predicts}.")
-          for o in others],
+        *[(o.clean(x_t, t, out), f"This takes the answer for {o.v.predicts}; in this variant the network "
+          f"predicts {v.predicts}.") for o in others],
         (x_0 * w.abar[t].sqrt(), "The division by √ᾱ is missing."),
         (eps, "This is the noise; the clean image is wanted."),
     ])  # fmt: skip
@@ -262,7 +262,8 @@ def _(answer, v, draw):
             (mean, "The noise z is not added."),
             (mean + deviation**2 * z, "z is multiplied by the variance; the standard deviation is its square root."),
             (mean + z, "z is added as it is; it is to be scaled by the standard deviation."),
-            (other.ddpm(model, x_t, t, z), f"The variance is another one; here it is {text(v)['variance']}."),
+            (other.ddpm(model, x_t, t, z), f"The variance is another one; in this variant it is "
+             f"{text(v)['variance']}."),
             (w.ddpm(model, x_t, t, z, clamp=False), "x_0 is not clamped to −1 … 1."),
         ])  # fmt: skip
 
@@ -286,8 +287,8 @@ def _(answer, v, draw):
         right, still = w.ddim(model, x_t, t, u, z), w.ddim(model, x_t, t, u, 0 * z)
         b = w.abar[u]
         agree(answer(model, x_t, t, u, w.abar, z), right, what="x_u", usual=[
-            (w.ddim(model, x_t, t, u, z, eta=0.0), f"This is η = 0, without noise; here η = {v.eta:g}."),
-            (w.ddim(model, x_t, t, u, z, eta=1.0), f"This is η = 1; here η = {v.eta:g}."),
+            (w.ddim(model, x_t, t, u, z, eta=0.0), f"This is η = 0, without noise; in this variant η = {v.eta:g}."),
+            (w.ddim(model, x_t, t, u, z, eta=1.0), f"This is η = 1; in this variant η = {v.eta:g}."),
             (w.ddim(model, x_t, t, u, z, full=True), "σ² is not taken off under the root of the factor of ε."),
             (still, "The noise σ·z is missing."),
             (b.sqrt() * x_0 + (1 - b).sqrt() * z, "Fresh noise takes the place of the predicted one."),
@@ -319,12 +320,13 @@ def _loss(answer, v, draw, shape):
     others = [World(replace(v, predicts=p), w.schedule) for p in PREDICTS if p != v.predicts]
     agree(answer(model, x_0, t, eps, w.abar), right, what="the loss", usual=[
         (w.loss(model, x_0, t, eps, gamma=0.0), "The P2 weight is missing."),
-        (w.loss(model, x_0, t, eps, 1.0, 1.0), f"This is the weight for k = γ = 1; here k = {v.k:g}, γ = {v.gamma:g}."),
+        (w.loss(model, x_0, t, eps, 1.0, 1.0), f"This is the weight for k = γ = 1; in this variant k = {v.k:g}, "
+         f"γ = {v.gamma:g}."),
         (w.loss(model, x_0, t, eps, gamma=-v.gamma), "The weight is turned over: large snr, small weight."),
         (right * x_0.numel(), "This is the sum over images and pixels; the mean is wanted."),
         (right * shape[0], "This is the sum over the images; the mean is wanted."),
-        *[(o.loss(model, x_0, t, eps), f"The target is {o.v.predicts}; here the network predicts {v.predicts}.")
-          for o in others],
+        *[(o.loss(model, x_0, t, eps), f"The target is {o.v.predicts}; in this variant the network predicts "
+          f"{v.predicts}.") for o in others],
     ])  # fmt: skip
 
 

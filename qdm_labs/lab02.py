@@ -226,7 +226,8 @@ def control_mistakes(v: Conventions, state: Tensor, U: Tensor, control: int, tar
     return [
         (applied(v, state, U, target), "The gate acts whatever the control is."),
         (applied(other_bit, state, U, control, target),
-         f"The gate acts where the control's bit is {1 - v.control_on}; here it acts where it is {v.control_on}."),
+         f"Your gate acts where the control's bit is {1 - v.control_on}; in this variant it acts where it is "
+         f"{v.control_on}."),
         (applied(v, state, U, target, control), "Control and target are exchanged."),
         (applied(other_end, state, U, control, target), "The wires are counted from the other end."),
         (lost.flatten(), "The part of the state on which the gate does not act is lost; it stays as it was."),

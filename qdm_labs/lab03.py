@@ -383,7 +383,7 @@ def _judged_parts(answer, v, circuit: Circuit) -> None:
     agree(answer(circuit), torch.tensor(right).double(), what="the names", usual=[
         (torch.tensor(labels).double(), why) for labels, why in (
             (labelled(replace(v, largest=not v.largest), circuit),
-             f"A component is named after its {'smallest' if v.largest else 'largest'} wire; here after its "
+             f"A component is named after its {'smallest' if v.largest else 'largest'} wire; in this variant after its "
              f"{'largest' if v.largest else 'smallest'}."),
             (one_pass(v, circuit), "One pass over the gates is not enough: a later gate may join two groups of wires "
                                    "that earlier gates have named already."),

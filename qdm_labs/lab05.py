@@ -261,9 +261,10 @@ def time_mistakes(v: Conventions, t: Tensor, dim: int):
                                                                       f"{one} comes before {two}."),
         (embedded(replace(v, alternating=not v.alternating), t, dim), f"Sines and cosines are laid out the other way; "
                                                                      f"here they stand {laid}."),
-        (embedded(replace(v, inclusive=not v.inclusive), t, dim), f"The last frequency is wrong: here it is {ends}."),
-        (embedded(replace(v, base=10000), t, dim), f"The frequencies are the library's, with base 10000; here it is "
-                                                  f"{v.base}."),
+        (embedded(replace(v, inclusive=not v.inclusive), t, dim), f"The last frequency is wrong: in this variant it is "
+                                                              f"{ends}."),
+        (embedded(replace(v, base=10000), t, dim), f"The frequencies are the library's, with base 10000; in this "
+                                                  f"variant it is {v.base}."),
         (embedded(v, t / 1000, dim), "t is divided by 1000; it enters raw."),
         (embedded(v, 2 * math.pi * t, dim), "There is a factor 2π; ω is an angular frequency already."),
         (torch.stack(waves, 2).flatten(1) if v.alternating else torch.cat(waves, 1), "The frequencies rise with k: the "
@@ -519,8 +520,8 @@ def row_mistakes(v: Conventions, model: nn.Module, x: Tensor, draws: list[list[T
     with torch.no_grad():
         y = model(x)
     right = table(v, model, x, draws)
-    found = [(table(replace(v, change=name), model, x, draws)[row], f"The change is measured as {name}; here it is "
-              f"{v.change}.") for name in CHANGES if name != v.change]  # fmt: skip
+    found = [(table(replace(v, change=name), model, x, draws)[row], f"The change is measured as {name}; in this "
+              f"variant it is {v.change}.") for name in CHANGES if name != v.change]  # fmt: skip
     found += [
         (table(replace(v, by_image=not v.by_image), model, x, draws)[row],
          "The change is of the whole batch at once; take it for each image, then the mean." if v.by_image

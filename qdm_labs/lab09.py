@@ -550,7 +550,7 @@ def value_mistakes(v: Conventions, values: Tensor, degree: int) -> list[tuple[Te
           if degree == 1 else []),
         *([(by(fit_weights(v.scales[::2], 1)), f"The line goes {LINES[v.line]}, not through the first and the last.")]
           if degree == 1 else []),
-        (by(steps), f"This takes the scale factors 1, 2, 3; here they are {text(v)['scale_words']}."),
+        (by(steps), f"This takes the scale factors 1, 2, 3; in this variant they are {text(v)['scale_words']}."),
         (values[0], "This is the value at λ = 1, the noise that there is; go on to λ = 0."),
         (values.mean(), "This is the mean of the values; go on to λ = 0."),
     ]  # fmt: skip

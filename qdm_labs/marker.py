@@ -7,6 +7,7 @@ import html
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,13 +19,15 @@ from qdm_labs.task import Lab, Mistake, Result, Task, Verdict, judge
 from qdm_labs.variant import Variant
 
 MOODLE = re.compile(r"^(?P<student>.+)_(?P<id>\d+)_assignsubmission_\w*$")
-CANVAS = re.compile(r"^(?P<student>[^_]+)_(?:LATE_)?(?P<id>\d+)_\d+_.+$")
+CANVAS = re.compile(r"^(?P<student>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_.+$")
 LARGEST_FILE = 20e6  # bytes
-GRADEBOOKS = {  # platform -> columns of the CSV that it imports, with English names, and a row of them
+GRADEBOOKS = {  # platform -> columns of the CSV that it imports, with English names; a row of them; a page's file name
     "canvas": (["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Lab {number}"],
-               lambda m: [m.submission.student, m.submission.id, "", "", "", f"{m.points:g}"]),
+               lambda m: [m.submission.student, m.submission.id, "", "", "", f"{m.points:g}"],
+               lambda m: f"{m.submission.file.stem}.html"),  # the ids in the hand-in's name lead it back to the student
     "moodle": (["Identifier", "Full name", "Grade", "Last modified (grade)"],
-               lambda m: [f"Participant {m.submission.id}", m.submission.student, f"{m.points:g}", "-"]),
+               lambda m: [f"Participant {m.submission.id}", m.submission.student, f"{m.points:g}", "-"],
+               lambda m: f"Participant_{m.submission.id}_assignsubmission_file/feedback.html"),
 }  # fmt: skip
 
 
@@ -60,14 +63,19 @@ class Marks:
 
 
 def find(folder: Path, number: str) -> list[Submission]:
-    """A submission for every entry of the folder: folders or files, as they are or as Canvas and Moodle name them.
+    """A submission for every student: the folder's folders or files, as they are or as Canvas and Moodle name them.
 
-    Raises ValueError where there is no folder or nothing in it.
+    What has the id of one student on one platform is one submission. Raises ValueError where there is no folder or
+    nothing in it.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; wanted one with a file or a folder for each student.")
     entries = sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__")))
-    found = [_one(entry, number) for entry in entries]
+    of_one: dict[tuple[str, str], list[Path]] = {}
+    for entry in entries:
+        platform, known = _platform(entry)
+        of_one.setdefault((platform, known["id"] if known else entry.name), []).append(entry)
+    found = [_one(entries, number) for entries in of_one.values()]
     if not found:
         raise ValueError(f"There is nothing in {folder}.")
     names = [s.student for s in found]
@@ -77,21 +85,36 @@ def find(folder: Path, number: str) -> list[Submission]:
     return found
 
 
-def _one(entry: Path, number: str) -> Submission:
+def _platform(entry: Path) -> tuple[str, re.Match | None]:
+    """("canvas" or "moodle", what its name says), or ("", None)."""
     known = MOODLE.match(entry.name) if entry.is_dir() else CANVAS.match(entry.name)
-    student, key = (known["student"], known["id"]) if known else (_plain_name(entry, number), "")
-    platform = "" if not known else "moodle" if entry.is_dir() else "canvas"
-    if not entry.is_dir():
-        return Submission(student, key, entry, platform=platform)
-    inside = [p for p in sorted(entry.rglob("*")) if p.is_file() and not any(
-        part.startswith((".", "__")) for part in p.relative_to(entry).parts)]  # fmt: skip
-    books = [p for p in inside if p.suffix == ".ipynb"]
+    return ("" if not known else "moodle" if entry.is_dir() else "canvas"), known
+
+
+def _one(entries: list[Path], number: str) -> Submission:
+    """Of what one student handed in: the newest notebook with the lab's name, else the newest notebook."""
+    platform, known = _platform(entries[0])
+    student, key = (known["student"], known["id"]) if known else (_plain_name(entries[0], number), "")
+    late = ["The platform calls it late."] if known and known.groupdict().get("late") else []
+    files = [file for entry in entries for file in _files(entry)]
+    books = [p for p in files if p.suffix == ".ipynb"]
+    if not books and entries == files:  # no folder: that one file is no notebook, `read_cells` says why
+        return Submission(student, key, files[0], " ".join(late), platform)
     if not books:
-        return Submission(student, key, None, "There is no notebook (.ipynb) in the folder.", platform)
+        none = "There is no notebook (.ipynb) in the folder."
+        return Submission(student, key, None, " ".join([*late, none]), platform)
     best = [p for p in books if f"lab{number}" in p.name.lower()] or books
-    chosen = max(best, key=lambda p: p.stat().st_mtime)
-    more = f"Of {len(books)} notebooks {chosen.name} was marked." if len(books) > 1 else ""
-    return Submission(student, key, chosen, more, platform)
+    chosen = max(best, key=lambda p: (p.stat().st_mtime, p.name))
+    more = [f"Of {len(books)} notebooks {chosen.name} was marked."] if len(books) > 1 else []
+    return Submission(student, key, chosen, " ".join([*late, *more]), platform)
+
+
+def _files(entry: Path) -> list[Path]:
+    """The files of an entry, without hidden ones."""
+    if not entry.is_dir():
+        return [entry]
+    inside = (p for p in sorted(entry.rglob("*")) if p.is_file())
+    return [p for p in inside if not any(part.startswith((".", "__")) for part in p.relative_to(entry).parts)]
 
 
 def _plain_name(entry: Path, number: str) -> str:
@@ -196,16 +219,23 @@ def write_csv(path: Path, lab: Lab, marks: Iterable[Marks]) -> None:
 
 
 def write_gradebooks(path: Path, lab: Lab, marks: Iterable[Marks]) -> list[Path]:
-    """Beside the table, marks-canvas.csv and marks-moodle.csv for the hand-ins whose names are theirs; which were made.
+    """Beside the table, for hand-ins that a platform named, marks-canvas.csv and marks-canvas.zip, or -moodle; which.
 
-    Canvas takes its file under Grades, Import; Moodle under Grading actions, Upload grading worksheet.
+    The CSV has the points: Canvas takes it under Grades, Import; Moodle under Upload grading worksheet. The ZIP has the
+    pages of `feedback`: Canvas takes it under Upload Submissions, Moodle under Upload multiple feedback files in a zip.
     """
     made = []
-    for platform, (columns, row) in GRADEBOOKS.items():
-        rows = [row(m) for m in marks if m.submission.platform == platform]
-        if rows:
-            made.append(path.with_name(f"{path.stem}-{platform}.csv"))
-            _write_table(made[-1], [c.format(number=lab.number) for c in columns], rows)
+    for platform, (columns, row, name) in GRADEBOOKS.items():
+        theirs = [m for m in marks if m.submission.platform == platform]
+        if theirs:
+            table, pages = (path.with_name(f"{path.stem}-{platform}.{kind}") for kind in ("csv", "zip"))
+            _write_table(table, [c.format(number=lab.number) for c in columns], [row(m) for m in theirs])
+            temporary = pages.with_name(f"{pages.name}.tmp")
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+                for m in theirs:
+                    file.writestr(name(m), feedback(lab, m).encode(errors="replace"))
+            os.replace(temporary, pages)
+            made += [table, pages]
     return made
 
 

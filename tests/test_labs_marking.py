@@ -4,11 +4,13 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,7 +156,7 @@ def hostile(tmp_path_factory):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content) if isinstance(content, str) else write(content, path)
-        assert tool("grade", "02", folder, "--variant", SEED, "--csv", table, "--seconds", 4, "--jobs", 2) == 0
+        assert tool("grade", "02", folder, "--variant", SEED, "--csv", table, "--patience", 0.4, "--jobs", 2) == 0
     return given, {row["student"]: row for row in read(table)}, folder.parent / "marks-feedback"
 
 
@@ -170,6 +172,38 @@ def test_every_hand_in_has_one_row_with_its_points(hostile):
     assert {name: row["points"] for name, row in rows.items()} == expected
     assert all(row["lab"] == "02" and row["of"] == f"{LAB.points:g}" for row in rows.values())
     assert rows["smithdan"]["id"] == "88123" and rows["Ada Lovelace (123)"]["id"] == "123"
+
+
+def test_what_one_student_handed_in_is_one_submission(tmp_path):
+    """Canvas names every file, Moodle makes a folder for files and one for text: a second row would hold 0 points."""
+    names = ["smithdan_88123_4471_lab02.ipynb", "smithdan_88123_4472_notes.pdf", "smithdan_88123_4473_lab01.ipynb",
+             "jonesann_LATE_88124_4474_lab02.pdf", "jonesann_LATE_88124_4475_lab02.txt", "ada.ipynb", "bob.ipynb",
+             "Ada Lovelace_123_assignsubmission_file_/lab02.ipynb",
+             "Ada Lovelace_123_assignsubmission_onlinetext_/onlinetext.html",
+             "Bob Empty_88123_assignsubmission_onlinetext_/onlinetext.html"]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = {(s.platform, s.id or s.student): s for s in marker.find(tmp_path, "02")}
+    assert {key: s.file and s.file.name for key, s in found.items()} == {
+        ("canvas", "88123"): names[0], ("canvas", "88124"): names[3], ("moodle", "123"): "lab02.ipynb",
+        ("moodle", "88123"): None, ("", "ada"): "ada.ipynb", ("", "bob"): "bob.ipynb",
+    }  # fmt: skip
+    assert found["canvas", "88123"].remark == f"Of 2 notebooks {names[0]} was marked."
+    assert found["canvas", "88124"].remark == "The platform calls it late."
+    assert found["moodle", "88123"].remark == "There is no notebook (.ipynb) in the folder."
+    assert found["moodle", "123"].student == "Ada Lovelace"  # one student, so no id beside the name
+
+
+@pytest.mark.parametrize(("factor", "points"), [(1, 0), (3, 3)])
+def test_patience_lengthens_what_a_call_may_take(factor, points, tmp_path):
+    """A right answer whose first call needs two seconds, where its task allows one."""
+    late = ROTATION.replace("):\n", "):\n    time.sleep(0 if slept else 2)\n    slept.append(1)\n", 1)
+    write(book(rotation=f"import time\nslept = []\n{late}"), tmp_path / "lab02.ipynb")
+    lab = replace(LAB, tasks=tuple(replace(task, seconds=1) for task in LAB.tasks if task.name == "rotation"))
+    limits = Limits.patient(factor)
+    (marks,) = marker.mark_all(lab, marker.find(tmp_path, "02"), SEED, "salt", limits=limits)
+    assert marks.points == points and ("after 1 s" in marks.results[0].verdicts[0].sentence) == (points == 0)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +319,16 @@ def test_a_term_of_known_hand_ins_gets_the_known_marks(n, tmp_path, monkeypatch)
         f"Participant {1000 + k}": got[f"s{k:02d}"] for k in range(0, n, 2)
     }
     assert {page.stem for page in (tmp_path / "marks-feedback").iterdir()} == set(students)
+    for platform, key in (
+        ("canvas", r"_(\d+)_\d+_lab02(-1)?\.html"),
+        ("moodle", r"\w+_(\d+)_assignsubmission_file/.+"),
+    ):
+        with zipfile.ZipFile(tmp_path / f"marks-{platform}.zip") as file:
+            pages = {re.search(key, name)[1]: file.read(name).decode() for name in file.namelist()}
+        assert len(pages) == n / 2
+        for number, page in pages.items():
+            student = f"s{int(number) - 1000:02d}"
+            assert f"{student}: <strong>{got[student]:g} of" in page
 
 
 def read(path):
@@ -375,8 +419,8 @@ def test_what_a_student_writes_is_any_text(tmp_path):
         (["--csv", "FOLDER"], "is a folder; give the name"),
         (["--csv", "FILE/marks.csv"], "Cannot write into the folder"),
         (["--csv", "marks.csv", "--feedback", "FILE"], "Cannot write into the folder"),
-        (["--csv", "marks.csv", "--seconds", "nan"], "--seconds must be"),
-        (["--csv", "marks.csv", "--seconds", "-1"], "--seconds must be"),
+        (["--csv", "marks.csv", "--patience", "nan"], "--patience must be"),
+        (["--csv", "marks.csv", "--patience", "-1"], "--patience must be"),
         (["--csv", "marks.csv", "--jobs", "0"], "--jobs must be"),
     ],
 )

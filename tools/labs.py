@@ -2,7 +2,7 @@
 
     python tools/labs.py list                 # with --outcomes the table of docs/teaching.md
     python tools/labs.py release 02 --variant 2026 --out handed-out
-    python tools/labs.py release 02 --variant 2026 --students names.txt --out handed-out    # a variant for each
+    python tools/labs.py release 02 --variant 2026 --students ids.txt --out handed-out    # a variant for each
     python tools/labs.py grade 02 handed-in --variant 2026 --csv marks.csv
     python tools/labs.py nbgrader 02 --variant 2026 --out COURSE
 
@@ -10,7 +10,6 @@ docs/teaching.md says what each does, and what it does not protect from.
 """
 
 import argparse
-import math
 import os
 import secrets
 import shutil
@@ -67,8 +66,14 @@ def _parser() -> argparse.ArgumentParser:
         help="one row for each student; beside it a table for the gradebook of Canvas or Moodle, if names are theirs",
     )
     grade.add_argument("--feedback", type=Path, help="folder for a page for each student; by default beside the table")
-    grade.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hand-ins at the same time")
-    grade.add_argument("--seconds", type=float, help="for one cell or call; by default 10, or the task's")
+    grade.add_argument(
+        "--jobs",
+        type=int,
+        help="hand-ins at the same time, each up to 2 GB; by default as many as there are cores for this process",
+    )
+    grade.add_argument(
+        "--patience", type=float, default=1, metavar="FACTOR", help="times all limits of time; 2 on a slow machine"
+    )
     grade.add_argument("--salt", help="repeat the draws of an earlier run, which printed it")
     grade.set_defaults(run=_grade)
     course = commands.add_parser("nbgrader", help="make an nbgrader course of labs")
@@ -126,21 +131,22 @@ def _write(book: nbformat.NotebookNode, path: Path) -> None:
 def _grade(options: argparse.Namespace) -> int:
     from qdm_labs import marker  # it loads torch and what a process of a hand-in needs
     from qdm_labs.confine import Limits
+    from qdm_lib.machine import usable_cores
     from qdm_lib.runs import check_writable
 
     lab, start = find_lab(options.number), time.perf_counter()
     submissions = marker.find(options.folder, lab.number)
     salt = options.salt or secrets.token_hex(8)
-    if options.seconds is not None and not 0 < options.seconds < math.inf:
-        raise ValueError(f"--seconds must be a positive number; got {options.seconds:g}.")
-    limits = Limits(cell_s=options.seconds, call_s=options.seconds) if options.seconds else Limits()
+    if not 0 < options.patience <= 1000:
+        raise ValueError(f"--patience must be a positive number up to 1000; got {options.patience:g}.")
+    jobs = usable_cores() if options.jobs is None else whole("--jobs", options.jobs)
     pages = options.feedback or options.csv.with_name(f"{options.csv.stem}-feedback")
     if options.csv.is_dir():
         raise ValueError(f"{options.csv} is a folder; give the name of a file.")
     for folder in (options.csv.parent, pages):  # before the work, not after it
         check_writable(folder)
     marks = marker.mark_all(lab, submissions, options.variant, salt, per_student=options.per_student,
-                            jobs=whole("--jobs", options.jobs), hidden=[options.folder], limits=limits)  # fmt: skip
+                            jobs=jobs, hidden=[options.folder], limits=Limits.patient(options.patience))  # fmt: skip
     marker.write_csv(options.csv, lab, marks)
     tables = [options.csv, *marker.write_gradebooks(options.csv, lab, marks)]
     marker.write_feedback(pages, lab, marks)
@@ -150,9 +156,8 @@ def _grade(options: argparse.Namespace) -> int:
     if missing and any(m.held for m in marks):
         print(f"Not limited on this machine: {', '.join(sorted(missing))}. Mark in a container.", file=sys.stderr)
     seconds = time.perf_counter() - start
-    print(
-        f"{len(marks)} hand-ins in {seconds:.0f} s; {', '.join(map(str, [*tables, pages]))}; draws from --salt {salt}"
-    )
+    files = ", ".join(map(str, [*tables, pages]))
+    print(f"{len(marks)} hand-in{'s' * (len(marks) > 1)} in {seconds:.0f} s; {files}; draws from --salt {salt}")
     return 0
 
 
@@ -165,7 +170,8 @@ def _nbgrader(options: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True)
         _write(book, path)
     shutil.copy(ROOT / "labs" / "nbgrader_config.py", options.out)
-    print(f"{options.out}: {', '.join('lab' + n for n in books)}. There: nbgrader generate_assignment lab02")
+    labs = [f"lab{number}" for number in books]
+    print(f"{options.out}: {', '.join(labs)}. There: nbgrader generate_assignment {labs[0]}")
     return 0
 
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lab 07 · Transfer learning
 #
-# You build what notebook 07 explains: the hand-over of a trained classical model's weights to a hybrid one, training
-# with a frozen body, and the control without which a hand-over says nothing about circuits.
+# You build what notebook 07 explains: the hand-over of a trained classical model's weights to a hybrid one, and the
+# control without which a hand-over says nothing about circuits. One task goes beyond it, training with a frozen body.
 #
 # **{{points}} points, about {{minutes}} minutes.** Variant `{{variant}}`: names, shares, numbers and directions are
 # drawn for it, so read them here and not elsewhere. Each task is one function; below it `check` tries it on fresh

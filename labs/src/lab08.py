@@ -133,10 +133,10 @@ check("paired_difference", paired_difference)
 # Fixed before anybody looks at results. The score is one for which **{{direction}} is better**, and the interval is
 # that of {{difference}}. The verdict is on the model:
 #
-# - the interval lies on one side of 0: `"better"` or `"worse"`;
+# - the interval lies on one side of 0 and reaches beyond ±margin: `"better"` or `"worse"`;
+# - it lies on one side of 0 *and* within ±margin: {{both}};
 # - it contains 0 and lies within ±margin: `"equivalent"`;
-# - neither: `"undecided"`;
-# - it lies on one side of 0 *and* within ±margin: {{both}}.
+# - it contains 0 and reaches beyond ±margin: `"undecided"`.
 
 
 # %% task="verdict"

@@ -85,7 +85,7 @@ def wrong(v):
         ],
         "clean_image": [
             (lambda x_t, t, out, abar: of(v, abar).clean(x_t, t, out, clamp=False), "clamp it"),
-            (lambda x_t, t, out, abar: of(other, abar).clean(x_t, t, out), "here the network predicts"),
+            (lambda x_t, t, out, abar: of(other, abar).clean(x_t, t, out), "in this variant the network predicts"),
             (lambda x_t, t, out, abar: of(v, abar).clean(x_t, t, out, clamp=False).clamp(0, 1), "0"),
         ],
         "ddpm_step": [
