@@ -65,7 +65,7 @@ def score_table(group: Group) -> Table:
     note = (
         f"Means over the seeds that a cell has. {ONE_SEED} Means over different seeds do not compare: the table of "
         "differences pairs the seeds. Intervals of several seeds: the wider of bootstrap (seeds and images) and "
-        "Student's t (seeds), 95 %. All are cut to possible values."
+        f"Student's t (seeds), 95 %. All are cut to possible values. {cnn_note(group)}"
     )
     rows = []
     for cell in group.ordered():
@@ -192,6 +192,7 @@ def difference_table(group: Group) -> Table:
     )
     if left_out:
         note += " CNN accuracies of one CNN and of several are not subtracted from one another."
+    note += f" {cnn_note(group)}"
     if n:
         note += (
             f" Called higher or lower: {called}; equivalent, some of these among them: {equivalent}."

@@ -46,7 +46,8 @@ def row_of(model: str, move: str) -> str | None:
     if preset not in PRESETS:
         return None
     if move:
-        return f"`{preset}`, handed over after {move.partition(',')[0]}"
+        length, _, source = move.partition(",")[0].partition(" as ")
+        return f"`{preset}`, after {length} of `{source}`" + (" (control)" if preset == source else "")
     return f"`{preset}`" + (", zeros for circuits" if model.endswith("-zero") else "")
 
 
@@ -80,7 +81,7 @@ def scored(up: str) -> dict[tuple[int, str, int], Rows]:
 def place(key: tuple[str, str]) -> tuple:
     """Sorts rows: plain models, zeros for circuits, then hand-overs, their classical control first."""
     dataset, row = key
-    return dataset, "handed" in row, "zeros" in row, ORDER.get(row.split("`")[1], len(ORDER)), row
+    return dataset, "after" in row, "zeros" in row, ORDER.get(row.split("`")[1], len(ORDER)), row
 
 
 def table(rows: Rows, epochs: Iterable[float]) -> list[str]:
@@ -99,14 +100,15 @@ def all_tables() -> str:
     lines = []
     for (n, sampler, steps), rows in sorted(scored("../").items(), reverse=True):
         epochs = {e for row in rows.values() for e in row}
-        lines += [f"FID of {n:,} images drawn by {sampler} in {steps} steps, with its 95 % interval over images:", ""]
+        lines += [f"FID of {n:,} images drawn by {sampler} in {steps} steps, with its 95 % interval over images; the runs "
+                  "with seed 0:", ""]  # fmt: skip
         lines += [*table(rows, epochs), ""]
     return "\n".join(lines)
 
 
 def longest() -> str:
     """For README.md: FID after as many epochs as in the paper, model × data set, without hand-overs."""
-    rows = {key: row[20.0] for key, row in scored("")[PAPERS].items() if 20.0 in row and "handed" not in key[1]}
+    rows = {key: row[20.0] for key, row in scored("")[PAPERS].items() if 20.0 in row and "after" not in key[1]}
     models = dict.fromkeys(model for _, model in sorted(rows, key=lambda key: place(("", key[1]))))
     lines = [f"| 20 epochs | {' | '.join(TITLES.values())} |", "|---|" + "---:|" * len(TITLES)]
     return "\n".join(
