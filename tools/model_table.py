@@ -100,8 +100,8 @@ def all_tables() -> str:
     lines = []
     for (n, sampler, steps), rows in sorted(scored("../").items(), reverse=True):
         epochs = {e for row in rows.values() for e in row}
-        lines += [f"FID of {n:,} images drawn by {sampler} in {steps} steps, with its 95 % interval over images; the runs "
-                  "with seed 0:", ""]  # fmt: skip
+        how = f"{n:,} images drawn by {sampler} in {steps} steps"
+        lines += [f"FID of {how}, with its 95 % interval over images; the runs with seed 0:", ""]
         lines += [*table(rows, epochs), ""]
     return "\n".join(lines)
 
