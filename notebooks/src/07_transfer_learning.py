@@ -663,8 +663,8 @@ for dataset in paper["scores"]:
 # - All hand-overs *lose*, and by far: FID 1.5 without one, 11.1 into 1HQConv, 11.3 into 1FQConv, 11.9 in the control.
 #   Their strokes are thinner, and some digits come more often than others (`class_tv` in `study/results/`: 0.19 to
 #   0.20, where the model without a hand-over has 0.04).
-# - Circuits have no part in it: the control loses as much. What is left for them is −0.8 with HQConv and −0.5 with
-#   FQConv, and their intervals over images overlap with the control's.
+# - Circuits have no part in it: the control loses as much. What is left for them is −0.8 [−1.9, +0.3] with HQConv and
+#   −0.5 [−1.7, +0.6] with FQConv, by intervals over images that hold 0.
 # - The training loss is nearly the same, 0.0099 without a hand-over and 0.0100 in the control. So the weights have
 #   hardly become worse; but the restarted average, which draws, holds 79 % of the weights of the hand-over after one
 #   epoch, the random vertex among them, where it held 62 % after two (section 2). That is most of the harm: drawn by

@@ -676,8 +676,8 @@ show_described(
 # are far from finished: in the table of section 7 the same model has a KID of 0.123, by 7,000 images in 50 steps, and
 # here 0.349. What helps such a drawing need not help a finished one. And nothing was trained: a model that has zeros in
 # the place of its circuits from the start can learn to do without them. That one stands in the table, too, as
-# `control-zero` of `paper-ddim-50`, and there `fullhqconv` has the lower FID and KID, on one seed. Two checkpoints and
-# rungs that were swapped, not trained: a reason to run the ladder properly, not a verdict.
+# `control-zero` of `paper-ddim-50`, and there `fullhqconv` has the lower FID and KID on both data sets, with one seed
+# each. Two checkpoints and rungs that were swapped, not trained: a reason to run the ladder properly, not a verdict.
 #
 # ## 9 · A verdict
 #
