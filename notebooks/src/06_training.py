@@ -537,10 +537,10 @@ for dataset, title in DATASETS.items():
 
 # %% [markdown]
 # *Figures: a row of images for each shipped model of `unet` and `1hqconv` with its epochs, from the same noise. After
-# one epoch there is little but texture (of digits, strokes), after ten most garments can be named, after twenty most
-# digits. The classical and the hybrid model of one seed begin with the same weights wherever both have them, and see
-# the same batches: from one noise, after as many epochs, they draw much the same picture, in a few columns another one.
-# (Models that were handed over are in notebook 07.)*
+# one epoch there is little but texture (of digits, strokes); see for yourself how many garments and digits can be named
+# after ten and after twenty. The classical and the hybrid model of one seed begin with the same weights wherever both
+# have them, and see the same batches: from one noise, after as many epochs, they draw much the same picture, in a few
+# columns another one. (Models that were handed over are in notebook 07.)*
 #
 # The way from noise to picture, of one training of `unet` after 1 epoch and after 20, from the same noise in the same
 # 20 steps of DDIM, and of digits after 20. (The hybrid models' films stand beside them in notebook 05's widget.) Press
@@ -616,12 +616,12 @@ show_described(
 # % in between; `fullhqconv` is behind by 1 % after 1 epoch and ahead by 7 % after 20. On digits all three are ahead
 # after 1 epoch, by 2.8, 3.9 and 3.6 % (in the paper by 1.7, 2.7 and 3.6 %). It need not be their circuits: the control,
 # `fullhqconv` trained with zeros in their place (`control-zero`), is ahead after 1 epoch by 2 and 5 %, and on digits
-# ahead of every hybrid; after 20, on clothes, by 1 %. On digits `1hqconv` is behind after 10 (4.5 against 4.0) and a
-# little ahead after 20, where `7hqconv` is behind. On clothes after 2 epochs of a shorter protocol, over three seeds,
-# `1hqconv` is behind, by 3 to 13 of FID (section 9 of notebook 08). As far as the paper says, each number is of one
-# run, and so is each of ours, with two runs of one seed joined where the first epoch was drawn from a run of its own
-# (not all by one version of PyTorch and on one processor: steps of one seed differ by rounding, which after 2 epochs,
-# where it was tried, left FID the same in five digits).
+# ahead of every hybrid; after 20 by 1 and 3 %. On digits `1hqconv` is behind after 10 (4.5 against 4.0) and ahead after
+# 20, by 12 %; then `fullhqconv` is ahead by 20 % (in the paper it is behind by 1 %), and `7hqconv` behind by 35 %. On
+# clothes after 2 epochs of a shorter protocol, over three seeds, `1hqconv` is behind, by 3 to 13 of FID (section 9 of
+# notebook 08). As far as the paper says, each number is of one run, and so is each of ours, with two runs of one seed
+# joined where the first epoch was drawn from a run of its own (not all by one version of PyTorch and on one processor:
+# steps of one seed differ by rounding, which after 2 epochs, where it was tried, left FID the same in five digits).
 #
 # "Hybrid models converge faster" is a sentence about the loss, too. The mean training loss of each epoch, in the runs
 # that kept it:
@@ -643,10 +643,10 @@ ax.legend(frameon=False, fontsize=9)
 show_described(figure, "Mean training loss of each epoch: steep in the first epochs, then nearly level.")
 
 # %% [markdown]
-# *Figure: the mean training loss of each epoch, on clothes dashed. On digits the curves of `unet`, `1hqconv` and
-# `7hqconv` lie within 1.2 % of each other in every epoch; those of the hybrids are lower in epochs 2 to 4, and none is
-# from epoch 11 on. Of `fullhqconv` and zeros on digits there is a first epoch only. On clothes two runs kept their
-# losses, `7hqconv` and zeros; those of zeros are the lower ones in every epoch, by half a per cent at most.*
+# *Figure: the mean training loss of each epoch, on clothes dashed. On digits the curves of `unet`, the three hybrids
+# and zeros lie within 1.2 % of each other in every epoch; those of the hybrids and of zeros are lower than that of
+# `unet` in epochs 2 to 4, and none is from epoch 11 on. On clothes two runs kept their losses, `7hqconv` and zeros;
+# those of zeros are the lower ones in every epoch, by half a per cent at most.*
 
 # %% [markdown]
 # ## 8 · Your own run
