@@ -516,10 +516,11 @@ def test_the_app_fits_a_projector(browser, app, zoom):
             assert 0 <= box["y"] and box["y"] + box["height"] <= 720, (dataset, needed)
     choose(page, page.get_by_label("Data set"), "mn")
     choose(page, page.get_by_label("Circuits"), "zeros")  # three rows of images a column
-    widget.get_by_text("difference:").nth(1).wait_for(timeout=PATIENCE)
+    widget.get_by_text("difference:").nth(2).wait_for(timeout=PATIENCE)  # all three hybrids are drawn anew
+    widget.get_by_text("drawing fullhqconv").wait_for(state="hidden", timeout=PATIENCE)
     page.screenshot(path=OUTPUT / f"app-zeros-{zoom:g}.png")
     box = widget.get_by_text("Scores of").bounding_box()
-    assert 0 <= box["y"] and box["y"] + box["height"] <= 720
+    assert 0 <= box["y"] and box["y"] + box["height"] <= 720, box
     assert not serious(page, within=".qdm-widget")
     assert_no_error(page, errors)
     context.close()

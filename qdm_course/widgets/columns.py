@@ -47,7 +47,7 @@ class Column(widgets.VBox):
         self.captions, self.pictures = [widgets.HTML() for _ in range(3)], [Picture(SHARP) for _ in range(3)]
         pairs = [part for pair in zip(self.captions, self.pictures, strict=True) for part in pair]
         super().__init__([self.choice, self.head, *pairs, self.numbers])
-        self.layout = widgets.Layout(flex="1 1 0", min_width="170px", padding="0 10px 0 0", overflow="hidden")
+        self.layout = widgets.Layout(flex="1 1 0", min_width="170px", padding="0 6px 0 0", overflow="hidden")
 
     def show_films(self, films: list[tuple[str, np.ndarray]], frame: int, play: int = 0) -> None:
         """One film, or two to be compared, each with its caption, at a frame; play: not 0 to play them, once.
@@ -217,7 +217,7 @@ class Evidence:
 def table(rows: list[tuple[str, str]]) -> str:
     """Names and texts as a small table."""
     lines = "".join(
-        '<tr style="background:none"><th scope="row" style="text-align:left;vertical-align:top;padding:0 6px 0 0;'
+        '<tr style="background:none"><th scope="row" style="text-align:left;vertical-align:top;padding:0 4px 0 0;'
         f'white-space:nowrap">{name}</th><td style="padding:0;text-align:left">{escape(text)}</td></tr>'
         for name, text in rows
     )
