@@ -233,7 +233,8 @@ def write_gradebooks(path: Path, lab: Lab, marks: Iterable[Marks]) -> list[Path]
             temporary = pages.with_name(f"{pages.name}.tmp")
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
                 for m in theirs:
-                    file.writestr(name(m), feedback(lab, m).encode(errors="replace"))
+                    plain = name(m).encode(errors="replace").decode()  # a file's name is any bytes
+                    file.writestr(plain, feedback(lab, m).encode(errors="replace"))
             os.replace(temporary, pages)
             made += [table, pages]
     return made

@@ -404,7 +404,10 @@ def test_what_a_student_writes_is_any_text(tmp_path):
         one = marker.Marks(marker.Submission(name, "", None), [marker._nothing(t, "\ud800") for t in LAB.tasks])
         one.remarks.append("Code cell 1: Exception: \ud83d")
         marks.append(one)
+    marks[0].submission = marker.Submission("a+b", "1", Path("a+b_1_2_\udcff.ipynb"), platform="canvas")
     marker.write_csv(tmp_path / "marks.csv", LAB, marks)
+    assert [path.name for path in marker.write_gradebooks(tmp_path / "marks.csv", LAB, marks)] == [
+        "marks-canvas.csv", "marks-canvas.zip"]  # fmt: skip
     marker.write_feedback(tmp_path / "pages", LAB, marks)
     with (tmp_path / "marks.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
