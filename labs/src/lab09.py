@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Lab 09 · Towards hardware
 #
-# You build what stands between a circuit on paper and its value from a device: an estimate from counts, a channel
-# that models errors of gates, the inversion of readout errors, and zero-noise extrapolation by folding. Tasks 1, 2
-# and 7 follow notebook 09; tasks 3 to 6 go beyond it: each says all that it needs, and the idea behind 5 and 6 is that
-# of Temme, Bravyi and Gambetta ([arXiv:1612.02058](https://arxiv.org/abs/1612.02058)). At the end your functions take a
-# trained circuit of the shipped model `fullhqconv`, make it noisy and repair it, and count what one image would cost
-# on a device.
+# You build what stands between a circuit on paper and its value from a device: an estimate from counts, a channel that
+# models errors of gates, the inversion of readout errors, and zero-noise extrapolation by folding. Tasks 1 and 2 follow
+# notebook 09; tasks 3 to 6 go beyond it, and 7 counts with both: each says all that it needs, and the idea behind 5 and
+# 6 is that of Temme, Bravyi and Gambetta ([arXiv:1612.02058](https://arxiv.org/abs/1612.02058)). At the end your
+# functions take a trained circuit of the shipped model `fullhqconv`, make it noisy and repair it, and count what one
+# image would cost on a device.
 #
 # **{{points}} points, about {{minutes}} minutes.** Variant `{{variant}}`: orders, meanings of p, ways of folding and
 # scale factors are drawn for it, so read them here and not elsewhere. Each task is one function; below it `check`

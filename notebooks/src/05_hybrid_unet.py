@@ -680,7 +680,7 @@ for dataset in of_20:
 # score (notebook 08 explains FID, IS and brackets). These scores, and those of the widget in section 7, are measured
 # with the features of small classifiers, one for each data set, on images of 50 steps: another scale than the paper's,
 # whose classical model has FID 39.5 on these clothes. By FID the circuits are ahead of zeros on both data sets; by IS
-# on clothes, where on digits zeros are; by precision zeros are, on both. A few of these differences, in FID on digits
+# on clothes, where on digits zeros are; by precision zeros are, on both. Two of these differences, in FID on digits
 # and in IS on clothes, are a little more than other images would explain
 # ([table](../study/results/tables/paper-ddim-50-mnist-differences.md)), and it is one training of each: whether the
 # circuits help is open.
