@@ -616,12 +616,13 @@ show_described(
 # % in between; `fullhqconv` is behind by 1 % after 1 epoch and ahead by 7 % after 20. On digits all three are ahead
 # after 1 epoch, by 2.8, 3.9 and 3.6 % (in the paper by 1.7, 2.7 and 3.6 %). It need not be their circuits: the control,
 # `fullhqconv` trained with zeros in their place (`control-zero`), is ahead after 1 epoch by 2 and 5 %, and on digits
-# ahead of every hybrid; after 20 by 1 and 3 %. On digits `1hqconv` is behind after 10 (4.5 against 4.0) and ahead after
-# 20, by 12 %; then `fullhqconv` is ahead by 20 % (in the paper it is behind by 1 %), and `7hqconv` behind by 35 %. On
-# clothes after 2 epochs of a shorter protocol, over three seeds, `1hqconv` is behind, by 3 to 13 of FID (section 9 of
-# notebook 08). As far as the paper says, each number is of one run, and so is each of ours, with two runs of one seed
-# joined where the first epoch was drawn from a run of its own (not all by one version of PyTorch and on one processor:
-# steps of one seed differ by rounding, which after 2 epochs, where it was tried, left FID the same in five digits).
+# ahead of every hybrid; after 20 by 1 and 3 %. On digits after 10 it is behind `unet` (4.6 against 4.0), as is
+# `1hqconv` (4.5), and `fullhqconv` is ahead (3.8); after 20 `1hqconv` is ahead, by 12 %, `fullhqconv`, too, by 20 % (in
+# the paper it is behind by 1 %), and `7hqconv` is behind by 35 %. On clothes after 2 epochs of a shorter protocol, over
+# three seeds, `1hqconv` is behind, by 3 to 13 of FID (section 9 of notebook 08). As far as the paper says, each number
+# is of one run, and so is each of ours, with two runs of one seed joined where the first epoch was drawn from a run of
+# its own (not all by one version of PyTorch and on one processor: steps of one seed differ by rounding, which after 2
+# epochs, where it was tried, left FID the same in five digits).
 #
 # "Hybrid models converge faster" is a sentence about the loss, too. The mean training loss of each epoch, in the runs
 # that kept it:
