@@ -53,7 +53,7 @@ def course(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nbgrader") / "course"
     assert tool("nbgrader", "02", "--variant", SEED, "--out", folder) == 0
     config = folder / "nbgrader_config.py"
-    config.write_text(config.read_text().replace("timeout = 60", "timeout = 40"))
+    config.write_text(config.read_text().replace("timeout = 60", "timeout = 20"))
     nbgrader(folder, "generate_assignment", "lab02")
     for student, change in (("ada", right), ("bob", cheat), ("eve", loop)):
         hand_in(folder, student, change)

@@ -1,9 +1,8 @@
 """Every notebook runs to its end, offline, within its stated time and in 1.5 GB, and what it shows is what it says.
 
-At the test size, in another folder, with every question answered; each check has to say that this is right. As they
-are, in their own folder: 00 to 03 in test_warm.py, at Binder's size, which is the full one for them; 04 and 05 at the
-test size; 06 to 09 at Binder's, where everything printed and drawn must be what the stored notebook has, which its text
-and captions describe.
+At the test size, in another folder, each question as it stands and then answered; the checks have to say so. As they
+are, in their own folder, at Binder's size: 00 to 03 in test_warm.py, and 06 to 09, where everything printed and drawn
+must be what the stored notebook has, which its text and captions describe.
 
 A warning is an error, and nothing may be written to stderr. `make test` runs this file on its own, two notebooks at a
 time, the longest first; the full size is `make notebooks`.
@@ -27,7 +26,6 @@ from test_notebooks import ROOT, SOURCES, measured, notebook
 from test_reading import CALL
 
 RUNNER = Path(__file__).with_name("run_notebook.py")
-IN_TEST_SIZE = [s for s in SOURCES if s.stem.startswith(("04", "05"))]
 IN_BINDERS_SIZE = [s for s in SOURCES if s.stem.startswith(("06", "07", "08", "09"))]
 
 
@@ -55,9 +53,9 @@ def said(used: dict) -> list[tuple[str, str]]:
     return re.findall(r"^(\d\d\.\d+): (right|not answered yet|not yet)", used["printed"], re.MULTILINE)
 
 
-def all_of(source: Path, verdict: str) -> list[tuple[str, str]]:
-    """One verdict on every question of a notebook."""
-    return [(key, verdict) for key in ANSWERS if key[:2] == source.stem[:2]]
+def all_of(source: Path, *verdicts: str) -> list[tuple[str, str]]:
+    """The same verdicts on every question of a notebook."""
+    return [(key, verdict) for key in ANSWERS if key[:2] == source.stem[:2] for verdict in verdicts]
 
 
 # ------------------------------------------------------------------------------------------ Binder's size
@@ -125,20 +123,14 @@ def test_binders_size_shows_what_the_stored_notebook_shows(source, tmp_path):
 # ------------------------------------------------------------------------------------------ the test size
 
 
-@pytest.mark.parametrize("source", IN_TEST_SIZE, ids=lambda s: s.stem)
-def test_runs_in_test_size(source):
-    used = run(source, ROOT / "notebooks" / f"{source.stem}.ipynb", ROOT / "notebooks", "test")
-    assert said(used) == all_of(source, "not answered yet")
-
-
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
-def test_runs_with_its_questions_answered(source, tmp_path):
+def test_runs_in_test_size_and_its_questions_can_be_answered(source, tmp_path):
     book = notebook(source)
     for cell in book.cells:
-        cell.source = CALL.sub(lambda found: f'check("{found[1]}", {ANSWERS[found[1]][0][0]})', cell.source)
+        cell.source = CALL.sub(lambda asked: f'{asked[0]}\ncheck("{asked[1]}", {ANSWERS[asked[1]][0][0]})', cell.source)
     nbformat.write(book, tmp_path / "answered.ipynb")
     used = run(source, tmp_path / "answered.ipynb", tmp_path, "test")
-    assert said(used) == all_of(source, "right")
+    assert said(used) == all_of(source, "not answered yet", "right")
 
 
 # ------------------------------------------------------------------------------------------ the comparison
