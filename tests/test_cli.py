@@ -385,7 +385,7 @@ def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
     assert saved_in(twice) == saved_in(once)
     capsys.readouterr()
     assert main(["train", "--resume", "--out", str(twice)]) == 0  # nothing left to do is no mistake
-    assert "4 steps already" in capsys.readouterr().out
+    assert "is at step 4 already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,10 @@ def _say_what_was_trained(result, out: Path) -> None:
     """The last lines of `train`: what it did, and the command to draw with."""
     made = result.last_step - result.first_step
     if not made:
-        print(f"{out} has its {result.last_step:,} steps already; a larger --steps makes it longer.")
+        print(f"{out} is at step {result.last_step:,} already; a larger --steps makes it longer.")
         return
-    print(f"{made:,} steps in {result.seconds:.0f} s ({result.seconds / made:.3f} s each), saved in {out}. To draw:")
+    pace = f"{result.seconds:.0f} s ({result.seconds / made:.3f} s each)"
+    print(f"{made:,} step{'s' * (made > 1)} in {pace}, saved in {out}. To draw:")
     print(f"  {command('sample', '--checkpoint', out, '--n', 64, '--out', out / 'samples.png')}")
 
 

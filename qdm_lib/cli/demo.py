@@ -52,7 +52,7 @@ def run_demo(
     if resume:
         done = runs.run_info(out)["step"]
         rest = "draw and score again" if done >= config.steps else f"go on to step {config.steps:,}"
-        print(f"{out} holds a demo of {done:,} steps: {rest}. (--fresh starts over.)")
+        print(f"{out} holds a demo at step {done:,}: {rest}. (--fresh starts over.)")
     images, held_out = load_images(DATASET, "train"), load_images(DATASET, "test")
     trained = runs.train_run(config, out, resume=resume, save_every=100, images=images)
 

@@ -259,7 +259,7 @@ def _check_given(config: RunConfig, model: nn.Module | None, images: ImageSet | 
 def _opening_line(config: RunConfig, model, images: ImageSet, start: int, device: torch.device, out: Path) -> str:
     what = model.config.describe() if isinstance(model, UNet) else type(model).__name__
     place = f"CPU threads: {torch.get_num_threads()}" if device.type == "cpu" else str(device)
-    span = f"steps {start + 1:,} to {config.steps:,}" if start else f"{config.steps:,} steps"
+    span = f"steps {start + 1:,} to {config.steps:,}" if start else f"{config.steps:,} step{'s' * (config.steps > 1)}"
     return (
         f"Training {config.preset}: {count_parameters(model):,} parameters, {what}; {config.dataset}, {images.source}; "
         f"{span} of {config.recipe.batch_size} images, seed {config.seed}; {place}; into {out}"
