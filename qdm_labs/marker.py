@@ -177,7 +177,8 @@ def mark(lab: Lab, submission: Submission, seed: str, salt: str, context, limits
         marks.remarks.append(str(error))
         marks.results = [_nothing(task, str(error)) for task in lab.tasks]
         return marks
-    said = re.findall(r"open_lab\(\s*[\"']\w+[\"']\s*,\s*[\"']([^\"']*)[\"']", "\n".join(cells))
+    calls = re.findall(r"open_lab\(\s*[\"']\w+[\"']\s*,\s*([\"'])(.*?)\1", "\n".join(cells))  # O'Brien has a quote
+    said = [variant for _, variant in calls]
     if said and seed not in said:
         marks.remarks.append(f"The notebook is of variant {said[0]!r}; it was marked as {seed!r}.")
     hand_in = HandIn(context, cells, list(lab.forbidden), hidden, limits)

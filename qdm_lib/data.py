@@ -150,7 +150,7 @@ def load_images(
     info = _lookup(name)
     if split not in SPLITS:
         raise ValueError(f"split must be 'train' or 'test', not {split!r}.")
-    if bundled not in (True, False, "auto"):
+    if not isinstance(bundled, bool) and bundled != "auto":
         raise ValueError(f"bundled must be True, False or 'auto', not {bundled!r}.")
     if bundled is True:
         return _load_bundled(info, split)

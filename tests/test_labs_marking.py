@@ -356,6 +356,13 @@ def test_variants_for_each_student(tmp_path):
     assert (row["student"], row["points"], row["remark"]) == ("ada", "3", "")
 
 
+@pytest.mark.parametrize("ids", ["", "\n \n", 'ada\nb"ob\n', "ada\nada\n"])
+def test_a_class_is_released_whole_or_not_at_all(ids, tmp_path, capsys):
+    (tmp_path / "ids").write_text(ids)
+    assert tool("release", "02", "--variant", SEED, "--students", tmp_path / "ids", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_a_release_holds_no_outputs_and_overwrites_nothing(tmp_path, capsys):
     assert tool("release", "02", "--variant", SEED, "--out", tmp_path) == 0
     (path,) = tmp_path.iterdir()

@@ -109,14 +109,15 @@ def _release(options: argparse.Namespace) -> int:
     else:
         ids = [line.strip() for line in options.students.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         targets = {options.out / student / name: Variant.of(options.variant, student).seed for student in ids}
-        if len(targets) < len(ids) or not all(Path(student).name == student != ".." for student in ids):
+        if not ids or len(targets) < len(ids) or not all(Path(student).name == student != ".." for student in ids):
             raise ValueError(f"{options.students} has to hold different ids, one a line, that can name a folder.")
     there = [path for path in targets if path.exists()]
     if there:
         raise ValueError(f"{there[0]} is there already; choose another --out.")
-    for path, seed in targets.items():
+    books = {path: release(lab.number, seed) for path, seed in targets.items()}  # all of them, before any is written
+    for path, book in books.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(release(lab.number, seed), path)
+        _write(book, path)
         print(path)
     return 0
 
