@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from qdm_lib.checks import whole
 from qdm_lib.data import ASSETS, DATASETS, ImageSet, load_images
 from qdm_lib.features import Classifier, extract
 
 
 def train(model: Classifier, data: ImageSet, epochs: int, batch_size: int, rate: float, seed: int) -> None:
     """Cross-entropy, Adam, one cycle of the learning rate. The order comes from the seed."""
-    steps = epochs * len(data) // batch_size
+    steps = epochs * len(data) // whole("batch size", batch_size, 1, len(data))
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     model.train()

@@ -107,7 +107,8 @@ def _remove_earlier(out: Path) -> None:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min {rest} s"
 
 
 def _where(out: Path, n: int, step: int) -> str:
